@@ -1,0 +1,5 @@
+"""`python -m recgraph`."""
+
+from recgraph.cli import main
+
+main()

@@ -1,0 +1,31 @@
+"""What a baseline is: a model with a closed form, or one that another library fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from recgraph import registry
+from recgraph.data.interactions import Interactions
+from recgraph.model import Model
+
+
+class Baseline(Model):
+    """Learns from a table of interactions in one call. What it learned is kept in buffers, so that it can be saved.
+
+    Keyword-only arguments of a subclass are its options; they must be stored as attributes of the same names.
+    """
+
+    def fit(self, train: Interactions) -> None:
+        """Learn from the training interactions."""
+        raise NotImplementedError
+
+    def options(self) -> dict[str, Any]:
+        """The options, by name."""
+        return {name: getattr(self, name) for name in registry.options(type(self))}  # type: ignore[arg-type]
+
+    @classmethod
+    def rebuild(cls, num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]) -> Baseline:
+        """See `Model.rebuild`."""
+        return cls(num_users, num_items, **options)

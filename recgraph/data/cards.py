@@ -1,0 +1,230 @@
+"""Dataset cards: YAML files that say where a dataset's files are, what they hold and what must come out.
+
+Cards are looked for in the data root, then among those shipped with recgraph. The data root is `RECGRAPH_DATA`, else
+the checkout's `datasets/`, else `~/.cache/recgraph`; it holds own cards, raw files in `raw/<name>/` and prepared tables
+in `cache/`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from tabulate import tabulate
+
+from recgraph.data.features import FeatureFile
+from recgraph.data.fetch import Form
+from recgraph.data.prepare import Duplicates
+from recgraph.data.readers import FileFormat
+from recgraph.errors import ConfigError, DataError, suggest
+from recgraph.registry import splits
+
+NAME = r"^[a-z0-9][a-z0-9._-]*$"
+
+
+class InteractionFile(BaseModel):
+    """A file of interactions.
+
+    Attributes:
+        file: name among the form's files.
+        part: the part of the official split that the file is, where it is one.
+        read: its format, with the columns of `Interactions`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str
+    part: Literal["train", "validation", "test"] | None = None
+    read: FileFormat
+
+
+class CardForm(Form):
+    """A form in which the dataset is published, and how to read it. All forms must prepare to the same table.
+
+    Attributes:
+        interactions: one file, or several with the same columns, which are put one below the other.
+        features: files of attributes.
+    """
+
+    interactions: tuple[InteractionFile, ...] = Field(min_length=1)
+    features: tuple[FeatureFile, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CardForm:
+        for file in [table.file for table in self.interactions] + [source.file for source in self.features]:
+            if file not in self.files:
+                raise ValueError(f"no file {file!r}. {suggest(file, self.files)}")
+        if len({tuple(table.read.columns.items()) for table in self.interactions}) > 1:
+            raise ValueError("interactions: the files must have the same columns, types and order")
+        if len({table.part is None for table in self.interactions}) > 1:
+            raise ValueError("interactions: give `part` for all files or for none")
+        for side in ("user", "item"):
+            own = [name for source in self.features if side in source.read.columns for name in source.features]
+            if len(set(own)) < len(own):
+                raise ValueError(f"features: a name is given twice among {own}")
+        return self
+
+
+class Preparation(BaseModel):
+    """Arguments of `recgraph.data.prepare.prepare`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    duplicates: Duplicates = "error"
+    threshold: float | None = None
+    user_core: int = Field(default=1, ge=1)
+    item_core: int = Field(default=1, ge=1)
+
+
+class Expected(BaseModel):
+    """What loading must find. None is not checked.
+
+    Attributes:
+        users: users with an interaction after preparation; items and interactions likewise.
+        duplicates: rows of the files that repeat a pair.
+        train: rows of an official part; validation and test likewise.
+        test_only_users: users of test rows who have no train row; test_only_items likewise.
+        fingerprint: of the prepared interactions.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    users: int
+    items: int
+    interactions: int
+    duplicates: int = 0
+    train: int | None = None
+    validation: int | None = None
+    test: int | None = None
+    test_only_users: int = 0
+    test_only_items: int = 0
+    fingerprint: str | None = None
+
+
+class Card(BaseModel):
+    """All about a dataset.
+
+    Attributes:
+        name: as on the command line; also the folder of its raw files.
+        title: for people.
+        source: home page; None for own data, which the table in datasets/README.md leaves out.
+        paper: whom to cite.
+        licence: terms of use.
+        notes: what a user should know.
+        forms: name -> files and how to read them, in order of preference.
+        preparation: steps from the files to the table.
+        splits: name -> options, of the splits that suit the data; the first is the default.
+        expected: counts that are checked when the dataset is loaded.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=NAME)
+    title: str
+    source: str | None = None
+    paper: str | None = None
+    licence: str
+    notes: str = ""
+    forms: dict[str, CardForm] = Field(min_length=1)
+    preparation: Preparation = Preparation()
+    splits: dict[str, dict[str, Any]] = Field(min_length=1)
+    expected: Expected
+
+    @field_validator("splits")
+    @classmethod
+    def _known(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, options in value.items():
+            splits.check({"name": name, **options}, f"splits.{name}")
+        return value
+
+    @property
+    def default_split(self) -> str:
+        """Name of the first split."""
+        return next(iter(self.splits))
+
+
+def data_root() -> Path:
+    """Where own cards, raw files and prepared tables are."""
+    if own := os.environ.get("RECGRAPH_DATA"):
+        return Path(own).expanduser()
+    return _checkout() or Path("~/.cache/recgraph").expanduser()
+
+
+def names(root: Path | None = None) -> list[str]:
+    """Every dataset with a card, in alphabetical order."""
+    return sorted(_paths(root))
+
+
+def find(name: str, root: Path | None = None) -> Card:
+    """The card called `name`.
+
+    Raises:
+        ConfigError: there is none; names the nearest.
+        DataError: the card is wrong.
+    """
+    paths = _paths(root)
+    if name not in paths:
+        raise ConfigError(f"no dataset {name!r}. {suggest(name, paths)}")
+    return read_card(paths[name])
+
+
+def read_card(path: Path) -> Card:
+    """Read and check a card.
+
+    Raises:
+        DataError: with the file and the path of the entry that is wrong.
+    """
+    try:
+        card = Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise DataError(f"{path}: not YAML: {error}") from error
+    except ValidationError as error:
+        problems = (".".join(map(str, problem["loc"])) + f": {problem['msg']}" for problem in error.errors())
+        raise DataError(f"{path}: " + "; ".join(problems)) from error
+    if card.name != path.stem:
+        raise DataError(f"{path}: the name is {card.name!r}, but the file is called {path.name}")
+    return card
+
+
+def overview(cards: Iterable[Card]) -> list[dict[str, str]]:
+    """A row per card: name, counts, density, default split, licence, source."""
+    return [
+        {
+            "name": card.name,
+            "users": f"{card.expected.users:,}",
+            "items": f"{card.expected.items:,}",
+            "interactions": f"{card.expected.interactions:,}",
+            "density": f"{card.expected.interactions / (card.expected.users * card.expected.items):.3%}",
+            "split": card.default_split,
+            "licence": card.licence,
+            "source": card.source or "own data",
+        }
+        for card in cards
+    ]
+
+
+def cards_table() -> str:
+    """The Markdown table of the shipped cards that datasets/README.md holds."""
+    shipped = [read_card(path) for path in sorted(_shipped().glob("*.yaml"))]
+    rows = overview(card for card in shipped if card.source)
+    align = ["right" if heading in ("users", "items", "interactions", "density") else "left" for heading in rows[0]]
+    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True, colalign=align)
+
+
+def _paths(root: Path | None) -> dict[str, Path]:
+    folders = (_shipped(), data_root() if root is None else root)
+    return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
+
+
+def _checkout() -> Path | None:
+    """`datasets/` of the checkout that this file is in, if it is in one."""
+    top = Path(__file__).resolve().parents[2]
+    return top / "datasets" if (top / "setup.cfg").exists() and (top / "datasets").is_dir() else None
+
+
+def _shipped() -> Path:
+    return _checkout() or Path(__file__).resolve().parents[1] / "cards"

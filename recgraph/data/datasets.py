@@ -1,0 +1,219 @@
+"""Datasets by name: fetch the files of a card, prepare them, check what came out, keep the result as parquet."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recgraph import files
+from recgraph.data.cards import Card, data_root, find
+from recgraph.data.features import Attributes, Features, kinds, load_attributes
+from recgraph.data.fetch import fetch
+from recgraph.data.interactions import PARTS, Interactions, Vocabulary
+from recgraph.data.prepare import count_duplicates, prepare
+from recgraph.data.splits import Split
+from recgraph.errors import DataError
+from recgraph.random import numpy_generator
+from recgraph.registry import splits
+
+logger = logging.getLogger(__name__)
+
+CACHE_VERSION = 1
+"""Part of the cache key; raise it when the code that prepares tables changes what comes out."""
+
+TABLES = ("interactions", "users", "items")
+HASHES = "hashes.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A dataset ready for use.
+
+    Attributes:
+        card: its card.
+        form: the form it was read from.
+        interactions: prepared interactions.
+        features: attributes of users and items.
+        folder: where the prepared tables are cached.
+    """
+
+    card: Card
+    form: str
+    interactions: Interactions
+    features: Features
+    folder: Path
+
+    def split(self, spec: str | Mapping[str, Any] | None = None, *, seed: int) -> Split:
+        """Split the interactions.
+
+        Args:
+            spec: a split's name, or a mapping with `name` and options; the card's default if None. Options that
+                are not given are the card's, where it lists the split.
+            seed: the split draws from its own stream of this seed.
+        """
+        given = dict(spec) if isinstance(spec, Mapping) else {"name": spec or self.card.default_split}
+        options = self.card.splits.get(str(given.get("name")), {})
+        return splits.build({**options, **given}, self.interactions, numpy_generator(seed, "split"), where="split")
+
+
+def load(name: str, *, root: Path | None = None) -> Dataset:
+    """Load a dataset, from the cache where its card and files have not changed since it was prepared.
+
+    Args:
+        name: of a card.
+        root: data root; see `recgraph.data.cards`.
+
+    Raises:
+        ConfigError: no card has that name.
+        DataError: the files cannot be had, are bad, or do not hold what the card expects; or the cache cannot be
+            written.
+    """
+    root = data_root() if root is None else root
+    card = find(name, root)
+    fetched = fetch(name, card.forms, root)
+    form = card.forms[fetched.form]
+    hashes = {file: hash_file(fetched.folder / file) for file in sorted(form.files)}
+    content = [CACHE_VERSION, card.model_dump(mode="json"), fetched.form, hashes]
+    folder = root / "cache" / f"{name}-{files.digest(content, 16)}"
+    tables = _read_cache(folder)
+    if tables is None:
+        interactions, features = build(card, fetched.form, fetched.folder)
+        frames = (interactions.frame, features.users.frame, features.items.frame)
+        _write_cache(folder, dict(zip(TABLES, frames, strict=True)))
+    else:
+        frame, users, items = (tables[name] for name in TABLES)
+        interactions = Interactions(frame, Vocabulary(users["id"]), Vocabulary(items["id"]))
+        features = Features(
+            Attributes(users, kinds("user", form.features)), Attributes(items, kinds("item", form.features))
+        )
+    return Dataset(card, fetched.form, interactions, features, folder)
+
+
+def build(card: Card, form: str, folder: Path) -> tuple[Interactions, Features]:
+    """Read and prepare a dataset from the raw files in `folder`, and check it against the card.
+
+    Raises:
+        DataError: a file is bad or the counts are not those of the card.
+    """
+    source = card.forms[form]
+    tables = []
+    for table in source.interactions:
+        frame = table.read.read(folder / table.file)
+        tables.append(frame if table.part is None else frame.with_columns(part=pl.lit(table.part)))
+    try:
+        raw = Interactions.from_frame(pl.concat(tables))
+        interactions = prepare(raw, **card.preparation.model_dump())
+    except DataError as error:
+        raise DataError(f"dataset {card.name} in {folder}: {error}") from error
+    found = {"duplicates": count_duplicates(raw), "fingerprint": interactions.fingerprint, **counts(interactions)}
+    expected = card.expected.model_dump(exclude_none=True)
+    wrong = [
+        f"{found.get(key, 0)} {key}, expected {value}" for key, value in expected.items() if found.get(key, 0) != value
+    ]
+    if wrong:
+        raise DataError(f"dataset {card.name} in {folder} is not what its card says: {'; '.join(wrong)}")
+    users = load_attributes("user", interactions.users, source.features, folder)
+    items = load_attributes("item", interactions.items, source.features, folder)
+    return interactions, Features(users, items)
+
+
+def counts(interactions: Interactions) -> dict[str, int]:
+    """Users, items, interactions, and of an official split the parts and the ids of test that train lacks."""
+    found = {"users": interactions.num_users, "items": interactions.num_items, "interactions": len(interactions)}
+    if "part" in interactions.frame.columns:
+        part = interactions.frame["part"].to_numpy()
+        rows = {name: part == name for name in PARTS}
+        found |= {name: int(mask.sum()) for name, mask in rows.items()}
+        for side, indices in (("users", interactions.user_indices), ("items", interactions.item_indices)):
+            found[f"test_only_{side}"] = len(np.setdiff1d(indices[rows["test"]], indices[rows["train"]]))
+    return found
+
+
+def info(name: str, *, root: Path | None = None, seed: int = 0) -> dict[str, Any]:
+    """What `recgraph data info` prints; the dataset is fetched and prepared for it if it is not yet.
+
+    Returns:
+        name, title, source, licence, notes, form; counts; density; `rows per user` and `rows per item` (quantiles
+        by name); `split` (name and rows of the default split at `seed`); fingerprints of both; cache.
+    """
+    dataset = load(name, root=root)
+    card, interactions = dataset.card, dataset.interactions
+    split = dataset.split(seed=seed)
+    return {
+        **card.model_dump(include={"name", "title", "source", "licence", "notes"}),
+        "form": dataset.form,
+        "counts": counts(interactions),
+        "density": len(interactions) / (interactions.num_users * interactions.num_items),
+        "rows per user": _quantiles(interactions.user_indices),
+        "rows per item": _quantiles(interactions.item_indices),
+        "columns": interactions.frame.columns,
+        "features": {"user": dict(dataset.features.users.kinds), "item": dict(dataset.features.items.kinds)},
+        "split": {
+            "name": split.name,
+            "seed": seed,
+            **{part: len(getattr(split, part)) for part in PARTS},
+            "fingerprint": split.fingerprint,
+        },
+        "fingerprint": interactions.fingerprint,
+        "cache": str(dataset.folder),
+    }
+
+
+def _quantiles(indices: np.ndarray) -> dict[str, float]:
+    """Quantiles of the rows per index."""
+    names = ("min", "25%", "median", "75%", "max")
+    values = np.quantile(np.bincount(indices), (0, 0.25, 0.5, 0.75, 1))
+    return dict(zip(names, values.tolist(), strict=True))
+
+
+def _write_cache(folder: Path, tables: Mapping[str, pl.DataFrame]) -> None:
+    """Write the tables, then the list of their hashes: without it, or where it does not fit, nothing is read.
+
+    Raises:
+        DataError: the disk is full or may not be written to; no file is left.
+    """
+    hashes = {}
+    try:
+        for name, table in tables.items():
+            buffer = io.BytesIO()
+            table.write_parquet(buffer)
+            with files.replacing(folder / f"{name}.parquet") as temporary:
+                temporary.write_bytes(buffer.getbuffer())
+            hashes[name] = hash_file(folder / f"{name}.parquet")
+        files.write_json(folder / HASHES, hashes)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise DataError(
+            f"cannot write the prepared data to {folder}: {error.strerror or error}; "
+            "make room, or name another folder in RECGRAPH_DATA"
+        ) from error
+
+
+def _read_cache(folder: Path) -> dict[str, pl.DataFrame] | None:
+    """The tables, or None where there are none yet or a file is damaged."""
+    if not folder.exists():
+        return None
+    try:
+        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+        if all(hash_file(folder / f"{name}.parquet") == hashes[name] for name in TABLES):
+            return {name: pl.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+    except (OSError, ValueError, KeyError):
+        pass
+    logger.warning("prepared data in %s is damaged; preparing it again", folder)
+    return None
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,171 @@
+"""What file formats share: types of columns, checks on fields, errors with file, line and text, the base classes."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import math
+import re
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from recgraph.errors import DataError, suggest
+
+ColumnType = Literal["int", "float", "str", "int?", "float?", "str?", "skip"]
+"""`?` allows an empty field (a null in the frame); `str` keeps it as ""; `skip` is left out of the frame."""
+
+IDS = ("user", "item")
+"""Columns with these names are ids: never empty, and never negative when they are integers."""
+
+Encoding = Literal["utf-8", "latin-1", "cp1252"]
+"""Encodings in which a separator or a line end is one byte that is never part of another character."""
+
+_DTYPES = {"int": pl.Int64, "float": pl.Float64, "str": pl.String}
+_WORDS = {"int": "an integer", "float": "a number", "str": "a string"}
+_NUMBERS = {  # as polars reads them, in decimal
+    "int": r" *[+-]?[0-9]{1,30}",
+    "float": r" *[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?",
+}
+_KINDS: dict[str, Any] = {"int": (int,), "float": (int, float), "str": (str,)}
+
+
+def dtype(kind: str) -> Any:
+    """The polars type of a column."""
+    return _DTYPES[kind.rstrip("?")]
+
+
+def load_text(path: Path, encoding: str) -> str:
+    """The text of a file, plain or gzipped, without a byte order mark and without line ends at its end.
+
+    Raises:
+        DataError: the file is missing, unreadable, empty, a damaged gzip, or not in this encoding.
+    """
+    try:
+        raw = path.read_bytes()
+        if raw.startswith(b"\x1f\x8b"):
+            raw = gzip.decompress(raw)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip, perhaps cut short: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    try:
+        text = raw.decode(encoding).rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        number = raw.count(b"\n", 0, error.start) + 1
+        line = raw.split(b"\n", number)[number - 1].decode("ascii", "backslashreplace")
+        raise bad_line(path, number, f"not valid {encoding}; perhaps another encoding", line) from None
+    if not text:
+        raise DataError(f"{path}: the file is empty")
+    return text
+
+
+def bad_line(path: Path, number: int, problem: str, line: str) -> DataError:
+    """The error for a bad line; long lines are cut."""
+    return DataError(f"{path}, line {number}: {problem}: {line[:100] + '...' if len(line) > 100 else line!r}")
+
+
+def clean(frame: pl.DataFrame, columns: Mapping[str, str]) -> bool:
+    """Whether `problem` finds nothing in these columns, in which an empty field is a null."""
+    for name, kind in columns.items():
+        column = frame[name]
+        if column.null_count() and not _may_be_empty(name, kind):
+            return False
+        if kind.startswith("float") and not column.is_finite().all():
+            return False
+        if name in IDS and kind.startswith("int") and (column < 0).any():
+            return False
+    return True
+
+
+def problem(name: str, kind: str, field: str) -> str | None:
+    """What is wrong with a field, or None."""
+    if kind == "skip":
+        return None
+    if not field:
+        return None if _may_be_empty(name, kind) else f"{name} is empty"
+    base = kind.rstrip("?")
+    if base == "str":
+        return None
+    if not re.fullmatch(_NUMBERS[base], field):
+        return f"{name} {field!r} is not {_WORDS[base]}"
+    return value_problem(name, kind, int(field) if base == "int" else float(field))
+
+
+def value_problem(name: str, kind: str, value: Any) -> str | None:
+    """What is wrong with a value that has a type already, as in JSON, or None."""
+    base = kind.rstrip("?")
+    if value is None:
+        return None if kind.endswith("?") else f"{name} is null"
+    if not isinstance(value, _KINDS[base]) or isinstance(value, bool):
+        return f"{name} {value!r} is not {_WORDS[base]}"
+    if isinstance(value, str):
+        return f"{name} is empty" if not value and name in IDS else None
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{name} {value} is not finite"
+    if base == "int" and name in IDS and value < 0:
+        return f"{name} {value} is negative"
+    if base == "int" and not -(2**63) <= value < 2**63:
+        return f"{name} {value} does not fit in 64 bits"
+    return None
+
+
+def _may_be_empty(name: str, kind: str) -> bool:
+    return name not in IDS and (kind.endswith("?") or kind == "str")
+
+
+class Format(BaseModel):
+    """What all formats share.
+
+    Attributes:
+        columns: name in the frame -> type.
+        encoding: of the text.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    columns: dict[str, ColumnType] = Field(min_length=1)
+    encoding: Encoding = "utf-8"
+
+    def read(self, path: Path) -> pl.DataFrame:
+        """Read a whole file, rows in file order. Gzip is recognised; blank lines at the end are ignored.
+
+        Returns:
+            The columns in the order of `columns`, as Int64, Float64 or String.
+
+        Raises:
+            DataError: the file is missing, empty or damaged, or a row is bad (its 1-based line and text).
+        """
+        frame = self.parse(path, load_text(path, self.encoding))
+        if frame.is_empty():
+            raise DataError(f"{path}: no rows")
+        return frame
+
+    def parse(self, path: Path, text: str) -> pl.DataFrame:
+        raise NotImplementedError
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        return {name: kind for name, kind in self.columns.items() if kind != "skip"}
+
+
+class NamedFormat(Format):
+    """A format whose file names its columns.
+
+    Attributes:
+        names: name in the frame -> name in the file, where they differ.
+    """
+
+    names: dict[str, str] = Field(default={})
+
+    @model_validator(mode="after")
+    def _names_are_columns(self) -> NamedFormat:
+        for name in self.names:
+            if self.columns and name not in self.columns:
+                raise ValueError(f"names: no column {name!r}. {suggest(name, self.columns)}")
+        return self

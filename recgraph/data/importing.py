@@ -1,0 +1,161 @@
+"""Making a dataset of one's own file: `recgraph data import FILE --user C --item C`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+from pydantic import TypeAdapter
+
+from recgraph import files
+from recgraph.data.cards import NAME, Card, data_root, names
+from recgraph.data.datasets import counts, hash_file
+from recgraph.data.formats import Format, load_text
+from recgraph.data.interactions import Interactions
+from recgraph.data.prepare import Duplicates, count_duplicates, prepare
+from recgraph.data.readers import FileFormat
+from recgraph.errors import ConfigError, DataError, suggest
+
+SEPARATORS = ("\t", "::", ",", ";", "|", " ")
+QUOTING = (",", ";")
+"""Separators of files in which quotes enclose fields; elsewhere they are text."""
+
+READER: TypeAdapter[Format] = TypeAdapter(FileFormat)
+
+
+def import_file(
+    path: Path,
+    *,
+    user: str,
+    item: str,
+    time: str | None = None,
+    rating: str | None = None,
+    name: str | None = None,
+    separator: str | None = None,
+    duplicates: Duplicates = "error",
+    root: Path | None = None,
+) -> Path:
+    """Copy a file of interactions into the data root and write a card for it, after which its name loads it.
+
+    Args:
+        path: csv or tsv with a header, or JSON lines; UTF-8; plain or gzipped.
+        user: column of user ids: whole numbers, or any text.
+        item: column of item ids.
+        time: column of times, numbers in any unit that grows.
+        rating: column of ratings, numbers. Every row counts as a positive; a `threshold` in the card changes that.
+        name: of the dataset; by default the file's.
+        separator: between columns; found from the header if None.
+        duplicates: which row of a repeated (user, item) pair to keep; see `recgraph.data.prepare`.
+        root: data root; see `recgraph.data.cards`.
+
+    Returns:
+        The card, `<root>/<name>.yaml`, meant for editing. The file is copied to `<root>/raw/<name>/`, so that the
+        dataset stays whole when the original moves.
+
+    Raises:
+        ConfigError: the name is taken, or is not one; or a column is given twice.
+        DataError: the file is bad, lacks a column, or cannot be copied.
+    """
+    root = data_root() if root is None else root
+    name = name or re.sub(r"[^a-z0-9._-]+", "-", path.name.lower().partition(".")[0]).strip("-._")
+    if not re.match(NAME, name):
+        raise ConfigError(f"dataset name: expected lower-case letters, digits and . _ -, got {name!r}")
+    if name in names(root):
+        raise ConfigError(f"there is a dataset called {name!r} already; choose another name")
+
+    given = {"user": user, "item": item, "time": time, "rating": rating}
+    columns = {key: column for key, column in given.items() if column}
+    for column in columns.values():
+        if len(roles := [key for key in columns if columns[key] == column]) > 1:
+            raise ConfigError(f"column {column!r} is given for {' and '.join(roles)}")
+    layout = _layout(path, columns, separator)
+    frame = READER.validate_python(layout).read(path)
+    try:
+        raw = Interactions.from_frame(frame)
+        found = counts(prepare(raw, duplicates=duplicates)) | {"duplicates": count_duplicates(raw)}
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    suitable = ["random_by_user", *(["leave_last_out", "global_time"] if time else []), "item_cold", "user_cold"]
+    card = Card.model_validate(
+        {
+            "name": name,
+            "title": path.name,
+            "licence": "not stated",
+            "forms": {
+                "file": {
+                    "files": {path.name: {"sha256": hash_file(path)}},
+                    "interactions": [{"file": path.name, "read": layout}],
+                }
+            },
+            "preparation": {"duplicates": duplicates},
+            "splits": {split: {} for split in suitable},
+            "expected": found,
+        }
+    )
+    text = yaml.safe_dump(card.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
+    try:
+        with files.replacing(root / "raw" / name / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+        files.write_text(root / f"{name}.yaml", text)
+    except OSError as error:
+        raise DataError(f"cannot write to {root}: {error.strerror or error}") from error
+    return root / f"{name}.yaml"
+
+
+def _layout(path: Path, columns: dict[str, str], separator: str | None) -> dict[str, Any]:
+    """The file's format, as a card writes it: found from the header and the types of the values.
+
+    Args:
+        columns: name in the table -> name in the file.
+    """
+    text = load_text(path, "utf-8")
+    header = text.partition("\n")[0].removesuffix("\r")
+    names = {name: column for name, column in columns.items() if name != column}
+    if header.startswith("{"):
+        first = _first_object(path, header)
+        _require(path, columns.values(), list(first))
+        types = {name: "int" if isinstance(first[columns[name]], int) else "str" for name in ("user", "item")}
+        types |= {name: "float" for name in columns if name not in types}
+        return {"format": "jsonl", "columns": types, "names": names}
+
+    quoted = '"' in text
+    headers = {mark: _fields(header, mark, quoted) for mark in ([separator] if separator else SEPARATORS)}
+    mark = max(headers, key=lambda mark: len(set(columns.values()) & set(headers[mark])))
+    _require(path, columns.values(), headers[mark])
+    layout = {"format": "csv", "separator": mark, "columns": dict.fromkeys(columns, "str"), "names": names}
+    if quoted and mark in QUOTING:
+        layout["quote"] = '"'
+    frame = READER.validate_python(layout).read(path)
+    return {**layout, "columns": {name: _type(frame[name]) for name in columns}}
+
+
+def _type(column: pl.Series) -> str:
+    """The narrowest type of a column read as text. An id such as 007 is text: as a number it would be 7."""
+    whole = r"^(0|[1-9][0-9]{0,17})$"
+    if column.name == "rating" or (column.name == "time" and not column.str.contains(whole).all()):
+        return "float"
+    return "int" if column.str.contains(whole).all() else "str"
+
+
+def _fields(header: str, mark: str, quoted: bool) -> list[str]:
+    return next(csv.reader([header], delimiter=mark)) if quoted and mark in QUOTING else header.split(mark)
+
+
+def _first_object(path: Path, line: str) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line 1: not a JSON object on one line: {error}") from None
+
+
+def _require(path: Path, columns: Iterable[str], present: Sequence[str]) -> None:
+    for column in columns:
+        if column not in present:
+            raise DataError(f"{path}: no column {column!r} in the header. {suggest(column, present)}")

@@ -1,0 +1,154 @@
+"""Formats with a list or an object on each line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from pydantic import Field, model_validator
+
+from recgraph.data.formats import ColumnType, Format, NamedFormat, bad_line, clean, dtype, problem, value_problem
+from recgraph.errors import DataError, suggest
+
+
+class _Pairs(Format):
+    """A format that pairs one thing with each of several others, by a list a line.
+
+    Attributes:
+        columns: two names and types: the one thing, and each of the others.
+    """
+
+    columns: dict[str, ColumnType] = Field(default={"user": "int", "item": "int"})
+
+    @model_validator(mode="after")
+    def _two_columns(self) -> _Pairs:
+        if len(self.columns) != 2 or not set(self.columns.values()) <= {"int", "float", "str"}:
+            raise ValueError("columns: expected two of type int, float or str")
+        return self
+
+    def _pairs(self, path: Path, text: str, first: int | None) -> pl.DataFrame:
+        """Pair the first word of each line, or with `first` the line's number, with each of its other words.
+
+        With `first`, the first word is the count of the others.
+        """
+        (left, kind), (right, other) = self.columns.items()
+        lines = text.split("\n")
+        words = pl.Series(lines, dtype=pl.String).str.extract_all(r"\S+")
+        heads, right_count = words.list.first(), True
+        if first is not None:
+            right_count = (heads.cast(pl.Int64, strict=False) + 1).eq_missing(words.list.len().cast(pl.Int64)).all()
+            heads = pl.Series(range(first, first + len(lines)), dtype=pl.Int64)
+        frame = pl.DataFrame({left: heads.cast(dtype(kind), strict=False), right: words.list.slice(1)})
+        pairs = frame.filter(pl.col(right).list.len() > 0).explode(right)
+        pairs = pairs.with_columns(pl.col(right).cast(dtype(other), strict=False))
+        if right_count and clean(frame, {left: kind}) and clean(pairs, {right: other}):
+            return pairs
+        for number, line in enumerate(lines, 1):
+            head, *rest = line.split() or [""]
+            wrong = problem(left, kind, head) if first is None else None
+            if first is not None and head != str(len(rest)):
+                wrong = f"the count is {head!r}, but {len(rest)} follow"
+            for word in rest:
+                wrong = wrong or problem(right, other, word)
+            if wrong:
+                raise bad_line(path, number, wrong, line)
+        raise DataError(f"{path}: cannot be read as {self}")
+
+
+class Adjacency(_Pairs):
+    """A line per user: `user item item ...`, split at white space; a user with no items is legal, and has no row."""
+
+    format: Literal["adjacency"]
+
+    def parse(self, path: Path, text: str) -> pl.DataFrame:
+        return self._pairs(path, text, None)
+
+
+class Counts(_Pairs):
+    """A line per user: `count item item ...`; the user is the number of the line (citeulike's users.dat).
+
+    Attributes:
+        first: number of the first line.
+    """
+
+    format: Literal["counts"]
+    first: int = Field(default=0, ge=0)
+
+    def parse(self, path: Path, text: str) -> pl.DataFrame:
+        return self._pairs(path, text, self.first)
+
+
+class Lines(Format):
+    """A text per line, possibly empty; its id is the number of the line (citeulike's tags.dat).
+
+    Attributes:
+        columns: two names and types: the number of the line (int) and the text (str).
+        first: number of the first line.
+    """
+
+    format: Literal["lines"]
+    first: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _a_number_and_a_text(self) -> Lines:
+        if list(self.columns.values()) != ["int", "str"]:
+            raise ValueError("columns: expected two, of types int and str")
+        return self
+
+    def parse(self, path: Path, text: str) -> pl.DataFrame:
+        lines = [line.removesuffix("\r") for line in text.split("\n")]
+        numbers = range(self.first, self.first + len(lines))
+        return pl.DataFrame(dict(zip(self.columns, (numbers, lines), strict=True)))
+
+
+class JsonLines(NamedFormat):
+    """A JSON object per line. A missing key, or null, is an error unless the column's type ends in `?`."""
+
+    format: Literal["jsonl"]
+
+    def parse(self, path: Path, text: str) -> pl.DataFrame:
+        values: dict[str, list[Any]] = {name: [] for name in self.wanted}
+        for number, line in enumerate(text.split("\n"), 1):
+            record = _json(path, number, line)
+            for name, kind in self.wanted.items():
+                key = self.names.get(name, name)
+                if key not in record and not kind.endswith("?"):
+                    raise bad_line(path, number, f"no key {key!r}. {suggest(key, record)}", line)
+                if wrong := value_problem(name, kind, record.get(key)):
+                    raise bad_line(path, number, wrong, line)
+                values[name].append(record.get(key))
+        return pl.DataFrame(values, schema={name: dtype(kind) for name, kind in self.wanted.items()})
+
+
+class JsonLists(_Pairs):
+    """One JSON object `{"item": [attribute, ...], ...}`; a row per pair (S3-Rec's item2attributes)."""
+
+    format: Literal["json_lists"]
+
+    def parse(self, path: Path, text: str) -> pl.DataFrame:
+        (left, kind), (right, other) = self.columns.items()
+        heads, others = [], []
+        for key, values in _json(path, 1, text).items():
+            wrong = problem(left, kind, key) or (None if isinstance(values, list) else "expected a list")
+            for value in values if not wrong else ():
+                wrong = wrong or value_problem(right, other, value)
+            if wrong:
+                raise DataError(f"{path}, key {key!r}: {wrong}: {str(values)[:100]}")
+            heads += [key] * len(values)
+            others += values
+        keys = pl.Series(heads, dtype=pl.String).cast(dtype(kind))
+        return pl.DataFrame({left: keys, right: pl.Series(others, dtype=dtype(other))})
+
+
+def _json(path: Path, number: int, text: str) -> dict[str, Any]:
+    """The JSON object in `text`, which starts at line `number`."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        line = text.split("\n")[error.lineno - 1]
+        raise bad_line(path, number + error.lineno - 1, f"malformed JSON ({error.msg})", line) from None
+    if not isinstance(value, dict):
+        raise bad_line(path, number, "expected a JSON object", text)
+    return value

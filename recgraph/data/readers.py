@@ -1,0 +1,166 @@
+"""File formats -> polars frames with raw ids. Strict: a bad row is an error that names file, line and text.
+
+A format is a small model, so that a card's YAML is checked, with a `read` method. `FileFormat` is their union,
+told apart by the field `format`; to add a format, add a class to it.
+
+Where files are large, polars parses and whole columns are checked; only when something is wrong does a slow pass go
+through the rows to name the first bad one. Files are read as a whole: at the peak about five times their size.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from recgraph.data.formats import ColumnType, Format, NamedFormat, bad_line, clean, dtype, problem
+from recgraph.data.lists import Adjacency, Counts, JsonLines, JsonLists, Lines
+from recgraph.errors import ConfigError, DataError, suggest
+
+_MARK = "\x1f"  # ASCII's unit separator, in place of separators longer than the one byte that polars takes
+
+
+class Table(NamedFormat):
+    """Rows of fields with a separator: csv, tsv, `|`, `::`.
+
+    Attributes:
+        columns: with a header, the columns wanted; without one, every column of the file in order.
+        separator: one or more characters; "," for csv and a tab for tsv unless given.
+        header: the first line names the columns.
+        quote: the quote character; none unless asked for, because titles and reviews hold stray quotes.
+    """
+
+    format: Literal["csv", "tsv"]
+    separator: str | None = Field(default=None, min_length=1)
+    header: bool = True
+    quote: str | None = Field(default=None, pattern="^[!-~]$")
+
+    @model_validator(mode="after")
+    def _names_need_a_header(self) -> Table:
+        if self.names and not self.header:
+            raise ValueError("names: without a header, columns are taken in order")
+        return self
+
+    def parse(self, path: Path, text: str) -> pl.DataFrame:
+        separator = mark = self.separator or {"csv": ",", "tsv": "\t"}[self.format]
+        if len(separator.encode()) > 1:
+            if _MARK in text:
+                raise DataError(f"{path}: cannot be split at {separator!r}, for it holds the character {_MARK!r}")
+            mark = _MARK
+            text = text.replace(separator, mark)
+        fields = next(self._rows(path, text, mark))[2] if self.header else list(self.columns)
+        places = {name: _place(path, fields, self.names.get(name, name)) for name in self.columns}
+        if self.header and "\n" not in text:
+            return pl.DataFrame()
+
+        fault = "polars and the row by row reader disagree"
+        given = {name: f"column_{places[name] + 1}" for name in self.wanted}  # polars insists on these names
+        schema: dict[str, Any] = {f"column_{place + 1}": pl.String for place in range(len(fields))}
+        schema |= {given[name]: dtype(kind) for name, kind in self.wanted.items()}
+        try:
+            frame = pl.read_csv(
+                text.encode(),
+                has_header=False,
+                skip_rows=int(self.header),
+                separator=mark,
+                quote_char=self.quote,
+                schema=schema,
+                columns=list(given.values()),
+            ).select(pl.col(column).alias(name) for name, column in given.items())
+            if clean(frame, self.wanted) and self._rectangular(path, text, mark, frame.height, len(fields)):
+                plain = [name for name, kind in self.wanted.items() if kind == "str"]
+                return frame.with_columns(pl.col(name).fill_null("") for name in plain)
+        except pl.exceptions.PolarsError as error:
+            fault = str(error)
+        for number, line, row in self._rows(path, text, mark):
+            wrong = None if len(row) == len(fields) else f"expected {len(fields)} fields, found {len(row)}"
+            for name, kind in self.columns.items() if number > self.header else ():
+                wrong = wrong or problem(name, kind, row[places[name]])
+            if wrong:
+                raise bad_line(path, number, wrong, line.replace(mark, separator))
+        raise DataError(f"{path}: cannot be read: {fault}")
+
+    def _rows(self, path: Path, text: str, mark: str) -> Iterator[tuple[int, str, list[str]]]:
+        """Line number, text and fields of every row, the slow way."""
+        lines = io.StringIO(text, newline="\n")
+        if self.quote is None:
+            for number, line in enumerate(lines, 1):
+                line = line.removesuffix("\n").removesuffix("\r")
+                yield number, line, line.split(mark)
+            return
+        reader = csv.reader(lines, delimiter=mark, quotechar=self.quote, strict=True)
+        try:
+            for row in reader:
+                yield reader.line_num, mark.join(row), row
+        except csv.Error as error:
+            raise DataError(f"{path}, line {reader.line_num}: {error}") from None
+
+    def _rectangular(self, path: Path, text: str, mark: str, height: int, width: int) -> bool:
+        """Whether all rows have `width` fields: polars refuses longer rows, but fills up shorter ones."""
+        if self.quote is None:
+            return text.count(mark) == (height + self.header) * (width - 1)
+        return all(len(row) == width for _, _, row in self._rows(path, text, mark))
+
+
+class RecBole(NamedFormat):
+    """RecBole's atomic files: tab-separated under a header as `user_id:token`, `rating:float`, `class:token_seq`.
+
+    Attributes:
+        columns: if none are given, all under their own names, with float as float and all else as str.
+    """
+
+    format: Literal["recbole"]
+    columns: dict[str, ColumnType] = Field(default={})
+
+    def parse(self, path: Path, text: str) -> pl.DataFrame:
+        header = text.partition("\n")[0].removesuffix("\r")
+        types: dict[str, str] = {}
+        for field in header.split("\t"):
+            name, _, kind = field.rpartition(":")
+            if not name or kind not in ("token", "token_seq", "float", "float_seq"):
+                expected = "a name with :token, :token_seq, :float or :float_seq"
+                raise bad_line(path, 1, f"{field!r} is not {expected}", header)
+            types[name] = kind
+        columns = self.columns or {name: "float" if types[name] == "float" else "str" for name in types}
+        names = {}
+        for name in columns:
+            field = list(types)[_place(path, list(types), self.names.get(name, name))]
+            names[name] = f"{field}:{types[field]}"
+        return Table(format="tsv", columns=columns, names=names).parse(path, text)
+
+
+FileFormat = Annotated[
+    Table | RecBole | Adjacency | Counts | Lines | JsonLines | JsonLists, Field(discriminator="format")
+]
+"""What a card writes about a file: `{format: tsv, header: false, columns: {user: int, item: int}}`."""
+
+_ADAPTER: TypeAdapter[Format] = TypeAdapter(FileFormat)
+
+
+def read(path: Path, format: str, **options: Any) -> pl.DataFrame:
+    """Read `path` in the format of that name; `options` are the fields of the format's class.
+
+    Raises:
+        ConfigError: no such format or option.
+        DataError: see `Format.read`.
+    """
+    try:
+        layout = _ADAPTER.validate_python({"format": format, **options})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"format {format!r}: {'.'.join(map(str, first['loc'][1:]))}: {first['msg']}") from None
+    return layout.read(path)
+
+
+def _place(path: Path, fields: list[str], name: str) -> int:
+    """Position of a column in the file."""
+    if name not in fields:
+        raise DataError(f"{path}: no column {name!r} in the header. {suggest(name, fields)}")
+    if fields.count(name) > 1:
+        raise DataError(f"{path}: two columns are called {name!r} in the header")
+    return fields.index(name)

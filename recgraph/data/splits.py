@@ -1,0 +1,224 @@
+"""Splits: pure functions of interactions and a generator. Every row lands in exactly one part, in file order.
+
+Validation is always carved from what is not test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from recgraph.data.interactions import PARTS, Interactions
+from recgraph.data.prepare import describe
+from recgraph.errors import ConfigError, DataError
+from recgraph.registry import splits
+
+TRAIN, VALIDATION, TEST = range(3)
+Ratios = tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Three parts of one table, which share vocabularies but no (user, item) pair.
+
+    Raises:
+        DataError: train or test is empty, or two parts share a pair.
+    """
+
+    name: str
+    train: Interactions
+    validation: Interactions
+    test: Interactions
+
+    def __post_init__(self) -> None:
+        parts = dict(zip(PARTS, (self.train, self.validation, self.test), strict=True))
+        for part in ("train", "test"):
+            if not len(parts[part]):
+                raise DataError(f"split {self.name}: the {part} part is empty")
+        pairs = [pl.Series(part.pairs).unique() for part in parts.values()]
+        together = pl.concat(pairs)
+        if together.n_unique() < len(together):
+            shared = together.filter(together.is_duplicated())
+            where = [part for part, own in zip(PARTS, pairs, strict=True) if shared[0] in own]
+            raise DataError(
+                f"split {self.name}: {shared.n_unique()} pairs are in more than one part, such as "
+                f"{describe(self.train, shared[0])} in {' and '.join(where)}"
+            )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the three parts: results are comparable only where it is equal."""
+        parts = (self.train.fingerprint, self.validation.fingerprint, self.test.fingerprint)
+        return hashlib.sha256("/".join(parts).encode()).hexdigest()
+
+
+@splits.register("random_by_user")
+def random_by_user(
+    interactions: Interactions,
+    generator: np.random.Generator,
+    *,
+    ratios: Ratios = (0.8, 0.1, 0.1),
+) -> Split:
+    """Shuffle each user's rows and cut them by ratios, rounded as RecBole does (see `shares`).
+
+    Args:
+        ratios: of train, validation and test; divided by their sum.
+    """
+    rows, position, count = _ranked(interactions, generator.permutation(len(interactions)))
+    train, validation, _ = shares(count, _normalised(ratios))
+    parts = np.empty(len(rows), np.int8)
+    parts[rows] = (position >= train).astype(np.int8) + (position >= train + validation)
+    return _cut("random_by_user", interactions, parts)
+
+
+@splits.register("leave_last_out")
+def leave_last_out(
+    interactions: Interactions,
+    generator: np.random.Generator,
+    *,
+    order: Literal["time", "file"] = "time",
+) -> Split:
+    """Each user's last row is test, the one before it validation. Train comes first: an only row is train's.
+
+    Args:
+        order: "time" (ties in file order), or "file" to declare that the file is chronological.
+    """
+    rows = np.arange(len(interactions))
+    if order == "time":
+        times = _times(interactions, "leave_last_out", ", and `order: file` is not set")
+        rows = np.argsort(times.to_numpy(), kind="stable")
+    rows, position, count = _ranked(interactions, rows)
+    to_end = count - position
+    parts = np.full(len(rows), TRAIN, np.int8)
+    parts[rows[(to_end == 1) & (count > 1)]] = TEST
+    parts[rows[(to_end == 2) & (count > 2)]] = VALIDATION
+    return _cut("leave_last_out", interactions, parts)
+
+
+@splits.register("global_time")
+def global_time(
+    interactions: Interactions,
+    generator: np.random.Generator,
+    *,
+    ratios: Ratios = (0.8, 0.1, 0.1),
+) -> Split:
+    """Cut everybody's rows at the same two moments; rows of one moment stay together, in the later part.
+
+    Args:
+        ratios: share of rows of train, validation and test, up to ties; divided by their sum.
+    """
+    not_later = _times(interactions, "global_time").rank("max").to_numpy()
+    train, validation, _ = shares(np.array([len(interactions)]), _normalised(ratios))
+    parts = (not_later > train).astype(np.int8) + (not_later > train + validation)
+    return _cut("global_time", interactions, parts)
+
+
+@splits.register("official")
+def official(
+    interactions: Interactions,
+    generator: np.random.Generator,
+    *,
+    validation: float = 0.1,
+    carve: Literal["tail", "random"] = "tail",
+) -> Split:
+    """The files' own split. Where they have no validation part it is carved from train, never from test.
+
+    Args:
+        validation: share of each user's train rows that validates, in [0, 1), rounded as in `shares`; unused
+            where the files hold a validation part.
+        carve: "tail" takes the last rows of each user in file order, "random" any. Files in order of time with
+            test last, such as Gowalla's, need the tail: a random part ranks models unlike test does.
+    """
+    if "part" not in interactions.frame.columns:
+        raise DataError("split official: the files of this dataset hold no split")
+    codes = [TRAIN, VALIDATION, TEST]
+    parts = interactions.frame["part"].replace_strict(list(PARTS), codes, return_dtype=pl.Int8).to_numpy().copy()
+    if validation and not (parts == VALIDATION).any():
+        rows = np.flatnonzero(parts == TRAIN)
+        if carve == "random":
+            rows = generator.permutation(rows)
+        rows, position, count = _ranked(interactions, rows)
+        train, _, _ = shares(count, _normalised((1 - validation, validation, 0)))
+        parts[rows[position >= train]] = VALIDATION
+    return _cut("official", interactions, parts)
+
+
+@splits.register("item_cold")
+def item_cold(
+    interactions: Interactions, generator: np.random.Generator, *, validation: float = 0.1, test: float = 0.1
+) -> Split:
+    """Items of validation and test are new: none of their rows is in another part.
+
+    Args:
+        validation: share of the items, in [0, 1).
+        test: share of the items, in (0, 1).
+    """
+    parts = _draw(interactions.num_items, generator, validation, test)
+    return _cut("item_cold", interactions, parts[interactions.item_indices])
+
+
+@splits.register("user_cold")
+def user_cold(
+    interactions: Interactions, generator: np.random.Generator, *, validation: float = 0.1, test: float = 0.1
+) -> Split:
+    """Users of validation and test are new: none of their rows is in another part.
+
+    Args:
+        validation: share of the users, in [0, 1).
+        test: share of the users, in (0, 1).
+    """
+    parts = _draw(interactions.num_users, generator, validation, test)
+    return _cut("user_cold", interactions, parts[interactions.user_indices])
+
+
+def shares(counts: np.ndarray, ratios: Ratios) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whole numbers of train, validation and test rows for `counts` rows, as RecBole rounds them.
+
+    Validation and test get the floor of their share, train the rest. Then a part whose share is above 0 and
+    below 1 row gets one from train, test before validation, as long as train keeps one.
+    """
+    validation, test = np.floor(counts * ratios[1]).astype(int), np.floor(counts * ratios[2]).astype(int)
+    for part, ratio in ((test, ratios[2]), (validation, ratios[1])):
+        part += (ratio > 0) & (counts * ratio < 1) & (counts - validation - test > 1)
+    return counts - validation - test, validation, test
+
+
+def _ranked(interactions: Interactions, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Group `rows` by user, keeping order within: (rows, position within the user, rows of the user)."""
+    users = interactions.user_indices[rows]
+    grouped = np.argsort(users, kind="stable")
+    counts = np.bincount(users, minlength=interactions.num_users)
+    starts = np.cumsum(counts) - counts
+    position = np.arange(len(rows)) - np.repeat(starts, counts)
+    return rows[grouped], position, np.repeat(counts, counts)
+
+
+def _draw(size: int, generator: np.random.Generator, validation: float, test: float) -> np.ndarray:
+    """A part for each of `size` users or items, at random in the given shares."""
+    counts = shares(np.array([size]), _normalised((1 - validation - test, validation, test)))
+    return generator.permutation(np.repeat([TRAIN, VALIDATION, TEST], np.concatenate(counts)))
+
+
+def _times(interactions: Interactions, name: str, otherwise: str = "") -> pl.Series:
+    if "time" not in interactions.frame.columns:
+        raise DataError(f"split {name}: the dataset has no `time` column{otherwise}")
+    return interactions.frame["time"]
+
+
+def _normalised(ratios: Ratios) -> Ratios:
+    train, validation, test = ratios
+    if not (train > 0 and validation >= 0 and test >= 0):
+        raise ConfigError(f"shares of a split: expected train > 0, others >= 0, got {ratios}")
+    total = sum(ratios)
+    return train / total, validation / total, test / total
+
+
+def _cut(name: str, interactions: Interactions, parts: np.ndarray) -> Split:
+    """The split that puts row k into part `parts[k]`."""
+    train, validation, test = (interactions.select(parts == part) for part in (TRAIN, VALIDATION, TEST))
+    return Split(name, train, validation, test)

@@ -1,0 +1,7 @@
+"""Encoders: pure PyTorch modules that turn inputs into query and item vectors. They need nothing else of recgraph."""
+
+from recgraph.encoders.base import Encoder
+from recgraph.encoders.embedding import Embedding
+from recgraph.encoders.lightgcn import LightGCN
+
+__all__ = ["Embedding", "Encoder", "LightGCN"]

@@ -1,0 +1,37 @@
+"""What an encoder is."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from recgraph.types import Encoding, Inputs
+
+
+class Encoder(nn.Module):
+    """Turns inputs into one query vector per row and one vector per item.
+
+    Args:
+        num_users: size of the user catalogue.
+        num_items: size of the item catalogue.
+        dim: width of the vectors.
+    """
+
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Fields of `Inputs`, beside `users`, that the encoder reads; nothing else is built for it."""
+
+    def __init__(self, num_users: int, num_items: int, *, dim: int) -> None:
+        super().__init__()
+        self.num_users, self.num_items, self.dim = num_users, num_items, dim
+
+    def forward(self, inputs: Inputs) -> Encoding:
+        """Encode a batch; deterministic in eval mode."""
+        raise NotImplementedError
+
+
+def embedding_table(rows: int, dim: int, std: float) -> nn.Embedding:
+    """A table of vectors drawn from N(0, std²)."""
+    table = nn.Embedding(rows, dim)
+    nn.init.normal_(table.weight, std=std)
+    return table

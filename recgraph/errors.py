@@ -1,0 +1,31 @@
+"""Errors meant for people: what was wrong, where, what was expected, and the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RecgraphError(Exception):
+    """Base of every error a user can cause; the command line prints it without a traceback."""
+
+
+class ConfigError(RecgraphError, ValueError):
+    """An experiment file, an override or a command-line value is wrong. The message starts with its path."""
+
+
+class DataError(RecgraphError, ValueError):
+    """A dataset file, card or table is wrong. The message names the file and, where there is one, the row."""
+
+
+class TrainingError(RecgraphError, RuntimeError):
+    """Training cannot go on, for example because a loss is no longer finite."""
+
+
+def suggest(word: str, options: Iterable[str]) -> str:
+    """A sentence that names the option nearest to `word`, or all of them when none is near."""
+    known = sorted(set(options))
+    close = difflib.get_close_matches(word, known, 1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Known: {', '.join(known)}." if known else "None are known."

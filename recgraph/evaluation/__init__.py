@@ -1,0 +1,1 @@
+"""Ranking the full catalogue and measuring it."""

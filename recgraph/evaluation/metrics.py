@@ -1,0 +1,123 @@
+"""What a top-K ranking is worth: to each user, and as a whole.
+
+Toolkits disagree on these definitions, and only precision agrees across all of them (Tamm et al., "Quality Metrics in
+Recommender Systems: Do We Calculate Metrics Consistently?", RecSys 2021, https://arxiv.org/abs/2206.12858). So the
+first line of each docstring below is the definition, and `definitions` hands it to whoever prints a table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from recgraph.errors import ConfigError, suggest
+from recgraph.registry import summary
+
+Metric = Callable[[Bool[Tensor, "users k"], Int[Tensor, "users"]], Float[Tensor, "users"]]
+"""(hits, num_relevant) -> a value in [0, 1] per user, never averaged here.
+
+`hits[u, r]` is True where the item at rank r + 1 of user u is relevant; `num_relevant[u]` counts all relevant items of
+user u, ranked or not, and is at least 1: a user without any has no ranking quality and must be left out before.
+"""
+
+ListMetric = Callable[[Int[Tensor, "items"], Float[Tensor, "items"]], Float[Tensor, ""]]
+"""(recommended, popularity) -> one value for all users together.
+
+`recommended[i]` counts the users who got item i in their top K; `popularity[i]` is its number of training interactions.
+"""
+
+
+def recall(hits: Bool[Tensor, "users k"], num_relevant: Int[Tensor, "users"]) -> Float[Tensor, "users"]:
+    """Hits in the top K divided by all relevant items of the user, even where those are more than K."""
+    return hits.sum(1).double() / num_relevant
+
+
+def precision(hits: Bool[Tensor, "users k"], num_relevant: Int[Tensor, "users"]) -> Float[Tensor, "users"]:
+    """Hits in the top K divided by K."""
+    return hits.double().mean(1)
+
+
+def ndcg(hits: Bool[Tensor, "users k"], num_relevant: Int[Tensor, "users"]) -> Float[Tensor, "users"]:
+    """Sum of 1/log2(rank + 1) over hits, divided by the same sum for an ideal list of min(K, relevant) hits."""
+    discount = 1 / torch.log2(_ranks(hits) + 1)
+    ideal = discount.cumsum(0)[num_relevant.clamp(max=hits.shape[1]) - 1]
+    return hits.double() @ discount / ideal
+
+
+def hit(hits: Bool[Tensor, "users k"], num_relevant: Int[Tensor, "users"]) -> Float[Tensor, "users"]:
+    """1 if any of the top K is relevant, else 0: its mean is the share of users with a hit."""
+    return hits.any(1).double()
+
+
+def mrr(hits: Bool[Tensor, "users k"], num_relevant: Int[Tensor, "users"]) -> Float[Tensor, "users"]:
+    """1 / rank of the first hit, 0 if there is none in the top K."""
+    return (hits / _ranks(hits)).amax(1)
+
+
+def average_precision(hits: Bool[Tensor, "users k"], num_relevant: Int[Tensor, "users"]) -> Float[Tensor, "users"]:
+    """Sum of precision@rank over hits, divided by min(K, relevant).
+
+    With that denominator a perfect top K counts 1 for every user, as in ndcg, RecBole and implicit. TREC divides by all
+    relevant items, which gives less wherever those are more than K.
+    """
+    precisions = hits.cumsum(1) / _ranks(hits)
+    return (precisions * hits).sum(1) / num_relevant.clamp(max=hits.shape[1])
+
+
+def coverage(recommended: Int[Tensor, "items"], popularity: Float[Tensor, "items"]) -> Float[Tensor, ""]:
+    """Share of the catalogue's items that are in the top K of at least one user."""
+    return (recommended > 0).double().mean()
+
+
+def gini(recommended: Int[Tensor, "items"], popularity: Float[Tensor, "items"]) -> Float[Tensor, ""]:
+    """Gini index of how often each catalogue item is in a top K: 0 all equally, (n - 1)/n one of n items only."""
+    counts = recommended.double().sort().values
+    n = len(counts)
+    weights = 2 * torch.arange(1, n + 1) - n - 1
+    return (weights * counts).sum() / (n * counts.sum())
+
+
+def mean_popularity(recommended: Int[Tensor, "items"], popularity: Float[Tensor, "items"]) -> Float[Tensor, ""]:
+    """Mean number of training interactions of the items in the top K, over all users' lists."""
+    return recommended.double() @ popularity.double() / recommended.sum()
+
+
+PER_USER: Mapping[str, Metric] = {
+    "recall": recall,
+    "precision": precision,
+    "ndcg": ndcg,
+    "hit": hit,
+    "mrr": mrr,
+    "map": average_precision,
+}
+WHOLE_LIST: Mapping[str, ListMetric] = {"coverage": coverage, "gini": gini, "popularity": mean_popularity}
+
+
+def parse(text: str) -> tuple[str, Metric | ListMetric, int]:
+    """Split a metric such as "ndcg@20" into its name, its function and its K.
+
+    Raises:
+        ConfigError: it is not of the form name@K with K of at least 1, or nothing has that name.
+    """
+    match = re.fullmatch(r"(.*)@([1-9][0-9]*)", text)
+    if match is None:
+        raise ConfigError(f"metric {text!r}: expected name@K with K of at least 1, such as 'ndcg@20'")
+    known = {**PER_USER, **WHOLE_LIST}
+    name, k = match[1], int(match[2])
+    if name not in known:
+        raise ConfigError(f"metric {text!r}: no metric {name!r}. {suggest(name.lower(), known)}")
+    return name, known[name], k
+
+
+def definitions(metrics: Iterable[str]) -> dict[str, str]:
+    """The one-line definition of each metric in `metrics` ("ndcg@20", ...) by its name, for the foot of a table."""
+    return {name: summary(metric) for name, metric, _ in map(parse, metrics)}
+
+
+def _ranks(hits: Bool[Tensor, "users k"]) -> Float[Tensor, "k"]:
+    """1, 2, ..., K in double precision."""
+    return torch.arange(1, hits.shape[1] + 1, dtype=torch.float64, device=hits.device)

@@ -1,0 +1,275 @@
+"""Ranking the full catalogue for every user, and what the ranking is worth.
+
+Scores are made, masked and cut to the top K a chunk of users at a time, so that memory never holds more than a chunk of
+the users × items matrix. A matrix product makes scores faster than `torch.topk` reads them; `_largest` is what keeps
+the cut cheaper than the product. It is also exact about ties, which `torch.topk` is not: among equal scores the lower
+item index wins, inside the list and at its end, on any device and for any chunk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy import sparse
+from torch import Tensor
+
+from recgraph.errors import ConfigError, DataError
+from recgraph.evaluation.metrics import PER_USER, parse
+from recgraph.files import replacing
+
+Scores = Callable[[Int[Tensor, "batch"]], Float[Tensor, "batch items"]]
+"""Users -> their score of every item of the catalogue; higher is better, -inf is never recommended."""
+
+CHUNK_SCORES = 2**22
+"""Scores in a chunk: 16 MB, which the C library's allocator hands out again still warm. Beyond its limit of 32 MB every
+chunk is fresh memory, and a matrix product into that takes two to three times as long."""
+
+CHUNK_USERS = 64
+"""Users in a chunk at least: products of fewer rows are slow."""
+
+BLOCK = 96
+"""Items that `_largest` first reduces to their maximum: the fastest of 32 to 256 for 4,000 to 400,000 items and K of 10
+to 50. It is a multiple of 16, the widest vector of floats, and gives `torch.topk` rows long enough (64 K) for its fast
+algorithm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The quality of a ranking.
+
+    Attributes:
+        users: index of each user who has test items, ascending.
+        per_user: value of each per-user metric, aligned with `users`.
+        summary: each metric that was asked for: means of `per_user`, and the whole-list metrics.
+        num_skipped: users without test items, who are in no figure.
+        seconds: time that scoring, ranking and measuring took.
+    """
+
+    users: np.ndarray
+    per_user: dict[str, np.ndarray]
+    summary: dict[str, float]
+    num_skipped: int
+    seconds: float
+
+    @property
+    def num_users(self) -> int:
+        """Users who have test items."""
+        return len(self.users)
+
+    def write(self, path: Path) -> None:
+        """Write the per-user values as parquet: a column `user`, then one for each metric."""
+        import polars as pl  # slow to import, and ranking needs none of it
+
+        with replacing(path) as temporary:
+            pl.DataFrame({"user": self.users, **self.per_user}).write_parquet(temporary)
+
+
+def evaluate(
+    scores: Scores,
+    *,
+    test: sparse.csr_matrix,
+    seen: sparse.csr_matrix | None = None,
+    metrics: Sequence[str],
+    popularity: np.ndarray | None = None,
+    chunk: int | None = None,
+    device: torch.device | str = "cpu",
+) -> Evaluation:
+    """Rank the full catalogue for each user with test items, and measure the ranking.
+
+    All metrics are taken from one ranking, whose length is the largest K asked for.
+
+    Args:
+        scores: users (on `device`) -> scores of all items, on any device.
+        test: relevant items, users × items; what is stored and not zero counts, whatever its value.
+        seen: items that are never recommended, of the same shape: at test time, those of train and of validation.
+        metrics: per-user metrics and whole-list metrics, such as "ndcg@10" and "coverage@10".
+        popularity: training interactions of each item; needed by popularity@K only.
+        chunk: users scored at once; None chooses what suits a CPU, a GPU gains from thousands.
+        device: where `scores` wants its users.
+
+    Raises:
+        ConfigError: a metric is unknown or malformed, or none is given, or popularity@K lacks `popularity`.
+        DataError: a shape is wrong, nobody has a test item, a test item is also in `seen`, or a score is NaN.
+    """
+    start = time.perf_counter()
+    parsed = {text: parse(text) for text in metrics}
+    if not parsed:
+        raise ConfigError("metrics: expected at least one, such as 'ndcg@10'")
+    if popularity is None and any(name == "popularity" for name, _, _ in parsed.values()):
+        raise ConfigError("metrics: popularity@K needs the training interactions of each item")
+    num_users, num_items = test.shape
+    counts = torch.zeros(num_items) if popularity is None else torch.from_numpy(np.asarray(popularity))
+    if counts.shape != (num_items,):
+        raise DataError(f"popularity: expected a count for each of {num_items} items, got {tuple(counts.shape)}")
+    test = _pattern(test)
+    seen = sparse.csr_matrix(test.shape, dtype=bool) if seen is None else _pattern(seen)
+    _check_disjoint(test, seen)
+
+    num_relevant = np.diff(test.indptr)
+    users = np.flatnonzero(num_relevant)
+    if not len(users):
+        raise DataError(f"test holds no item of any of its {num_users} users: nothing to measure")
+    items = top_k(scores, torch.from_numpy(users).to(device), seen, max(k for _, _, k in parsed.values()), chunk)
+    hits = _hits(items, test[users])
+    relevant = torch.from_numpy(num_relevant[users])
+
+    per_user: dict[str, np.ndarray] = {}
+    summary: dict[str, float] = {}
+    for text, (name, metric, k) in parsed.items():
+        if name in PER_USER:
+            per_user[text] = metric(hits[:, :k], relevant).numpy()
+            summary[text] = float(per_user[text].mean())
+        else:
+            shown = items[:, :k]
+            recommended = torch.bincount(shown[shown >= 0], minlength=num_items)
+            summary[text] = float(metric(recommended, counts))
+    return Evaluation(users, per_user, summary, num_users - len(users), time.perf_counter() - start)
+
+
+@torch.no_grad()
+def top_k(
+    scores: Scores,
+    users: Int[Tensor, "users"],
+    seen: sparse.csr_matrix | None,
+    k: int,
+    chunk: int | None = None,
+) -> Int[Tensor, "users k"]:
+    """The K best items of each user, best first; among equal scores the lower item index comes first.
+
+    Args:
+        scores: users -> scores of all items.
+        users: whom to rank for, on the device `scores` wants.
+        seen: users × items; each stored entry is an item never to recommend to that user.
+        k: length of each list, at least 1.
+        chunk: users scored at once, at least 1; None chooses what suits a CPU.
+
+    Returns:
+        Item indices on the CPU. A list ends in -1 where the user has fewer than K items left to recommend.
+
+    Raises:
+        ConfigError: `k` or `chunk` is below 1.
+        DataError: scores are not one floating-point row of all items for each user, or one that counts is NaN.
+    """
+    if k < 1 or (chunk is not None and chunk < 1):
+        raise ConfigError(f"top_k: expected k and chunk of at least 1, got k {k} and chunk {chunk}")
+    entries = sparse.csr_matrix((len(users), 0)) if seen is None else seen[users.cpu().numpy()]
+    num_items = entries.shape[1]  # 0: not known
+    chunk = chunk or max(CHUNK_USERS, CHUNK_SCORES // (num_items or CHUNK_SCORES))
+    masked, ends = _keys(entries), entries.indptr
+    lists = [torch.empty(0, k, dtype=torch.int64)]
+    for start in range(0, len(users), chunk):
+        part = users[start : start + chunk]
+        inside = masked[ends[start] : ends[start + len(part)]] - start * num_items
+        # No name holds the scores: freed before the next chunk's are made, their memory is used again while it is warm.
+        lists.append(_ranked(_checked(scores(part), len(part), num_items), part, inside, k))
+    return torch.cat(lists)
+
+
+def _checked(scores: Tensor, num_users: int, num_items: int) -> Float[Tensor, "rows items"]:
+    """Scores, if they are what a ranking needs; `num_items` is 0 where it is not known."""
+    expected = (num_users, num_items or scores.shape[-1])
+    if scores.shape != expected or not scores.is_floating_point():
+        raise DataError(
+            f"scores: expected floating point of shape {expected}, got {scores.dtype} of {tuple(scores.shape)}"
+        )
+    return scores
+
+
+@torch.inference_mode()  # so that scores made in inference mode can be masked as well
+def _ranked(
+    scores: Float[Tensor, "rows items"], users: Int[Tensor, "rows"], masked: Int[Tensor, "entries"], k: int
+) -> Int[Tensor, "rows k"]:
+    """`top_k` of one chunk; `masked` holds positions in its flattened scores."""
+    flat = scores.contiguous().view(-1)  # a row expanded over users would be one memory for all of them
+    masked = masked.to(flat.device)
+    original = flat[masked]
+    flat[masked] = -torch.inf
+    best, items = _largest(flat.view(scores.shape), min(k, scores.shape[1]))
+    flat[masked] = original  # the scores may be the model's own memory
+    if (broken := best[:, 0].isnan().cpu()).any():  # NaN sorts first
+        raise DataError(f"scores of user {int(users.cpu()[broken][0])} hold NaN: cannot rank them")
+    items = items.masked_fill(best == -torch.inf, -1).cpu()
+    return torch.nn.functional.pad(items, (0, k - items.shape[1]), value=-1)
+
+
+def _largest(values: Float[Tensor, "rows width"], k: int) -> tuple[Float[Tensor, "rows k"], Int[Tensor, "rows k"]]:
+    """The k largest of each row, best first, and their positions; among equals the lower position comes first.
+
+    Wide rows are cut into blocks of neighbours, and only the k blocks of largest maximum are searched. That is exact,
+    ties included, because blocks of equal maximum are taken in order as well: if one of the k largest were in a block
+    not taken, each of the k blocks taken would hold a value that comes before it.
+    """
+    width = values.shape[1]
+    num_blocks = width // BLOCK
+    if num_blocks < 5 * k:  # measured: with fewer, the blocks left out do not pay for the detour
+        return _largest_of_few(values, k)
+    whole = num_blocks * BLOCK
+    blocks = values[:, :whole].unflatten(1, (num_blocks, BLOCK))
+    chosen = _largest_of_few(blocks.amax(2), k)[1].sort(dim=1).values
+    inside = blocks.gather(1, chosen[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
+    best, position = _largest_of_few(torch.cat([inside, values[:, whole:]], 1), k)
+    chosen = torch.nn.functional.pad(chosen, (0, 1), value=num_blocks)  # what is left over is one more, short block
+    return best, chosen.gather(1, position // BLOCK) * BLOCK + position % BLOCK
+
+
+def _largest_of_few(
+    values: Float[Tensor, "rows width"], k: int
+) -> tuple[Float[Tensor, "rows k"], Int[Tensor, "rows k"]]:
+    """`_largest` without blocks: torch.topk, mended in the rows that hold equal values."""
+    width = values.shape[1]
+    best, position = values.topk(min(k + 1, width), dim=1)
+    # -inf is never recommended, so the order of items that share it is of no interest.
+    tied = ((best[:, 1:] == best[:, :-1]) & (best[:, 1:] > -torch.inf)).any(1)
+    best, position = best[:, :k], position[:, :k]
+    if tied.any():
+        scores, places = best[tied], position[tied]
+        last = scores[:, -1:]
+        # Equal values at the end of the list go to the lowest positions: the largest of these keys.
+        keys = torch.where(values[tied] == last, -torch.arange(width, device=values.device), -width)
+        lowest = -keys.topk(k, dim=1).values
+        rank = torch.arange(k, device=values.device) - (scores != last).sum(1, keepdim=True)  # NaN is above all
+        places = torch.where(rank < 0, places, lowest.gather(1, rank.clamp(min=0)))
+        places, order = places.sort(dim=1)
+        order = scores.gather(1, order).argsort(dim=1, descending=True, stable=True)
+        position[tied] = places.gather(1, order)
+    return best, position
+
+
+def _keys(matrix: sparse.csr_matrix) -> Int[Tensor, "entries"]:
+    """row × width + column of each stored entry, ascending if columns are sorted in each row."""
+    rows = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    return torch.from_numpy(rows * matrix.shape[1] + matrix.indices)
+
+
+def _hits(items: Int[Tensor, "users k"], test: sparse.csr_matrix) -> Bool[Tensor, "users k"]:
+    """True where an item is among those of its row of `test`, whose columns are sorted; False for -1."""
+    relevant = _keys(test)
+    wanted = torch.arange(len(items))[:, None] * test.shape[1] + items
+    found = relevant[torch.searchsorted(relevant, wanted).clamp(max=len(relevant) - 1)]
+    return (found == wanted) & (items >= 0)
+
+
+def _pattern(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Where `matrix` is not zero: True, each pair once, columns sorted."""
+    pattern = sparse.csr_matrix(matrix, dtype=bool, copy=True)
+    pattern.sum_duplicates()
+    pattern.eliminate_zeros()
+    return pattern
+
+
+def _check_disjoint(test: sparse.csr_matrix, seen: sparse.csr_matrix) -> None:
+    """Refuse test items that could never be recommended: a leak between parts, or the wrong mask."""
+    if test.shape != seen.shape:
+        raise DataError(f"test is {test.shape}, seen is {seen.shape}: expected the same users × items")
+    both = test.multiply(seen).tocoo()
+    if both.nnz:
+        raise DataError(
+            f"{both.nnz} test pairs are also in seen, the first: user {both.row[0]}, item {both.col[0]}; "
+            "expected parts that do not overlap"
+        )

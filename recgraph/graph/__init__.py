@@ -1,0 +1,17 @@
+"""Graphs of users and items, and propagation over them."""
+
+from recgraph.graph.backends import from_dgl, from_pyg, to_dgl, to_pyg
+from recgraph.graph.bipartite import BipartiteGraph, Operator
+from recgraph.graph.propagate import layer_mean, layer_sum, neighbour_sum
+
+__all__ = [
+    "BipartiteGraph",
+    "Operator",
+    "from_dgl",
+    "from_pyg",
+    "layer_mean",
+    "layer_sum",
+    "neighbour_sum",
+    "to_dgl",
+    "to_pyg",
+]

@@ -1,0 +1,174 @@
+"""What every trained thing has in common, be it an encoder with heads or a classical baseline: it ranks items.
+
+A saved model is a folder with `model.json` (class, sizes, options), `model.safetensors` (parameters, and the graph if
+scoring needs it; and who has seen what) and `users.parquet` and `items.parquet` (original ids and titles). Loading one
+needs neither the dataset nor the experiment file, and runs no pickled code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from recgraph.data.interactions import Interactions, Vocabulary
+from recgraph.errors import DataError
+from recgraph.files import replacing, write_json
+
+Scorer = Callable[[Int[Tensor, "batch"]], Float[Tensor, "batch items"]]
+M = TypeVar("M", bound="Model")
+
+
+class Recommendation(NamedTuple):
+    """One recommended item: its original id, its title (or None) and its score."""
+
+    item: Any
+    title: str | None
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """What turns indices back into things people know.
+
+    Attributes:
+        users: original user ids.
+        items: original item ids.
+        titles: a title per item, or None where the dataset has none.
+        seen_users, seen_items: pairs of indices that are never recommended (training and validation positives).
+    """
+
+    users: Vocabulary
+    items: Vocabulary
+    titles: list[str] | None
+    seen_users: Int[Tensor, "pairs"]
+    seen_items: Int[Tensor, "pairs"]
+
+
+class Model(nn.Module):
+    """Scores every item for a user.
+
+    Subclasses give `scorer`, and `options` from which `rebuild` makes the same model again.
+
+    Args:
+        num_users: size of the user catalogue.
+        num_items: size of the item catalogue.
+    """
+
+    catalogue: Catalogue | None = None
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__()
+        self.num_users, self.num_items = num_users, num_items
+
+    def scorer(self) -> Scorer:
+        """A function from user indices [batch] to scores [batch, items].
+
+        What does not depend on the user (a propagation over the graph) is done once, here.
+        """
+        raise NotImplementedError
+
+    def options(self) -> dict[str, Any]:
+        """JSON that `rebuild` understands."""
+        raise NotImplementedError
+
+    @classmethod
+    def rebuild(cls: type[M], num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]) -> M:
+        """A model of the given size and options, whose parameters are about to be loaded."""
+        raise NotImplementedError
+
+    def extra_tensors(self) -> dict[str, Tensor]:
+        """Tensors beside the parameters that scoring needs; `rebuild` is handed them back."""
+        return {}
+
+    def recommend(self, user: Any, k: int = 10, *, device: torch.device | str = "cpu") -> list[Recommendation]:
+        """The `k` best items for a user, by original id, without those the user has seen.
+
+        Raises:
+            DataError: the user is unknown, or the model has no catalogue.
+        """
+        catalogue = self._known()
+        index = int(catalogue.users.encode([user])[0])
+        with torch.no_grad():
+            scores = self.eval().scorer()(torch.tensor([index], device=device))[0].float().cpu()
+        scores[catalogue.seen_items[catalogue.seen_users == index]] = -torch.inf
+        values, items = scores.sort(descending=True, stable=True)
+        best = [
+            (int(item), float(value)) for item, value in zip(items[:k], values[:k], strict=True) if value > -torch.inf
+        ]
+        ids = catalogue.items.decode([item for item, _ in best])
+        titles: Sequence[str | None] = catalogue.titles or [None] * self.num_items
+        return [Recommendation(id_, titles[item], value) for id_, (item, value) in zip(ids, best, strict=True)]
+
+    def save(self, folder: Path | str) -> None:
+        """Write the model into `folder`; each file is replaced atomically."""
+        folder, catalogue = Path(folder), self._known()
+        tensors = {f"state.{name}": value for name, value in self.state_dict().items()}
+        tensors |= {f"extra.{name}": value for name, value in self.extra_tensors().items()}
+        tensors |= {"seen.users": catalogue.seen_users, "seen.items": catalogue.seen_items}
+        with replacing(folder / "model.safetensors") as temporary:
+            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
+        items = pl.DataFrame({"id": catalogue.items.ids.tolist(), "title": catalogue.titles or [None] * self.num_items})
+        for name, frame in (("users", pl.DataFrame({"id": catalogue.users.ids.tolist()})), ("items", items)):
+            with replacing(folder / f"{name}.parquet") as temporary:
+                frame.write_parquet(temporary)
+        kind = f"{type(self).__module__}:{type(self).__qualname__}"
+        sizes = {"num_users": self.num_users, "num_items": self.num_items}
+        write_json(folder / "model.json", {"class": kind, **sizes, "options": self.options()})
+
+    @classmethod
+    def load(cls: type[M], folder: Path | str, *, device: torch.device | str = "cpu") -> M:
+        """Read a model that `save` wrote, whichever class it is of.
+
+        Raises:
+            DataError: `folder` holds no model, or not one of this class.
+        """
+        folder = Path(folder)
+        if not (folder / "model.json").is_file():
+            raise DataError(f"{folder}: no model.json here; expected the folder of a finished run")
+        header = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        module, _, name = header["class"].partition(":")
+        kind = getattr(importlib.import_module(module), name, None)
+        if not (isinstance(kind, type) and issubclass(kind, cls)):
+            raise DataError(f"{folder}: holds a {name}, expected a {cls.__name__}")
+        groups: dict[str, dict[str, Tensor]] = {"state": {}, "extra": {}, "seen": {}}
+        for key, value in load_file(folder / "model.safetensors", device=str(device)).items():
+            group, _, key = key.partition(".")
+            groups[group][key] = value
+        model = kind.rebuild(header["num_users"], header["num_items"], header["options"], groups["extra"])
+        model.load_state_dict(groups["state"])
+        items = pl.read_parquet(folder / "items.parquet")
+        model.catalogue = Catalogue(
+            users=Vocabulary(_ids(pl.read_parquet(folder / "users.parquet"))),
+            items=Vocabulary(_ids(items)),
+            titles=items["title"].to_list() if items["title"].null_count() == 0 else None,
+            seen_users=groups["seen"]["users"].cpu(),
+            seen_items=groups["seen"]["items"].cpu(),
+        )
+        return model.to(device).eval()
+
+    def _known(self) -> Catalogue:
+        if self.catalogue is None:
+            raise DataError("this model has no catalogue: load it from a run, or set `catalogue` first")
+        return self.catalogue
+
+
+def catalogue_of(train: Interactions, seen: list[Interactions], titles: list[str] | None) -> Catalogue:
+    """The catalogue of a model trained on `train` that must not recommend what is in `seen`."""
+    users = np.concatenate([part.user_indices for part in seen])
+    items = np.concatenate([part.item_indices for part in seen])
+    return Catalogue(train.users, train.items, titles, torch.from_numpy(users), torch.from_numpy(items))
+
+
+def _ids(frame: pl.DataFrame) -> np.ndarray:
+    return np.array(frame["id"].to_list(), dtype=None if frame["id"].dtype.is_integer() else object)

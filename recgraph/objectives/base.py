@@ -1,0 +1,57 @@
+"""What an objective is, and how several are added up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from recgraph.types import Batch, Encoding
+
+if TYPE_CHECKING:
+    from recgraph.recommender import Recommender
+
+
+class Objective(nn.Module):
+    """A loss: the **mean** over the valid rows of a batch, so that a weight means the same thing everywhere.
+
+    An objective may own parameters; they are trained along.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Optional fields of `Batch` that the objective reads, such as "negatives"; nothing else is built for it."""
+
+    def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Float[Tensor, ""]:
+        """The loss of one batch, given the encoding of `batch.inputs`."""
+        raise NotImplementedError
+
+
+class Objectives(nn.Module):
+    """A recipe: the weighted sum of named objectives over one shared encoding.
+
+    Args:
+        terms: role -> (weight, objective), in the order of the experiment file.
+    """
+
+    def __init__(self, terms: Mapping[str, tuple[float, Objective]]) -> None:
+        super().__init__()
+        self.weights = {role: weight for role, (weight, _) in terms.items()}
+        self.terms = nn.ModuleDict({role: objective for role, (_, objective) in terms.items()})
+        self.needs = frozenset().union(*(objective.needs for _, objective in terms.values()))
+
+    def forward(self, recommender: Recommender, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "terms"]]:
+        """Encode the batch once; return the total to minimise and each objective's value, detached and unweighted."""
+        encoding = recommender.encoder(batch.inputs)
+        parts = {role: term(recommender, batch, encoding) for role, term in self.terms.items()}
+        total = torch.stack([self.weights[role] * part for role, part in parts.items()]).sum()
+        return total, torch.stack([part.detach() for part in parts.values()])
+
+
+def masked_mean(values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"] | None) -> Float[Tensor, ""]:
+    """Mean over the rows where `mask` is True (all of them without a mask); 0 when there are none."""
+    if mask is None:
+        return values.mean()
+    return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)

@@ -1,0 +1,43 @@
+"""One seed, many named generators.
+
+Every use of chance names its own stream, so that changing how one is consumed (say, another negative sampler)
+does not move the others (say, the split). Nothing in the library seeds or reads a global generator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def stream_seed(seed: int, name: str) -> int:
+    """A 63-bit seed that depends on both `seed` and `name`."""
+    raw = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return int.from_bytes(raw[:8], "little") >> 1
+
+
+def torch_generator(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator for the stream `name`."""
+    return torch.Generator(device=device).manual_seed(stream_seed(seed, name))
+
+
+def numpy_generator(seed: int, name: str) -> np.random.Generator:
+    """A NumPy generator for the stream `name`."""
+    return np.random.default_rng(stream_seed(seed, name))
+
+
+@contextmanager
+def isolated(seed: int, name: str, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Run a block whose modules draw from torch's global generator (initialisers, dropout) on the stream `name`.
+
+    The caller's global state is put back afterwards.
+    """
+    device = torch.device(device)
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(stream_seed(seed, name))
+        yield

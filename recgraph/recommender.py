@@ -1,0 +1,136 @@
+"""A recommender is an encoder plus heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recgraph import registry
+from recgraph.encoders.base import Encoder
+from recgraph.files import replacing
+from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.heads import Head
+from recgraph.model import Model, Scorer
+from recgraph.types import Encoding, Inputs
+
+
+class Recommender(Model):
+    """An encoder and its heads.
+
+    Args:
+        encoder: makes query and item vectors.
+        heads: scores them; the head "rank" ranks the catalogue.
+        graph: the training graph, if the encoder reads one.
+        spec: the configuration that encoder and heads were built from, so that they can be saved.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        heads: Mapping[str, Head],
+        *,
+        graph: BipartiteGraph | None = None,
+        spec: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(encoder.num_users, encoder.num_items)
+        self.encoder, self.heads = encoder, nn.ModuleDict(heads)
+        self.graph, self.spec = graph, spec
+
+    @classmethod
+    def build(
+        cls, num_users: int, num_items: int, spec: Mapping[str, Any], graph: BipartiteGraph | None
+    ) -> Recommender:
+        """Make encoder and heads from `spec`, a mapping with `encoder` and `heads` as in an experiment file."""
+        encoder = registry.encoders.build(spec["encoder"], num_users, num_items, where="encoder")
+        heads = {
+            name: registry.heads.build(head, encoder.dim, where=f"heads.{name}") for name, head in spec["heads"].items()
+        }
+        return cls(encoder, heads, graph=graph if "graph" in encoder.reads else None, spec=dict(spec))
+
+    def score(self, encoding: Encoding, items: Tensor | None = None, *, head: str = "rank") -> Tensor:
+        """Scores of some items, or of all.
+
+        Args:
+            encoding: what the encoder returned for a batch.
+            items: indices [*batch, candidates] of each row's own candidates; [candidates] shared by all rows; or
+                None for the whole catalogue.
+            head: which head scores.
+
+        Returns:
+            Scores [*batch, candidates], or [*batch, items].
+        """
+        scorer = self._head(head)
+        if items is None:
+            return scorer.all_pairs(encoding.query, encoding.items)
+        vectors = F.embedding(items, encoding.items)
+        if items.dim() == 1:
+            return scorer.all_pairs(encoding.query, vectors)
+        return scorer(encoding.query.unsqueeze(-2), vectors)
+
+    def scorer(self) -> Scorer:
+        """See `Model.scorer`; encodes all users once."""
+        encoding = self.encode_all()
+        head = self._head("rank")
+        return lambda users: head.all_pairs(encoding.query[users], encoding.items)
+
+    def _head(self, name: str) -> Head:
+        head = self.heads[name]
+        assert isinstance(head, Head)  # for the type checker: a ModuleDict holds any module
+        return head
+
+    def encode_all(self) -> Encoding:
+        """Query vectors of all users [users, dim] and vectors of all items."""
+        device = next(self.encoder.parameters()).device
+        users = torch.arange(self.num_users, device=device)
+        return self.encoder(Inputs(users, graph=self.graph and self.graph.to(device)))
+
+    def export(self, folder: Path | str) -> list[Path]:
+        """Write user and item vectors with their original ids, for use in other programs.
+
+        `users.npy` and `items.npy` are float32 matrices; `users.parquet` and `items.parquet` have the columns `id` and
+        `vector`, in the same order. Returns the files written.
+        """
+        catalogue = self._known()
+        with torch.no_grad():
+            encoding = self.eval().encode_all()
+        written = []
+        for name, vectors, ids in (
+            ("users", encoding.query, catalogue.users.ids),
+            ("items", encoding.items, catalogue.items.ids),
+        ):
+            matrix = vectors.float().cpu().numpy()
+            with replacing(Path(folder) / f"{name}.npy") as temporary, temporary.open("wb") as file:
+                np.save(file, matrix)
+            with replacing(Path(folder) / f"{name}.parquet") as temporary:
+                pl.DataFrame({"id": ids.tolist(), "vector": matrix}).write_parquet(temporary)
+            written += [Path(folder) / f"{name}.npy", Path(folder) / f"{name}.parquet"]
+        return written
+
+    def options(self) -> dict[str, Any]:
+        """The configuration of encoder and heads."""
+        if self.spec is None:
+            raise ValueError(
+                "this recommender was not built from a configuration; save its encoder's state_dict instead"
+            )
+        return {"encoder": self.spec["encoder"], "heads": self.spec["heads"]}
+
+    def extra_tensors(self) -> dict[str, Tensor]:
+        """The training graph's edges, if there is a graph."""
+        return {} if self.graph is None else {"graph.users": self.graph.users, "graph.items": self.graph.items}
+
+    @classmethod
+    def rebuild(
+        cls, num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> Recommender:
+        """See `Model.rebuild`."""
+        graph = None
+        if tensors:
+            graph = BipartiteGraph.from_edges(tensors["graph.users"], tensors["graph.items"], num_users, num_items)
+        return cls.build(num_users, num_items, options, graph)

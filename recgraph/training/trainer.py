@@ -1,0 +1,202 @@
+"""One plain training loop: step, validate, stop early, resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+
+from recgraph.errors import TrainingError
+from recgraph.files import replacing
+from recgraph.objectives.base import Objectives
+from recgraph.recommender import Recommender
+from recgraph.sampling import Batches
+from recgraph.training.trackers import Tracker
+
+
+class TrainSettings(BaseModel):
+    """The `train:` block of an experiment file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lr: PositiveFloat = 1e-3
+    """Learning rate of Adam (1e-3 in LightGCN, NGCF and most of the field)."""
+    batch_size: PositiveInt = 2048
+    """Rows a step (2048 in LightGCN)."""
+    max_epochs: PositiveInt = 1000
+    """Upper bound on epochs (1000 in LightGCN)."""
+    patience: PositiveInt = 50
+    """Stop when the monitored metric has not risen for this many epochs."""
+    validate_every: PositiveInt = 5
+    """Epochs between validations; the last epoch is always validated."""
+    monitor: str = "ndcg@20"
+    """The validation metric that picks the epoch; higher is better."""
+    checkpoint_every: PositiveInt = 10
+    """Epochs between checkpoints, which a killed run resumes from."""
+    max_grad_norm: PositiveFloat | None = None
+    """Clip the gradient's norm to this; null for no clipping."""
+
+    @model_validator(mode="after")
+    def _validates_before_it_stops(self) -> TrainSettings:
+        if self.patience < self.validate_every:
+            raise ValueError(
+                f"patience ({self.patience}) is below validate_every ({self.validate_every}): "
+                "training would stop before it was ever validated"
+            )
+        return self
+
+
+@dataclass
+class Progress:
+    """Where a run stands; everything here is in the checkpoint."""
+
+    epoch: int = 0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_value: float = float("-inf")
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    stopped: Literal["", "patience", "max_epochs"] = ""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains a recommender until it stops improving on validation.
+
+    Attributes:
+        recommender: what is trained, on its device.
+        objectives: what is minimised.
+        batches: one epoch of batches per iteration.
+        settings: the `train:` block.
+        validate: returns the validation metrics of the recommender as it is.
+        generators: every source of chance, by name; their states are part of a checkpoint.
+        checkpoint: the checkpoint's file.
+        trackers: told about every epoch.
+    """
+
+    recommender: Recommender
+    objectives: Objectives
+    batches: Batches
+    settings: TrainSettings
+    validate: Callable[[], Mapping[str, float]]
+    generators: Mapping[str, torch.Generator]
+    checkpoint: Path
+    trackers: Sequence[Tracker] = ()
+
+    def fit(self) -> Progress:
+        """Train, or go on from the checkpoint, and leave the recommender in its best state.
+
+        Raises:
+            TrainingError: a loss or a parameter is no longer finite. The last good checkpoint is kept.
+        """
+        settings = self.settings
+        parameters = [*self.recommender.parameters(), *self.objectives.parameters()]
+        # Fused Adam updates all tables in one pass over memory.
+        optimizer = torch.optim.Adam(parameters, lr=settings.lr, fused=True)
+        progress = self._restore(optimizer)
+        for tracker in self.trackers:
+            tracker.start(progress.epoch, settings.max_epochs)
+        try:
+            while not progress.stopped:
+                self._epoch(progress, optimizer)
+                if progress.epoch == settings.max_epochs:
+                    progress.stopped = "max_epochs"
+                elif progress.epoch - progress.best_epoch >= settings.patience:
+                    progress.stopped = "patience"
+                if progress.stopped or progress.epoch % settings.checkpoint_every == 0:
+                    self._save(progress, optimizer)
+        finally:
+            for tracker in self.trackers:
+                tracker.finish()
+        self.recommender.load_state_dict(progress.best_state)
+        return progress
+
+    def _epoch(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+        started = time.perf_counter()
+        roles = list(self.objectives.terms)
+        device = next(self.recommender.parameters()).device
+        # Both stay on the device: asking after each step whether a loss is finite would stall a GPU.
+        sums = torch.zeros(len(roles), device=device)
+        first_bad = torch.full((len(roles),), -1, device=device)
+        self.recommender.train()
+        self.objectives.train()
+        steps = len(self.batches)
+        for step, batch in enumerate(self.batches, start=1):
+            optimizer.zero_grad()
+            loss, parts = self.objectives(self.recommender, batch)
+            loss.backward()
+            if self.settings.max_grad_norm is not None:
+                groups = (group["params"] for group in optimizer.param_groups)
+                torch.nn.utils.clip_grad_norm_([p for group in groups for p in group], self.settings.max_grad_norm)
+            optimizer.step()
+            sums += parts
+            first_bad = torch.where((first_bad < 0) & ~parts.isfinite(), step, first_bad)
+            for tracker in self.trackers:
+                tracker.step(step, steps)
+        self._check_finite(progress.epoch + 1, dict(zip(roles, first_bad.tolist(), strict=True)))
+        progress.epoch += 1
+        losses = dict(zip(roles, (sums / steps).tolist(), strict=True))
+        seconds = time.perf_counter() - started
+        progress.seconds += seconds
+        record: dict[str, Any] = {"epoch": progress.epoch, "seconds": round(seconds, 4), "losses": losses}
+        if progress.epoch % self.settings.validate_every == 0 or progress.epoch == self.settings.max_epochs:
+            record["validation"] = self._validate(progress)
+        for tracker in self.trackers:
+            tracker.epoch(record)
+
+    def _validate(self, progress: Progress) -> dict[str, float]:
+        self.recommender.eval()
+        with torch.no_grad():
+            metrics = dict(self.validate())
+        if metrics[self.settings.monitor] > progress.best_value:
+            progress.best_value, progress.best_epoch = metrics[self.settings.monitor], progress.epoch
+            progress.best_state = {key: value.clone() for key, value in self.recommender.state_dict().items()}
+        return metrics
+
+    def _check_finite(self, epoch: int, first_bad: Mapping[str, int]) -> None:
+        kept = f"The last good checkpoint is kept: {self.checkpoint}." if self.checkpoint.exists() else ""
+        hint = f"A lower train.lr (now {self.settings.lr:g}) often helps. {kept}"
+        bad = {role: step for role, step in first_bad.items() if step >= 0}
+        if bad:
+            role = min(bad, key=lambda role: bad[role])
+            raise TrainingError(
+                f"objectives.{role}: the loss is not finite at step {bad[role]} of epoch {epoch}. {hint}"
+            )
+        for name, parameter in [*self.recommender.named_parameters(), *self.objectives.named_parameters()]:
+            if not parameter.isfinite().all():
+                raise TrainingError(f"parameter {name} is not finite after epoch {epoch}. {hint}")
+
+    def _save(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+        state = {
+            "progress": vars(progress),
+            "recommender": self.recommender.state_dict(),
+            "objectives": self.objectives.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "generators": {name: generator.get_state() for name, generator in self.generators.items()},
+            "torch": torch.get_rng_state(),  # dropout draws from torch's own generator
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        with replacing(self.checkpoint) as temporary:
+            torch.save(state, temporary)
+
+    def _restore(self, optimizer: torch.optim.Optimizer) -> Progress:
+        if not self.checkpoint.exists():
+            return Progress()
+        device = next(self.recommender.parameters()).device
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        self.recommender.load_state_dict(state["recommender"])
+        self.objectives.load_state_dict(state["objectives"])
+        optimizer.load_state_dict(state["optimizer"])
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name])
+        torch.set_rng_state(state["torch"])
+        if state["cuda"]:
+            torch.cuda.set_rng_state_all(state["cuda"])
+        progress = Progress(**state["progress"])
+        progress.best_state = {key: value.to(device) for key, value in progress.best_state.items()}
+        return progress

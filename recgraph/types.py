@@ -1,0 +1,108 @@
+"""The types that every part of recgraph shares, and the vocabulary of shapes.
+
+Shapes: `batch` rows of a batch; `dim` width of a vector; `items` and `users` sizes of the catalogue; `length` of a
+history; `negatives` drawn per row. `*batch` may be empty, one axis, or (rows, positions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from recgraph.data.features import Features
+    from recgraph.graph.bipartite import BipartiteGraph
+
+PAD = 0
+"""Padding in a history; item i is stored as i + 1."""
+
+
+def identity(hidden: Tensor) -> Tensor:
+    """The perturbation that changes nothing."""
+    return hidden
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """All that an encoder may see: never the targets.
+
+    Attributes:
+        users: user index of each row.
+        history: items the user had before the target, left-padded with `PAD`, item i stored as i + 1.
+        graph: the training graph, or a view of it.
+        features: attributes of users and items.
+        perturb: called by encoders on each hidden layer; a view replaces it (noise, dropout).
+        every_position: ask for a query at each step of the history, not only after the last.
+    """
+
+    users: Int[Tensor, "*batch"]
+    history: Int[Tensor, "*batch length"] | None = None
+    graph: BipartiteGraph | None = None
+    features: Features | None = None
+    perturb: Callable[[Tensor], Tensor] = identity
+    every_position: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Inputs plus what only objectives may see.
+
+    Attributes:
+        inputs: what the encoder reads.
+        items: the positive item of each row.
+        negatives: items drawn for each row, or one set shared by all rows.
+        labels: targets of auxiliary tasks by name.
+        mask: True where a row counts; None when all do.
+    """
+
+    inputs: Inputs
+    items: Int[Tensor, "*batch"]
+    negatives: Int[Tensor, "*batch negatives"] | Int[Tensor, "negatives"] | None = None
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
+    mask: Bool[Tensor, "*batch"] | None = None
+
+
+class Ego(NamedTuple):
+    """Untransformed ("layer 0") vectors: what L2 regularisation acts on.
+
+    Attributes:
+        query: the parameter rows behind each query, or None where a query has none of its own (sequences).
+        items: the item table before any transformation.
+    """
+
+    query: Float[Tensor, "*batch dim"] | None
+    items: Float[Tensor, "items dim"]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """What an encoder returns.
+
+    Attributes:
+        query: one vector per row (and position).
+        items: one vector per item of the catalogue.
+        ego: the same before any transformation.
+    """
+
+    query: Float[Tensor, "*batch dim"]
+    items: Float[Tensor, "items dim"]
+    ego: Ego
+
+
+class View:
+    """An augmentation: a function from an encoder's inputs to an encoder's inputs.
+
+    A view never changes what it is given, and the same generator state gives the same result.
+    """
+
+    changes: frozenset[str] = frozenset()
+    """Names of the fields of `Inputs` that the view changes; the encoder must read one of them."""
+
+    def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
+        """Return changed inputs, drawing all chance from `generator`."""
+        raise NotImplementedError

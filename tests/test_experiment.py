@@ -1,0 +1,159 @@
+"""Experiment files: what they mean, and that no mistake in one goes unnoticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recgraph.errors import ConfigError
+from recgraph.experiment import Run, plan
+
+GOOD = """
+source: https://arxiv.org/abs/2002.02126
+datasets: [ml-100k]
+seeds: [0, 1]
+base:
+  split: {name: random_by_user, seed: 7}
+  encoder: {name: lightgcn, dim: 32}
+  objectives:
+    rank: bpr
+    l2: {name: ego_l2, weight: 1e-4}
+  train: {lr: 1e-3, monitor: ndcg@10}
+  evaluate: {metrics: [recall@20, ndcg@10]}
+rows:
+  LightGCN: {}
+  one layer: {encoder.num_layers: 1}
+  MF: {encoder: {name: embedding}}
+  no L2: {objectives.l2: null}
+  popularity: {baseline: popularity}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "table.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    return write(tmp_path, GOOD)
+
+
+def configs(path: Path, **selection: object) -> dict[str, dict]:
+    return {run.row: run.config for run in plan(path, **selection)}
+
+
+def test_a_row_is_the_base_with_overrides_and_all_defaults(good: Path) -> None:
+    rows = configs(good)
+    assert rows["LightGCN"]["encoder"] == {
+        "name": "lightgcn", "dim": 32, "num_layers": 3, "std": 0.1, "backend": "torch",
+    }  # fmt: skip
+    assert rows["one layer"]["encoder"]["num_layers"] == 1
+    assert rows["MF"]["encoder"] == {"name": "embedding", "dim": 64, "std": 0.1}
+    assert set(rows["no L2"]["objectives"]) == {"rank"}
+    assert rows["LightGCN"]["objectives"]["rank"] == {"weight": 1.0, "name": "bpr", "head": "rank"}
+    assert rows["LightGCN"]["split"] == {"seed": 7, "name": "random_by_user", "ratios": (0.8, 0.1, 0.1)}
+    assert set(rows["popularity"]) == {"baseline", "split", "evaluate"}
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(good: Path) -> None:
+    # PyYAML follows YAML 1.1, where 1e-4 without a dot is a string
+    config = configs(good)["LightGCN"]
+    assert config["objectives"]["l2"]["weight"] == 1e-4
+    assert config["train"]["lr"] == 1e-3
+
+
+def test_runs_are_rows_by_seeds_and_can_be_selected(good: Path) -> None:
+    assert len(plan(good)) == 10
+    chosen = plan(good, rows=["MF"], seeds=[5])
+    assert [(run.row, run.seed) for run in chosen] == [("MF", 5)]
+
+
+def test_overrides_reach_every_part(good: Path) -> None:
+    config = configs(
+        good,
+        rows=["LightGCN"],
+        overrides={"encoder.dim": "16", "train.max_epochs": 3, "objectives.l2": None, "objectives.rank.weight": 2},
+    )["LightGCN"]
+    assert config["encoder"]["dim"] == 16
+    assert config["train"]["max_epochs"] == 3
+    assert config["objectives"] == {"rank": {"weight": 2.0, "name": "bpr", "head": "rank"}}
+
+
+def test_the_hash_is_of_the_complete_configuration(good: Path) -> None:
+    by_row = {run.row: run.config_hash for run in plan(good, seeds=[0])}
+    assert len(set(by_row.values())) == 5
+    explicit = plan(good, rows=["LightGCN"], overrides={"encoder.num_layers": 3})[0]
+    assert explicit.config_hash == by_row["LightGCN"]  # naming a default changes nothing
+    assert plan(good, rows=["LightGCN"], seeds=[1])[0].config_hash == by_row["LightGCN"]  # nor does the seed
+    changed = plan(good, rows=["LightGCN"], overrides={"train.lr": 2e-3})[0]
+    assert changed.config_hash != by_row["LightGCN"]
+
+
+def test_run_folders_tell_what_is_in_them(good: Path) -> None:
+    run = plan(good, rows=["one layer"])[0]
+    assert run.folder(Path("runs")) == Path(f"runs/table/one_layer/ml-100k/{run.config_hash}/seed-0")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds:", "seedz:", r"seedz: no such key\. Did you mean 'seeds'\?"),
+        ("encoder: {name: lightgcn", "encodr: {name: lightgcn", r"base: encodr: no such key\. Did you mean 'encoder'\?"),
+        ("dim: 32", "dims: 32", r"encoder\.dims: .*Did you mean 'dim'\?"),
+        ("dim: 32", "dim: wide", r"encoder\.dim: .*integer.*got 'wide'"),
+        ("name: lightgcn", "name: lightgnc", r"no encoder 'lightgnc'\. Did you mean 'lightgcn'\?"),
+        ("rank: bpr", "rank: brp", r"objectives\.rank: no objective 'brp'\. Did you mean 'bpr'\?"),
+        ("rank: bpr", "rank: {name: bpr, head: ranc}", r"objectives\.rank\.head: no head 'ranc'\. Did you mean 'rank'\?"),
+        ("weight: 1e-4", "weight: small", r"objectives\.l2\.weight: expected a number, got 'small'"),
+        ("lr: 1e-3", "lrr: 1e-3", r"base: train\.lrr: no such key\. Did you mean 'lr'\?"),
+        ("lr: 1e-3", "lr: -1", r"base: train\.lr: .*greater than 0.*got -1"),
+        ("ndcg@10]", "ndgc@10]", r"no metric 'ndgc'.*Did you mean 'ndcg'\?"),
+        ("monitor: ndcg@10", "monitor: ndcg@11", r"train\.monitor: 'ndcg@11' is not among evaluate\.metrics\. Did you mean 'ndcg@10'\?"),
+        ("random_by_user", "random_by_users", r"split: no split 'random_by_users'\. Did you mean 'random_by_user'\?"),
+        ("seed: 7", "seed: x", r"split\.seed: expected a number, got 'x'"),
+        ("[ml-100k]", "[ml-100]", r"no dataset 'ml-100'\. Did you mean 'ml-100k'\?"),
+        ("encoder.num_layers: 1", "encoder.num_layer: 1", r"rows\.one layer: encoder\.num_layer: .*Did you mean 'num_layers'\?"),
+        ("encoder.num_layers: 1", "encodr.num_layers: 1", r"rows\.one layer: encodr\.num_layers: no 'encodr' here\. Did you mean 'encoder'\?"),
+        ("objectives.l2: null", "objectives.l22: null", r"rows\.no L2: objectives\.l22: no 'l22' here\. Did you mean 'l2'\?"),
+        ("objectives.l2: null", "objectives.l22.weight: 0", r"objectives\.l22\.weight: no 'l22' here\. Did you mean 'l2'\?"),
+        ("objectives.l2: null", "encoder.dim.x: 0", r"encoder\.dim\.x: 'dim' is 32 and has no parts"),
+        ("{baseline: popularity}", "{baseline: popular}", r"baseline: no baseline 'popular'\. Did you mean 'popularity'\?"),
+        ("{baseline: popularity}", "{baseline: popularity, encoder.dim: 3}", r"rows\.popularity: encoder\.dim does nothing here"),
+        ("{baseline: popularity}", "{encoder: null}", r"rows\.popularity: set either `encoder` or `baseline`"),
+        ("seeds: [0, 1]", "seeds: []", r"seeds: .*at least 1"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", r"'seeds' stands twice"),
+        ("    rank: bpr\n", "    rank: bpr\n    rank: bpr\n", r"'rank' stands twice"),
+        ("seeds: [0, 1]", "seeds: [0, 1", r"not valid YAML"),
+    ],
+)  # fmt: skip
+def test_a_mistake_anywhere_is_found_before_anything_runs(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigError, match=message):
+        plan(write(tmp_path, GOOD.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"rows": ["LightGNC"]}, r"no row 'LightGNC'\. Did you mean 'LightGCN'\?"),
+        ({"datasets": ["ml-100"]}, r"no dataset 'ml-100'\. Did you mean 'ml-100k'\?"),
+        ({"rows": ["MF"], "overrides": {"encoder.dims": 3}}, r"encoder\.dims: .*Did you mean 'dim'\?"),
+        ({"overrides": {"encoder.dim": 3}}, r"rows\.popularity: encoder\.dim does nothing here"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_found_too(good: Path, selection: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan(good, **selection)
+
+
+def test_a_missing_file_suggests_the_nearest(good: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no experiment file .*tabel\.yaml\. Did you mean '.*table\.yaml'\?"):
+        plan(good.with_name("tabel.yaml"))
+
+
+def test_a_run_is_a_value() -> None:
+    run = Run("t", "r", "d", 0, {"a": 1})
+    assert run.config_hash == Run("other", "r", "d", 1, {"a": 1}).config_hash

@@ -1,0 +1,191 @@
+"""Importing one's own file."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recgraph.data.cards import find, read_card
+from recgraph.data.datasets import load
+from recgraph.data.importing import import_file
+from recgraph.errors import ConfigError, DataError
+
+ROWS = [("7", "b", "3.5", "100"), ("12", "a", "2", "90"), ("7", "a", "5", "110")]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data root."""
+    monkeypatch.delenv("RECGRAPH_MIRROR", raising=False)
+    return tmp_path / "root"
+
+
+def write(path: Path, separator: str, rows: list[tuple[str, ...]] = ROWS) -> Path:
+    lines = [("userId", "movie id", "stars", "when"), *rows]
+    path.write_text("".join(separator.join(line) + "\n" for line in lines))
+    return path
+
+
+def take(path: Path, root: Path, **changes: Any) -> Path:
+    options = {"user": "userId", "item": "movie id", "time": "when", "rating": "stars", "root": root}
+    return import_file(path, **{**options, **changes})
+
+
+def check(name: str, root: Path) -> None:
+    interactions = load(name, root=root).interactions
+    assert interactions.users.ids.tolist() == [7, 12]
+    assert interactions.items.ids.tolist() == ["a", "b"]
+    assert interactions.frame.to_dict(as_series=False) == {
+        "user": [0, 1, 0],
+        "item": [1, 0, 0],
+        "time": [100, 90, 110],
+        "rating": [3.5, 2.0, 5.0],
+    }
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", "|", "::"])
+def test_the_separator_is_found(separator: str, tmp_path: Path, root: Path) -> None:
+    path = write(tmp_path / "My Ratings.dat", separator)
+    assert take(path, root) == root / "my-ratings.yaml"
+    check("my-ratings", root)
+
+
+def test_other_columns_are_ignored_and_quotes_understood(tmp_path: Path, root: Path) -> None:
+    path = tmp_path / "quoted.csv"
+    path.write_text('"title","userId","movie id"\n"One, ""two""","7","x, y"\n"Three","7","z"\n')
+    take(path, root, time=None, rating=None)
+    assert load("quoted", root=root).interactions.items.ids.tolist() == ["x, y", "z"]
+
+
+def test_stray_quotes_in_tab_separated_files_are_text(tmp_path: Path, root: Path) -> None:
+    path = tmp_path / "inch.tsv"
+    path.write_text('userId\tmovie id\n1\t12"\n1\t7"\n')
+    take(path, root, time=None, rating=None)
+    assert load("inch", root=root).interactions.items.ids.tolist() == ['12"', '7"']
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_json_lines(packed: bool, tmp_path: Path, root: Path) -> None:
+    lines = [
+        json.dumps({"stars": float(stars), "userId": int(user), "movie id": item, "when": int(when)})
+        for user, item, stars, when in ROWS
+    ]
+    data = "\n".join(lines).encode()
+    path = tmp_path / ("ratings.jsonl.gz" if packed else "ratings.jsonl")
+    path.write_bytes(gzip.compress(data) if packed else data)
+    take(path, root)
+    check("ratings", root)
+
+
+def test_the_dataset_outlives_the_original_and_moves_with_its_root(tmp_path: Path, root: Path) -> None:
+    path = write(tmp_path / "ratings.csv", ",")
+    take(path, root, name="mine")
+    path.unlink()
+    moved = root.rename(tmp_path / "elsewhere")
+    check("mine", moved)
+    assert str(tmp_path) not in (moved / "mine.yaml").read_text()
+    assert sorted(file.name for file in (moved / "raw" / "mine").iterdir()) == ["ratings.csv"]
+
+
+def test_the_card_tells_what_was_found(tmp_path: Path, root: Path) -> None:
+    card = read_card(take(write(tmp_path / "ratings.csv", ","), root))
+    assert (card.expected.users, card.expected.items, card.expected.interactions) == (2, 2, 3)
+    assert card.default_split == "random_by_user"
+    assert {"leave_last_out", "global_time", "item_cold"} <= set(card.splits)
+    timeless = read_card(take(tmp_path / "ratings.csv", root, name="timeless", time=None))
+    assert "leave_last_out" not in timeless.splits
+    (root / "raw" / "ratings" / "ratings.csv").write_text("userId,movie id,stars,when\n1,2,3,4\n")
+    with pytest.raises(DataError, match="sha256"):
+        load("ratings", root=root)
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [(["1", "10", "9"], [1, 9, 10]), (["01", "1", "9"], ["01", "1", "9"]), (["1", "a", "9"], ["1", "9", "a"])],
+)
+def test_ids_are_numbers_only_where_nothing_is_lost(
+    ids: list[str], expected: list[Any], tmp_path: Path, root: Path
+) -> None:
+    rows = [(user, item, "1", "1") for user in ids for item in "ab"]
+    take(write(tmp_path / "ids.csv", ",", rows), root)
+    assert load("ids", root=root).interactions.users.ids.tolist() == expected
+
+
+def test_duplicates_need_a_policy(tmp_path: Path, root: Path) -> None:
+    path = write(tmp_path / "twice.csv", ",", [*ROWS, ("7", "b", "1", "120")])
+    with pytest.raises(DataError, match=r"twice\.csv: 1 rows repeat .* user 7, item 'b'"):
+        take(path, root)
+    assert not root.exists()
+    take(path, root, duplicates="last")
+    assert load("twice", root=root).interactions.frame["rating"].to_list() == [2, 5, 1]
+    assert find("twice", root).expected.duplicates == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"user": "userid"}, "no column 'userid' in the header. Did you mean 'userId'?"),
+        ({"time": "wen"}, "no column 'wen' in the header. Did you mean 'when'?"),
+        ({"separator": "\t"}, "no column 'userId' in the header"),
+    ],
+)
+def test_bad_choices_are_refused_and_leave_nothing(
+    changes: dict[str, Any], message: str, tmp_path: Path, root: Path
+) -> None:
+    path = write(tmp_path / "ratings.csv", ",")
+    with pytest.raises(DataError) as error:
+        take(path, root, **changes)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+    assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("8", "c", "good", "120"), "line 5: rating 'good' is not a number"),
+        (("8", "c", "4", "2020-01-01"), "line 5: time '2020-01-01' is not a number"),
+        (("8", "", "4", "120"), "line 5: item is empty"),
+        (("8", "c", "4"), "line 5: expected 4 fields, found 3"),
+    ],
+)
+def test_bad_rows_are_refused_with_their_line(row: tuple[str, ...], message: str, tmp_path: Path, root: Path) -> None:
+    with pytest.raises(DataError) as error:
+        take(write(tmp_path / "ratings.csv", ",", [*ROWS, row]), root)
+    assert message in str(error.value)
+    assert not root.exists()
+
+
+def test_a_column_cannot_be_two_things(tmp_path: Path, root: Path) -> None:
+    with pytest.raises(ConfigError, match="column 'when' is given for time and rating"):
+        take(write(tmp_path / "ratings.csv", ","), root, rating="when")
+
+
+def test_names_that_are_taken_or_wrong_are_refused(tmp_path: Path, root: Path) -> None:
+    path = write(tmp_path / "ratings.csv", ",")
+    card = take(path, root)
+    before = card.read_bytes()
+    with pytest.raises(ConfigError, match="'ratings' already"):
+        take(path, root)
+    with pytest.raises(ConfigError, match="'gowalla' already"):
+        take(path, root, name="gowalla")
+    with pytest.raises(ConfigError, match="expected lower-case letters"):
+        take(path, root, name="../up")
+    assert card.read_bytes() == before
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:9])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(DataError, match=r"cannot write to .*root: No space left"):
+        take(write(tmp_path / "ratings.csv", ","), root)
+    assert not [path for path in root.rglob("*") if path.is_file()]

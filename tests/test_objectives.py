@@ -1,0 +1,135 @@
+"""Objectives equal naive loops, stay finite, and raise positives over negatives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from cases import random_interactions
+from torch import Tensor
+
+from recgraph import registry
+from recgraph.encoders import Embedding
+from recgraph.heads import Dot
+from recgraph.objectives import BPR, EgoL2, Objectives
+from recgraph.random import isolated
+from recgraph.recommender import Recommender
+from recgraph.types import Batch, Inputs
+
+NAMES = list(registry.objectives.components())
+
+
+def model_and_batch(num_negatives: int = 3, scale: float = 1.0) -> tuple[Recommender, Batch]:
+    with isolated(0, "test"):
+        recommender = Recommender(Embedding(5, 7, dim=4, std=scale), {"rank": Dot(4)}).double()
+    users = torch.tensor([0, 3, 3, 1])
+    negatives = torch.tensor([[5, 6, 0], [1, 2, 2], [6, 0, 1], [4, 4, 5]])[:, :num_negatives]
+    return recommender, Batch(Inputs(users), torch.tensor([1, 4, 0, 6]), negatives)
+
+
+def value(objective: torch.nn.Module, recommender: Recommender, batch: Batch) -> Tensor:
+    return objective(recommender, batch, recommender.encoder(batch.inputs))
+
+
+@pytest.mark.parametrize("num_negatives", [1, 3])
+def test_bpr_equals_a_loop(num_negatives: int) -> None:
+    recommender, batch = model_and_batch(num_negatives)
+    users, items = (t.weight.tolist() for t in (recommender.encoder.users, recommender.encoder.items))
+    dot = lambda u, i: sum(a * b for a, b in zip(users[u], items[i], strict=True))  # noqa: E731
+    terms = []
+    for u, i, row in zip(batch.inputs.users.tolist(), batch.items.tolist(), batch.negatives.tolist(), strict=True):
+        for j in row:
+            terms.append(-math.log(1 / (1 + math.exp(-(dot(u, i) - dot(u, j))))))
+    assert value(BPR(), recommender, batch).item() == pytest.approx(sum(terms) / len(terms), abs=1e-12)
+
+
+def test_bpr_with_shared_negatives_equals_the_same_negatives_per_row() -> None:
+    recommender, batch = model_and_batch()
+    shared = torch.tensor([2, 5, 3])
+    each = replace(batch, negatives=shared.expand(4, 3))
+    one = replace(batch, negatives=shared)
+    torch.testing.assert_close(value(BPR(), recommender, one), value(BPR(), recommender, each))
+
+
+@pytest.mark.parametrize("num_negatives", [1, 3])
+def test_ego_l2_is_half_the_squared_norm_of_the_batch_rows_over_the_batch_size(num_negatives: int) -> None:
+    recommender, batch = model_and_batch(num_negatives)
+    users, items = recommender.encoder.users.weight, recommender.encoder.items.weight
+    total = 0.0
+    for u, i, row in zip(batch.inputs.users.tolist(), batch.items.tolist(), batch.negatives.tolist(), strict=True):
+        for vector in (users[u], items[i], *(items[j] for j in row)):
+            total += sum(x * x for x in vector.tolist())
+    expected = total / 2 / len(batch.items)  # not the norm, not every parameter, not the propagated rows
+    assert value(EgoL2(), recommender, batch).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_ego_l2_counts_shared_negatives_once_in_the_batch() -> None:
+    recommender, batch = model_and_batch()
+    shared = torch.tensor([2, 5, 3])
+    items = recommender.encoder.items.weight
+    without = value(EgoL2(), recommender, replace(batch, negatives=None))
+    expected = without + items[shared].square().sum() / 2 / 4
+    torch.testing.assert_close(value(EgoL2(), recommender, replace(batch, negatives=shared)), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_value_is_a_finite_scalar_at_huge_scores(name: str) -> None:
+    recommender, batch = model_and_batch(scale=70.0)  # scores reach ±1e4
+    assert recommender.score(recommender.encoder(batch.inputs)).abs().max() > 1e4
+    loss = value(registry.objectives.build(name), recommender, batch)
+    assert loss.shape == ()
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in recommender.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_order_of_rows_does_not_matter_and_masked_rows_do_not_count(name: str) -> None:
+    recommender, batch = model_and_batch()
+    objective = registry.objectives.build(name)
+    order = torch.tensor([2, 0, 3, 1])
+    shuffled = Batch(Inputs(batch.inputs.users[order]), batch.items[order], batch.negatives[order])
+    torch.testing.assert_close(value(objective, recommender, shuffled), value(objective, recommender, batch))
+    two = Batch(Inputs(batch.inputs.users[:2]), batch.items[:2], batch.negatives[:2])
+    masked = replace(batch, mask=torch.tensor([True, True, False, False]))
+    torch.testing.assert_close(value(objective, recommender, masked), value(objective, recommender, two))
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"ego_l2"}))
+def test_ten_steps_raise_positives_over_negatives(name: str) -> None:
+    recommender, batch = model_and_batch()
+    objective = registry.objectives.build(name)
+
+    def margin() -> float:
+        encoding = recommender.encoder(batch.inputs)
+        positive = recommender.score(encoding, batch.items.unsqueeze(-1))
+        return (positive - recommender.score(encoding, batch.negatives)).mean().item()
+
+    before, optimizer = margin(), torch.optim.SGD(recommender.parameters(), lr=0.5)
+    for _ in range(10):
+        optimizer.zero_grad()
+        value(objective, recommender, batch).backward()
+        optimizer.step()
+    assert margin() > before + 0.1
+
+
+def test_objectives_are_a_weighted_sum_over_one_encoding() -> None:
+    recommender, batch = model_and_batch()
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    recommender.encoder.register_forward_hook(count)
+    total, parts = Objectives({"rank": (2.0, BPR()), "l2": (0.1, EgoL2())})(recommender, batch)
+    assert calls == 1
+    torch.testing.assert_close(total, 2.0 * parts[0] + 0.1 * parts[1])
+    assert total.requires_grad
+    assert not parts.requires_grad
+
+
+def test_random_interactions_have_no_user_with_everything() -> None:
+    assert (random_interactions().csr().sum(axis=1) < 17).all()

@@ -1,0 +1,189 @@
+"""Propagation against dense float64 products, for values and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from references import lightgcn, normalised_adjacency, propagation
+from torch import Tensor
+
+from recgraph.graph import BipartiteGraph, layer_mean, layer_sum, neighbour_sum
+
+USERS, ITEMS, DIM = 13, 9, 4
+
+
+def case(
+    seed: int, density: float = 0.3, dtype: torch.dtype = torch.float32
+) -> tuple[BipartiteGraph, list[tuple[int, int]], Tensor, Tensor]:
+    """A random graph whose last user and first item have no edges, its edges, and vectors that need gradients."""
+    generator = torch.Generator().manual_seed(seed)
+    present = torch.rand(USERS, ITEMS, generator=generator) < density
+    present[-1], present[:, 0] = False, False
+    users, items = present.nonzero().unbind(1)
+    graph = BipartiteGraph.from_edges(users, items, USERS, ITEMS)
+    tables = (torch.randn(rows, DIM, generator=generator, dtype=dtype).requires_grad_() for rows in (USERS, ITEMS))
+    return graph, list(zip(users.tolist(), items.tolist(), strict=True)), *tables
+
+
+def dot(left: Iterable[Tensor], right: Iterable[Tensor]) -> Tensor:
+    return sum((a.double() * b.double()).sum() for a, b in zip(left, right, strict=True))
+
+
+def assert_same(ours: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
+    for mine, theirs in zip(ours, expected, strict=True):
+        torch.testing.assert_close(mine.double(), theirs.double(), rtol=1e-5, atol=1e-5)
+
+
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+def test_neighbour_sum_equals_the_dense_product(seed, density):
+    graph, edges, users, items = case(seed, density)
+    assert_same(neighbour_sum(graph, users, items), propagation(users, items, edges))
+
+
+@given(st.integers(0, 2**32), st.integers(0, 5))
+def test_layer_mean_and_its_gradient_equal_the_dense_lightgcn(seed, num_layers):
+    graph, edges, users, items = case(seed)
+    ours, theirs = layer_mean(graph, users, items, num_layers), lightgcn(users, items, edges, num_layers)
+    assert_same(ours, theirs)
+    _, _, *towards = case(seed + 1)
+    gradients = [torch.autograd.grad(dot(result, towards), (users, items)) for result in (ours, theirs)]
+    assert_same(*gradients)
+
+
+def test_layer_sum_weighs_each_layer():
+    graph, edges, users, items = case(0)
+    adjacency = normalised_adjacency(edges, USERS, ITEMS)
+    nodes = torch.cat([users, items]).double()
+    expected = 2 * nodes - adjacency @ nodes + 0.5 * adjacency @ adjacency @ adjacency @ nodes
+    assert_same(layer_sum(graph, users, items, (2, -1, 0, 0.5)), expected.split([USERS, ITEMS]))
+
+
+@pytest.mark.parametrize("num_layers", [0, 1, 3])
+def test_gradients_are_exact_to_second_order(num_layers):
+    graph, _, users, items = case(1, dtype=torch.float64)
+
+    def run(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        return layer_mean(graph, users, items, num_layers)
+
+    assert torch.autograd.gradcheck(run, (users, items))
+    assert torch.autograd.gradgradcheck(run, (users, items))
+
+
+def test_float64_keeps_its_precision():
+    graph, edges, users, items = case(2, dtype=torch.float64)
+    for mine, theirs in zip(layer_mean(graph, users, items, 3), lightgcn(users, items, edges, 3), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-13, atol=1e-13)
+
+
+@given(st.integers(0, 2**32))
+def test_the_operator_is_symmetric(seed):
+    graph, _, *x = case(seed, dtype=torch.float64)
+    _, _, *y = case(seed + 1, dtype=torch.float64)
+    torch.testing.assert_close(dot(neighbour_sum(graph, *x), y), dot(x, neighbour_sum(graph, *y)))
+
+
+@given(st.integers(0, 2**32))
+def test_relabelling_nodes_relabels_the_result(seed):
+    graph, _, users, items = case(seed)
+    generator = torch.Generator().manual_seed(seed)
+    new_user, new_item = (torch.randperm(count, generator=generator) for count in (USERS, ITEMS))
+    relabelled = BipartiteGraph.from_edges(new_user[graph.users], new_item[graph.items], USERS, ITEMS)
+    moved = users[new_user.argsort()], items[new_item.argsort()]
+    result_users, result_items = layer_mean(relabelled, *moved, 3)
+    assert_same((result_users[new_user], result_items[new_item]), layer_mean(graph, users, items, 3))
+
+
+def test_nodes_without_edges_keep_only_their_own_share():
+    graph, _, users, items = case(3)
+    near_users, near_items = neighbour_sum(graph, users, items)
+    assert not near_users[-1].any()
+    assert not near_items[0].any()
+    mean_users, mean_items = layer_mean(graph, users, items, 3)
+    torch.testing.assert_close(mean_users[-1], users[-1] / 4)
+    torch.testing.assert_close(mean_items[0], items[0] / 4)
+
+
+def test_a_bad_value_spreads_to_neighbours_only():
+    graph, _, users, items = case(3)
+    with torch.no_grad():
+        users[0] = torch.nan
+    near_users, near_items = neighbour_sum(graph, users, items)
+    assert not near_users.isnan().any()
+    assert near_items.isnan().any(1).nonzero().squeeze(1).tolist() == graph.items[graph.users == 0].tolist()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda users, items: users.sum(),  # nothing comes back for items, and an expanded gradient for users
+        lambda users, items: items.square().sum(),
+        lambda users, items: (users.T.contiguous() ** 2).sum() + items.flip(1)[:, ::2].sum(),  # strided gradients
+        lambda users, items: (users @ items.T).square().sum() + users.mean(),  # used twice
+    ],
+)
+def test_gradients_of_any_layout_arrive(loss):
+    graph, edges, users, items = case(4)
+    ours, theirs = layer_mean(graph, users, items, 2), lightgcn(users, items, edges, 2)
+    assert_same(*(torch.autograd.grad(loss(*result), (users, items)) for result in (ours, theirs)))
+
+
+def test_two_graphs_and_two_uses_of_the_same_vectors():
+    graph, edges, users, items = case(5)
+    stays = torch.arange(len(edges)) % 3 > 0
+    fewer = graph.keep(stays)
+    remaining = [edge for edge, stay in zip(edges, stays, strict=True) if stay]
+
+    def gradients(*results: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(sum(u.square().sum() + i.exp().sum() for u, i in results), (users, items))
+
+    ours = gradients(*(layer_mean(g, users, items, 2) for g in (graph, fewer, graph)))
+    theirs = gradients(*(lightgcn(users, items, pairs, 2) for pairs in (edges, remaining, edges)))
+    assert_same(ours, theirs)
+
+
+def test_one_side_may_be_fixed():
+    graph, edges, users, items = case(6)
+    sums = layer_mean(graph, users, items.detach(), 3)
+    expected = lightgcn(users, items.detach(), edges, 3)
+    ours, theirs = (torch.autograd.grad(dot(result, result), users) for result in (sums, expected))
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-5, atol=1e-5)
+    assert not any(part.requires_grad for part in layer_mean(graph, users.detach(), items.detach(), 3))
+
+
+def test_arguments_are_left_alone():
+    graph, _, users, items = case(7)
+    before = users.clone(), items.clone()
+    for num_layers in (0, 1, 3):
+        result = layer_mean(graph, users, items, num_layers)
+        with torch.no_grad():
+            result[0].zero_(), result[1].zero_()
+        assert torch.equal(users, before[0])
+        assert torch.equal(items, before[1])
+
+
+def test_wrong_arguments_are_refused():
+    graph, _, users, items = case(8)
+    with pytest.raises(ValueError, match=r"1 users and 9 items do not fit BipartiteGraph\(13 users, 9 items"):
+        neighbour_sum(graph, users[:1], items)
+    with pytest.raises(ValueError, match="num_layers is -1; expected 0 or more"):
+        layer_mean(graph, users, items, -1)
+    with pytest.raises(ValueError, match="weights is empty"):
+        layer_sum(graph, users, items, [])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_equals_cpu():
+    graph, edges, users, items = case(9)
+    stays = torch.arange(len(edges)) % 2 > 0
+    on_gpu = graph.to("cuda").keep(stays.cuda())
+    results = [
+        layer_mean(g, users.to(g.users.device), items.to(g.users.device), 3) for g in (graph.keep(stays), on_gpu)
+    ]
+    gradients = [torch.autograd.grad(dot(result, result).cpu(), (users, items)) for result in results]
+    assert_same(tuple(part.cpu() for part in results[1]), results[0])
+    assert_same(*gradients)

@@ -1,0 +1,58 @@
+"""Signatures are the schema; every mistake is named with its path and the nearest valid name."""
+
+from __future__ import annotations
+
+import pytest
+
+from recgraph import registry
+from recgraph.errors import ConfigError
+from recgraph.registry import Registry
+
+KINDS = ("encoders", "heads", "objectives", "views", "samplers", "splits", "baselines")
+
+
+def test_defaults_are_filled_in_and_types_converted() -> None:
+    # PyYAML reads 1e-3 as text; the schema makes a number of it
+    checked = registry.encoders.check({"name": "lightgcn", "dim": "32", "std": "1e-3"}, "encoder")
+    assert checked == {"name": "lightgcn", "dim": 32, "num_layers": 3, "std": 0.001, "backend": "torch"}
+    assert registry.heads.check("dot", "heads.rank") == {"name": "dot"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("lightgnc", r"encoder: no encoder 'lightgnc'\. Did you mean 'lightgcn'\?"),
+        ({"name": "lightgcn", "num_layer": 2}, r"encoder\.num_layer: .*Did you mean 'num_layers'\?"),
+        ({"name": "lightgcn", "dim": "many"}, r"encoder\.dim: .*integer.*got 'many'"),
+        ({"name": "lightgcn", "dim": 2.5}, r"encoder\.dim: .*got 2\.5"),
+        ({"name": "lightgcn", "backend": "jax"}, r"encoder\.backend: .*'torch', 'pyg' or 'dgl'.*got 'jax'"),
+        ({"dim": 3}, r"encoder: expected the name of a encoder"),
+        (3, r"encoder: expected the name"),
+        ("no.such.module:Mine", r"encoder: cannot load encoder 'no\.such\.module:Mine'"),
+        ("recgraph.types:Mine", r"encoder: cannot load .*no attribute 'Mine'"),
+    ],
+)
+def test_mistakes_are_explained(spec: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        registry.encoders.check(spec, "encoder")
+
+
+def test_a_component_of_another_package_needs_no_registration() -> None:
+    built = registry.encoders.build({"name": "recgraph.encoders.embedding:Embedding", "dim": 3}, 5, 7)
+    assert built.users.weight.shape == (5, 3)
+
+
+def test_two_components_cannot_share_a_name() -> None:
+    mine = Registry("thing", "recgraph.heads")
+    mine.register("one")(int)
+    mine.register("one")(int)  # the same component again, as when a module is reloaded, is fine
+    with pytest.raises(ConfigError, match="thing 'one' is already registered"):
+        mine.register("one")(float)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_component_says_in_a_line_what_it_is(kind: str) -> None:
+    for name, component in getattr(registry, kind).components().items():
+        line = registry.summary(component)
+        assert line.endswith((".", "?")), f"{kind} {name}: the docstring's first line is {line!r}"
+        assert all(hint is not None for hint, _ in registry.options(component).values())

@@ -1,0 +1,165 @@
+"""Runs end to end on a toy dataset: honest, reproducible, resumable after SIGKILL, complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from rich.console import Console
+from sklearn.metrics import ndcg_score
+
+from recgraph.data import datasets
+from recgraph.errors import DataError
+from recgraph.experiment import Run, plan
+from recgraph.model import Model
+from recgraph.running import Task, execute, reevaluate
+
+CPU = torch.device("cpu")
+TIMES = ("seconds", "train_seconds", "eval_seconds", "peak_memory_mib")
+
+
+def run_all(toy: Path, root: Path, **selection: object) -> list[tuple[Run, dict]]:
+    return [(run, execute(run, root, device=CPU, console=Console())) for run in plan(toy, **selection)]
+
+
+def timeless(text: str) -> list[dict]:
+    """JSON lines without what legitimately differs from run to run."""
+    return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in text.splitlines()]
+
+
+def outcome(folder: Path) -> dict[str, object]:
+    """Everything a run ends with, to the bit."""
+    return {
+        "result": timeless(json.dumps(json.loads((folder / "result.json").read_text()))),
+        "metrics": timeless((folder / "metrics.jsonl").read_text()),
+        "per_user": (folder / "per_user.parquet").read_bytes(),
+        "model": (folder / "model.safetensors").read_bytes(),
+    }
+
+
+def test_models_beat_popularity_and_leave_a_complete_folder(toy: Path) -> None:
+    results = {run.row: (run, result) for run, result in run_all(toy, Path("runs"), seeds=[0])}
+    scores = {row: result["test"]["ndcg@10"] for row, (_, result) in results.items()}
+    assert scores["LightGCN"] > scores["popularity"] + 0.1
+    assert scores["BPR-MF"] > scores["popularity"]
+    run, result = results["LightGCN"]
+    assert sorted(path.name for path in run.folder(Path("runs")).iterdir()) == [
+        "checkpoint", "config.yaml", "env.json", "items.parquet", "metrics.jsonl", "model.json", "model.safetensors",
+        "per_user.parquet", "result.json", "users.parquet",
+    ]  # fmt: skip
+    assert result["test_users"] + result["skipped_users"] == 60
+    machine = json.loads((run.folder(Path("runs")) / "env.json").read_text())
+    assert machine["packages"]["torch"] == torch.__version__
+    assert machine["threads"] == torch.get_num_threads()
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(toy: Path) -> None:
+    one, two = (run_all(toy, Path(root), rows=["LightGCN"]) for root in ("one", "two"))
+    outcomes = [outcome(run.folder(Path("one"))) for run, _ in one]
+    assert outcomes == [outcome(run.folder(Path("two"))) for run, _ in two]
+    assert outcomes[0]["model"] != outcomes[1]["model"]
+    assert one[0][1]["data_fingerprint"] == one[1][1]["data_fingerprint"]  # seeds share one split
+
+
+def test_a_finished_run_is_not_run_again(toy: Path) -> None:
+    ((run, first),) = run_all(toy, Path("runs"), rows=["BPR-MF"], seeds=[0])
+    stamp = (run.folder(Path("runs")) / "model.safetensors").stat().st_mtime_ns
+    ((_, second),) = run_all(toy, Path("runs"), rows=["BPR-MF"], seeds=[0])
+    assert second == first
+    assert (run.folder(Path("runs")) / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_finished_run_on_other_data_is_refused(toy: Path) -> None:
+    ((run, result),) = run_all(toy, Path("runs"), rows=["popularity"], seeds=[0])
+    path = run.folder(Path("runs")) / "result.json"
+    path.write_text(json.dumps({**result, "data_fingerprint": "0" * 64}))
+    with pytest.raises(DataError, match="other data.*move the folder away"):
+        run_all(toy, Path("runs"), rows=["popularity"], seeds=[0])
+
+
+def test_test_metrics_are_those_of_an_independent_ranking(toy: Path) -> None:
+    ((run, result),) = run_all(toy, Path("runs"), rows=["LightGCN"], seeds=[0])
+    folder = run.folder(Path("runs"))
+    split = datasets.load("toy").split("random_by_user", seed=0)
+    train, validation, test = (part.csr().toarray() for part in (split.train, split.validation, split.test))
+    with torch.no_grad():
+        scores = Model.load(folder).scorer()(torch.arange(60)).double().numpy()
+    scores[(train + validation) > 0] = -1e9  # both are masked at test time
+    users = test.sum(axis=1) > 0
+    assert result["test"]["ndcg@10"] == pytest.approx(ndcg_score(test[users], scores[users], k=10), abs=1e-6)
+    per_user = pl.read_parquet(folder / "per_user.parquet")
+    assert per_user["user"].to_list() == users.nonzero()[0].tolist()
+    assert per_user["ndcg@10"].mean() == pytest.approx(result["test"]["ndcg@10"])
+
+
+def test_validation_picks_the_epoch_and_its_figures_are_in_the_curve(toy: Path) -> None:
+    ((run, result),) = run_all(toy, Path("runs"), rows=["LightGCN"], seeds=[0])
+    lines = [json.loads(line) for line in (run.folder(Path("runs")) / "metrics.jsonl").read_text().splitlines()]
+    curve = {line["epoch"]: line["validation"] for line in lines if "validation" in line}
+    assert max(curve, key=lambda epoch: curve[epoch]["ndcg@10"]) == result["best_epoch"]
+    assert curve[result["best_epoch"]] == pytest.approx(result["validation"])
+    assert not any("test" in line for line in lines)
+
+
+def test_the_test_part_is_read_once_and_only_after_training(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    for name in ("validate", "test"):
+        real = getattr(Task, name)
+        monkeypatch.setattr(Task, name, lambda *a, _real=real, _name=name: calls.append(_name) or _real(*a))
+    run_all(toy, Path("runs"), rows=["BPR-MF"], seeds=[0])
+    assert calls.count("test") == 1
+    assert calls[-1] == "test"
+    assert len(calls) > 2
+
+
+def test_evaluating_again_gives_the_same_figures_and_new_metrics(toy: Path) -> None:
+    ((run, result),) = run_all(toy, Path("runs"), rows=["LightGCN"], seeds=[0])
+    folder = run.folder(Path("runs"))
+    again = {name: test for name, _, test in reevaluate(folder, [], CPU)}
+    assert again == result["test"]
+    ((name, validation, test),) = reevaluate(folder, ["map@5"], CPU)
+    assert name == "map@5"
+    assert 0 < test <= 1
+    assert 0 < validation <= 1
+    with pytest.raises(DataError, match="expected the folder of a finished run"):
+        reevaluate(folder.parent, [], CPU)
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments_changes_no_figure(toy: Path) -> None:
+    def start(root: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "recgraph", "train", str(toy), "--rows", "LightGCN", "--seeds", "0"]
+        settings = ["train.max_epochs=300", "train.patience=300", "--runs", root]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([*command, *settings], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def files(root: str) -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in Path(root).rglob("*.jsonl")}
+
+    def wait_for(process: subprocess.Popen[bytes]) -> None:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors.decode()
+
+    wait_for(start("whole"))
+    rng, kills = random.Random(0), 0
+    for _ in range(6):
+        before, process = files("cut"), start("cut")
+        while process.poll() is None and files("cut") == before:  # training (re)starts with this file
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 0.5))
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+    assert kills >= 3
+    wait_for(start("cut"))
+    (whole,), (cut,) = (list(Path(root).rglob("seed-0")) for root in ("whole", "cut"))
+    assert outcome(cut) == outcome(whole)
+    assert sorted(path.name for path in cut.iterdir()) == sorted(path.name for path in whole.iterdir())

@@ -1,0 +1,201 @@
+"""The loop stops when it should, keeps the best state, resumes to the bit, and refuses to go on after a NaN."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from cases import random_interactions
+from pydantic import ValidationError
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from recgraph.encoders import Embedding
+from recgraph.errors import TrainingError
+from recgraph.heads import Dot
+from recgraph.objectives import BPR, EgoL2, Objective, Objectives
+from recgraph.random import isolated, torch_generator
+from recgraph.recommender import Recommender
+from recgraph.sampling import Batches, Uniform
+from recgraph.training.trackers import JsonLines
+from recgraph.training.trainer import Trainer, TrainSettings
+
+
+def make_trainer(
+    folder: Path,
+    *,
+    validate: Callable[[Recommender], Mapping[str, float]] = lambda _: {"ndcg@20": 0.0},
+    extra: Mapping[str, tuple[float, Objective]] | None = None,
+    seed: int = 0,
+    **settings: object,
+) -> Trainer:
+    table = random_interactions()
+    with isolated(seed, "modules"):
+        recommender = Recommender(Embedding(table.num_users, table.num_items, dim=4), {"rank": Dot(4)})
+    generators = {name: torch_generator(seed, name) for name in ("order", "negatives")}
+    batches = Batches(table, 16, generators["order"], generators["negatives"], sampler=Uniform(table))
+    return Trainer(
+        recommender=recommender,
+        objectives=Objectives({"rank": (1.0, BPR()), "l2": (0.01, EgoL2()), **(extra or {})}),
+        batches=batches,
+        settings=TrainSettings(**{"max_epochs": 6, "patience": 6, "validate_every": 1, "lr": 0.05, **settings}),
+        validate=lambda: validate(recommender),
+        generators=generators,
+        checkpoint=folder / "last.pt",
+        trackers=[JsonLines(folder / "metrics.jsonl")],
+    )
+
+
+def scripted(values: list[float]) -> Callable[[Recommender], Mapping[str, float]]:
+    """Validation that returns one prepared value after the other."""
+    remaining = iter(values)
+    return lambda _: {"ndcg@20": next(remaining)}
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_losses_fall_and_are_logged(tmp_path: Path) -> None:
+    progress = make_trainer(tmp_path).fit()
+    logged = records(tmp_path)
+    assert [record["epoch"] for record in logged] == [1, 2, 3, 4, 5, 6]
+    assert logged[-1]["losses"]["rank"] < logged[0]["losses"]["rank"]
+    assert progress.stopped == "max_epochs"
+
+
+def test_the_best_state_on_validation_is_what_remains(tmp_path: Path) -> None:
+    seen = []
+
+    def validate(recommender: Recommender) -> Mapping[str, float]:
+        seen.append({key: value.clone() for key, value in recommender.state_dict().items()})
+        return {"ndcg@20": [0.1, 0.3, 0.2, 0.3, 0.1, 0.0][len(seen) - 1]}
+
+    trainer = make_trainer(tmp_path, validate=validate)
+    progress = trainer.fit()
+    assert (progress.best_epoch, progress.best_value) == (2, 0.3)  # of equals, the earlier
+    for key, value in trainer.recommender.state_dict().items():
+        assert torch.equal(value, seen[1][key])
+    assert not torch.equal(seen[1]["encoder.users.weight"], seen[5]["encoder.users.weight"])
+
+
+def test_patience_counts_epochs_without_a_rise(tmp_path: Path) -> None:
+    values = [0.1, 0.3, 0.2, 0.3, 0.1, 0.0]
+    progress = make_trainer(tmp_path, validate=scripted(values), patience=2, max_epochs=100).fit()
+    assert (progress.epoch, progress.stopped) == (4, "patience")
+
+
+def test_validation_follows_its_period_and_always_sees_the_last_epoch(tmp_path: Path) -> None:
+    make_trainer(tmp_path, validate_every=4, max_epochs=6).fit()
+    assert [record["epoch"] for record in records(tmp_path) if "validation" in record] == [4, 6]
+
+
+def test_patience_below_the_validation_period_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"patience \(3\) is below validate_every \(5\)"):
+        TrainSettings(patience=3, validate_every=5)
+
+
+class Killed(Exception):
+    """Stands for a power cut."""
+
+
+@pytest.mark.parametrize("checkpoint_every", [1, 2, 3])
+@pytest.mark.parametrize("killed_in", [1, 3, 4, 6])
+def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, checkpoint_every: int, killed_in: int) -> None:
+    def norm(recommender: Recommender) -> Mapping[str, float]:
+        return {"ndcg@20": -recommender.encoder.users.weight.norm().item()}
+
+    validations = 0
+
+    def killing(recommender: Recommender) -> Mapping[str, float]:
+        nonlocal validations
+        validations += 1
+        if validations == killed_in:
+            raise Killed
+        return norm(recommender)
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    reference = make_trainer(whole, validate=norm, checkpoint_every=checkpoint_every)
+    expected = reference.fit()
+    with pytest.raises(Killed):
+        make_trainer(cut, validate=killing, checkpoint_every=checkpoint_every).fit()
+    with (cut / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "los')  # the line that was being written
+    resumed = make_trainer(cut, validate=norm, checkpoint_every=checkpoint_every)
+    actual = resumed.fit()
+    assert (actual.epoch, actual.best_epoch, actual.best_value) == (
+        expected.epoch,
+        expected.best_epoch,
+        expected.best_value,
+    )
+    for key, value in reference.recommender.state_dict().items():
+        assert torch.equal(value, resumed.recommender.state_dict()[key]), key
+    without_seconds = [[{**r, "seconds": 0} for r in records(folder)] for folder in (whole, cut)]
+    assert without_seconds[0] == without_seconds[1]
+
+
+def test_a_finished_training_is_only_read(tmp_path: Path) -> None:
+    make_trainer(tmp_path, validate=scripted([0.1, 0.3, 0.2, 0.3, 0.1, 0.0])).fit()
+    progress = make_trainer(tmp_path, validate=scripted([])).fit()
+    assert (progress.epoch, progress.best_epoch) == (6, 2)
+
+
+class Poison(Objective):
+    """Turns to NaN at a given step."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at, self.steps = at, 0
+
+    def forward(self, recommender: Recommender, batch: object, encoding: object) -> torch.Tensor:
+        self.steps += 1
+        return recommender.encoder.users.weight.sum() * (float("nan") if self.steps == self.at else 0.0)
+
+
+def test_a_nan_names_objective_step_and_epoch_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    steps = len(make_trainer(tmp_path).batches)
+    poison = {"bad": (1.0, Poison(at=2 * steps + 3))}
+    trainer = make_trainer(tmp_path, extra=poison, checkpoint_every=1)
+    with pytest.raises(TrainingError, match=r"objectives\.bad: the loss is not finite at step 3 of epoch 3.*last\.pt"):
+        trainer.fit()
+    kept = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert kept["progress"]["epoch"] == 2
+    assert all(value.isfinite().all() for value in kept["recommender"].values())
+
+
+def test_a_parameter_that_overflows_in_the_last_step_is_not_saved(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, checkpoint_every=1)
+
+    def overflow(_: Recommender) -> Mapping[str, float]:
+        raise AssertionError("must not be validated")
+
+    trainer.recommender.encoder.items.weight.register_hook(lambda gradient: gradient * float("inf"))
+    trainer = Trainer(**{**vars(trainer), "validate": lambda: overflow(trainer.recommender)})
+    with pytest.raises(TrainingError, match="not finite"):
+        trainer.fit()
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_clipping_bounds_the_step(tmp_path: Path) -> None:
+    seen = []
+
+    def watch(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        gradients = [p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]
+        seen.append(torch.cat(gradients).norm().item())
+
+    handle = register_optimizer_step_pre_hook(watch)
+    try:
+        make_trainer(tmp_path, max_grad_norm=0.01, max_epochs=1).fit()
+    finally:
+        handle.remove()
+    assert max(seen) <= 0.01 * 1.001
+
+
+def test_training_leaves_global_randomness_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    with isolated(0, "modules"):
+        make_trainer(tmp_path).fit()
+    assert torch.equal(torch.get_rng_state(), state)
