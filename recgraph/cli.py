@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -137,7 +137,8 @@ def list_datasets(*, markdown: bool = False) -> None:
         markdown: print the table of datasets/README.md instead.
     """
     if markdown:
-        return _say(cards.cards_table())
+        _say(cards.cards_table())
+        return
     rows = cards.overview(cards.find(name) for name in cards.names())
     table = Table(*rows[0], title="datasets", title_justify="left")
     for row in rows:
@@ -239,10 +240,10 @@ def _say(text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an error that the user can mend is printed without a traceback."""
     try:
-        app()
+        app(sys.argv[1:] if arguments is None else arguments)
     except RecgraphError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(1)

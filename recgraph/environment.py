@@ -37,7 +37,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 @cache
 def code_version() -> tuple[str | None, bool | None]:
-    """Commit of the checkout that this code runs from, and whether it has uncommitted changes; None if there is none."""
+    """Commit of the checkout this code runs from, and whether it has uncommitted changes; None outside a checkout."""
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:

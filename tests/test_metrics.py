@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
@@ -75,6 +75,7 @@ def test_every_metric_has_a_naive_version() -> None:
     assert NAIVE.keys() == PER_USER.keys()
 
 
+@settings(deadline=None)
 @given(rankings())
 def test_metrics_equal_naive_loops(ranking: tuple[list[list[int]], list[set[int]]]) -> None:
     shown, relevant = ranking
@@ -136,6 +137,7 @@ def test_gini_closed_forms() -> None:
     assert gini(torch.tensor([0, 4]), unused[:2]) == pytest.approx(1 / 2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=12).filter(any))
 def test_gini_is_half_the_relative_mean_difference(counts: list[int]) -> None:
     differences = sum(abs(a - b) for a in counts for b in counts)

@@ -92,7 +92,7 @@ def review(**changes: Any) -> str:
             "1 3\n", {"format": "counts", "columns": {"item": "int", "tag": "int"}, "first": 1}, [(1, 3)], id="from 1"
         ),
         pytest.param(
-            "a b\n\nc\n",
+            "a b\r\n\nc\r\n",
             {"format": "lines", "columns": {"tag": "int", "name": "str"}},
             [(0, "a b"), (1, ""), (2, "c")],
             id="lines",
@@ -153,6 +153,7 @@ def test_column_types(tmp_path: Path) -> None:
         ("1\t2\t3\t4\n1\tnull\t3\t4\n", TSV, "line 2: item 'null' is not an integer"),
         ("1\t2\t3\t4\n1\t-2\t3\t4\n", TSV, "line 2: item -2 is negative"),
         ("1\t2\t3\t4\n1\t9223372036854775808\t3\t4", TSV, "does not fit in 64 bits"),
+        (" 1\t2\t 3\t4\n1\tx\t3\t4\n", TSV, "line 2: item 'x' is not an integer"),
         ("1\t2\t3\t4 \n", TSV, "line 1: time '4 ' is not an integer"),
         (
             "user,item\na,b\n,c\n", {"format": "csv", "columns": {"user": "str", "item": "str"}},

@@ -81,7 +81,7 @@ def test_a_finished_run_on_other_data_is_refused(toy: Path) -> None:
     ((run, result),) = run_all(toy, Path("runs"), rows=["popularity"], seeds=[0])
     path = run.folder(Path("runs")) / "result.json"
     path.write_text(json.dumps({**result, "data_fingerprint": "0" * 64}))
-    with pytest.raises(DataError, match="other data.*move the folder away"):
+    with pytest.raises(DataError, match=r"other data.*move the folder away"):
         run_all(toy, Path("runs"), rows=["popularity"], seeds=[0])
 
 
@@ -137,7 +137,7 @@ def test_evaluating_again_gives_the_same_figures_and_new_metrics(toy: Path) -> N
 def test_sigkill_at_random_moments_changes_no_figure(toy: Path) -> None:
     def start(root: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "recgraph", "train", str(toy), "--rows", "LightGCN", "--seeds", "0"]
-        settings = ["train.max_epochs=300", "train.patience=300", "--runs", root]
+        settings = ["train.max_epochs=200", "train.patience=200", "--runs", root]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen([*command, *settings], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -150,15 +150,15 @@ def test_sigkill_at_random_moments_changes_no_figure(toy: Path) -> None:
 
     wait_for(start("whole"))
     rng, kills = random.Random(0), 0
-    for _ in range(6):
+    for _ in range(4):
         before, process = files("cut"), start("cut")
         while process.poll() is None and files("cut") == before:  # training (re)starts with this file
             time.sleep(0.01)
         time.sleep(rng.uniform(0.0, 0.5))
         kills += process.poll() is None
         process.kill()
-        process.wait()
-    assert kills >= 3
+        process.communicate()
+    assert kills >= 2
     wait_for(start("cut"))
     (whole,), (cut,) = (list(Path(root).rglob("seed-0")) for root in ("whole", "cut"))
     assert outcome(cut) == outcome(whole)

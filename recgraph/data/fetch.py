@@ -196,7 +196,7 @@ def _downloaded(remote: Remote, raw: Path, max_bytes: int, *, resume: bool) -> I
         download(remote.url, path, max_bytes=max_bytes, digests=remote.sha256, resume=resume)
         yield path
     finally:
-        pass
+        path.unlink(missing_ok=True)
 
 
 def _wheel(requirement: str, scratch: Path) -> Path:

@@ -56,7 +56,7 @@ class Table(NamedFormat):
         fields = next(self._rows(path, text, mark))[2] if self.header else list(self.columns)
         places = {name: _place(path, fields, self.names.get(name, name)) for name in self.columns}
         if self.header and "\n" not in text:
-            return pl.DataFrame()
+            return pl.DataFrame()  # which releases of polars take in different ways
 
         fault = "polars and the row by row reader disagree"
         given = {name: f"column_{places[name] + 1}" for name in self.wanted}  # polars insists on these names

@@ -1,0 +1,123 @@
+"""The command line, as a person types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recgraph import cli
+from recgraph.experiment import plan
+
+
+@pytest.fixture
+def recgraph(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Run a command; returns (exit code, output, errors)."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        for name, stream in (("console", "stdout"), ("errors", "stderr")):
+            monkeypatch.setattr(cli, name, cli.Console(stderr=stream == "stderr", width=200))
+        try:
+            cli.main(arguments)
+            code = 0
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_train_prints_the_table_and_writes_the_csv(recgraph, toy: Path) -> None:
+    code, output, _ = recgraph("train", str(toy), "--seeds", "0,1", "--csv", "results.csv")
+    assert code == 0
+    assert "| LightGCN" in output
+    assert "mean over seeds 0, 1 ± standard deviation" in output
+    assert pl.read_csv("results.csv").height == 3 * 2 * 2 * 3  # rows, seeds, parts, metrics
+    again = recgraph("train", str(toy), "--seeds", "0,1")[1]
+    assert [line for line in again.splitlines() if line.startswith("|")] == [
+        line for line in output.splitlines() if line.startswith("|")
+    ]
+
+
+def test_overrides_select_and_change(recgraph, toy: Path) -> None:
+    arguments = (
+        "train.max_epochs=2",
+        "train.patience=2",
+        "objectives.l2=null",
+        "--rows",
+        "LightGCN,BPR-MF",
+        "--seeds",
+        "3",
+    )
+    code, output, _ = recgraph("train", str(toy), *arguments)
+    assert code == 0
+    assert "[2/2]" in output
+    assert "popularity" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("encodr.dim=3", "--rows", "LightGCN"), "no 'encodr' here. Did you mean 'encoder'?"),
+        (("encoder.dim", "--rows", "LightGCN"), "encoder.dim: expected PATH=VALUE"),
+        (("--rows", "LightGNC"), "no row 'LightGNC'. Did you mean 'LightGCN'?"),
+        (("--datasets", "ml-100"), "no dataset 'ml-100'. Did you mean 'ml-100k'?"),
+        (("--seeds", "one"), "--seeds: expected whole numbers separated by commas, got 'one'"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_an_exit_code(recgraph, toy: Path, arguments: tuple, message: str) -> None:
+    code, _, errors = recgraph("train", str(toy), *arguments)
+    assert code == 1
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_evaluate_recommend_and_export(recgraph, toy: Path) -> None:
+    recgraph("train", str(toy), "--rows", "LightGCN", "--seeds", "0")
+    (run,) = plan(toy, rows=["LightGCN"], seeds=[0])
+    folder = str(run.folder(Path("runs")))
+    code, output, _ = recgraph("evaluate", folder, "--metrics", "ndcg@10,map@5")
+    assert code == 0
+    assert "map@5" in output
+    code, output, _ = recgraph("recommend", folder, "--user", "u7", "-k", "3")
+    assert code == 0
+    assert output.count("│ i") == 3
+    code, _, errors = recgraph("recommend", folder, "--user", "nobody")
+    assert code == 1
+    assert "unknown id 'nobody'" in errors
+    code, output, _ = recgraph("export", folder)
+    assert code == 0
+    assert np.load(Path(folder) / "export" / "items.npy").shape == (40, 8)
+
+
+def test_list_shows_every_kind(recgraph, toy: Path) -> None:
+    code, output, _ = recgraph("list")
+    assert code == 0
+    for name in ("lightgcn", "bpr", "ego_l2", "dot", "popularity", "uniform", "leave_last_out", "ml-100k", "toy"):
+        assert name in output, name
+
+
+def test_data_commands(recgraph, toy: Path) -> None:
+    code, output, _ = recgraph("data", "info", "toy")
+    assert code == 0
+    assert "60" in output
+    code, output, _ = recgraph("data", "fetch", "toy")
+    assert "toy: 60 users, 40 items" in output
+    code, _, errors = recgraph("data", "info", "tooy")
+    assert code == 1
+    assert "no dataset 'tooy'. Did you mean 'toy'?" in errors
+    Path("mine.csv").write_text("a,b\n1,2\n1,3\n2,3\n")
+    code, _, errors = recgraph("data", "import", "mine.csv", "--user", "a", "--item", "c")
+    assert code == 1
+    code, output, _ = recgraph("data", "import", "mine.csv", "--user", "a", "--item", "b", "--name", "own")
+    assert code == 0
+    assert "own.yaml" in output
+    assert "own" in recgraph("data", "list")[1]
+
+
+def test_an_unknown_command_suggests(recgraph) -> None:
+    code, output, errors = recgraph("trian")
+    assert code != 0
+    assert "train" in output + errors

@@ -1,0 +1,142 @@
+"""Saved models: the same scores after loading, without dataset, configuration or pickled code."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from cases import graph_of, random_interactions
+
+from recgraph import registry
+from recgraph.baselines import Popularity
+from recgraph.data.interactions import Interactions
+from recgraph.errors import DataError
+from recgraph.model import Model, catalogue_of
+from recgraph.random import isolated
+from recgraph.recommender import Recommender
+
+TITLES = [f"Film {item}" for item in range(17)]
+
+
+def with_text_ids() -> Interactions:
+    table = random_interactions()
+    users = [f"u{user:02d}" for user in table.user_indices]
+    return Interactions.from_frame(pl.DataFrame({"user": users, "item": table.item_indices * 10}))
+
+
+def trained(name: str, table: Interactions, titles: list[str] | None = TITLES) -> Model:
+    """A model as a run would leave it: an encoder with random tables, or a fitted baseline."""
+    if name in registry.baselines.components():
+        model = registry.baselines.build(name, table.num_users, table.num_items)
+        model.fit(table)
+    else:
+        with isolated(0, "modules"):
+            spec = {"encoder": {"name": name, "dim": 4}, "heads": {"rank": "dot"}}
+            model = Recommender.build(table.num_users, table.num_items, spec, graph_of(table))
+    model.catalogue = catalogue_of(table, [table], titles)
+    return model.eval()
+
+
+MODELS = [*registry.encoders.components(), *registry.baselines.components()]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_loaded_model_scores_and_recommends_as_the_saved_one(name: str, tmp_path: Path) -> None:
+    model = trained(name, with_text_ids())
+    model.save(tmp_path)
+    loaded = Model.load(tmp_path)
+    assert type(loaded) is type(model)
+    users = torch.arange(model.num_users)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.scorer()(users), model.scorer()(users), rtol=0, atol=0)
+    assert loaded.recommend("u03", 5) == model.recommend("u03", 5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_nothing_that_is_loaded_is_pickled(name: str, tmp_path: Path) -> None:
+    trained(name, with_text_ids()).save(tmp_path)
+    for path in tmp_path.iterdir():
+        with pytest.raises((pickle.UnpicklingError, ValueError, EOFError, UnicodeDecodeError, KeyError)):
+            pickle.loads(path.read_bytes())
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".parquet", ".safetensors"}
+
+
+def test_recommendations_are_the_best_unseen_items_with_original_ids_and_titles() -> None:
+    table = with_text_ids()
+    model = trained("lightgcn", table)
+    with torch.no_grad():
+        scores = model.scorer()(torch.tensor([3]))[0].numpy().copy()
+    scores[table.csr()[3].indices] = -np.inf
+    order = np.argsort(-scores)[:4]
+    best = model.recommend("u03", 4)
+    assert [item.item for item in best] == [10 * int(item) for item in order]
+    assert [item.title for item in best] == [f"Film {item}" for item in order]
+    assert [item.score for item in best] == pytest.approx(scores[order].tolist())
+
+
+def test_a_user_who_is_left_few_items_gets_few() -> None:
+    table = random_interactions()
+    model = trained("popularity", table)
+    unseen = 17 - len(np.unique(table.item_indices[table.user_indices == 0]))
+    assert len(model.recommend(0, 100)) == unseen
+
+
+def test_datasets_without_titles_have_none(tmp_path: Path) -> None:
+    trained("popularity", with_text_ids(), titles=None).save(tmp_path)
+    assert Model.load(tmp_path).recommend("u00", 1)[0].title is None
+
+
+def test_integer_ids_are_found_from_text_as_the_command_line_gives_it(tmp_path: Path) -> None:
+    trained("popularity", random_interactions()).save(tmp_path)
+    loaded = Model.load(tmp_path)
+    assert loaded.recommend("3", 2) == loaded.recommend(3, 2)
+
+
+def test_an_unknown_user_is_an_error() -> None:
+    with pytest.raises(DataError, match="unknown id 'nobody'"):
+        trained("popularity", with_text_ids()).recommend("nobody")
+
+
+def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no model\.json here; expected the folder of a finished run"):
+        Model.load(tmp_path)
+
+
+def test_a_baseline_is_not_a_recommender(tmp_path: Path) -> None:
+    trained("popularity", with_text_ids()).save(tmp_path)
+    with pytest.raises(DataError, match="holds a Popularity, expected a Recommender"):
+        Recommender.load(tmp_path)
+
+
+def test_a_class_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    trained("popularity", with_text_ids()).save(tmp_path)
+    header = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**header, "class": "subprocess:Popen"}))
+    with pytest.raises(DataError, match="holds a Popen, expected a Model"):
+        Model.load(tmp_path)
+
+
+def test_export_writes_the_vectors_behind_the_scores_with_original_ids(tmp_path: Path) -> None:
+    model = trained("lightgcn", with_text_ids())
+    written = model.export(tmp_path)
+    assert sorted(path.name for path in written) == ["items.npy", "items.parquet", "users.npy", "users.parquet"]
+    users, items = np.load(tmp_path / "users.npy"), np.load(tmp_path / "items.npy")
+    with torch.no_grad():
+        np.testing.assert_allclose(users @ items.T, model.scorer()(torch.arange(12)).numpy(), rtol=1e-5, atol=1e-7)
+    table = pl.read_parquet(tmp_path / "items.parquet")
+    assert table["id"].to_list() == [10 * item for item in range(17)]
+    np.testing.assert_array_equal(np.stack(table["vector"].to_list()), items)
+    assert pl.read_parquet(tmp_path / "users.parquet")["id"].to_list() == [f"u{user:02d}" for user in range(12)]
+
+
+def test_popularity_is_the_count_of_training_rows() -> None:
+    table = random_interactions()
+    model = Popularity(table.num_users, table.num_items)
+    model.fit(table)
+    expected = [sum(item == other for other in table.item_indices.tolist()) for item in range(table.num_items)]
+    assert model.scorer()(torch.tensor([4, 1])).tolist() == [expected, expected]
