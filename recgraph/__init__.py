@@ -20,7 +20,6 @@ _HOMES = {
     "Recommender": "recgraph.recommender",
     "View": "recgraph.types",
     "evaluate": "recgraph.evaluation.ranking",
-    "load_dataset": "recgraph.data.datasets",
 }
 
 __all__ = [*_HOMES, "__version__"]

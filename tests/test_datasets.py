@@ -116,7 +116,8 @@ def test_a_damaged_cache_is_made_again(root: Path, name: str, damage: str, caplo
         path.write_bytes(bad[damage])
     again = load("tiny", root=root)
     assert again.interactions.fingerprint == first.interactions.fingerprint
-    assert f"prepared data in {first.folder} is damaged" in caplog.text
+    unfinished = (name, damage) == ("hashes.json", "gone")  # as a killed process leaves it
+    assert (f"prepared data in {first.folder} is damaged" in caplog.text) != unfinished
     assert path.read_bytes() == good
 
 

@@ -176,10 +176,11 @@ def test_wrong_range(server: Server, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["", "no length", "stall"])
 def test_too_large(server: Server, tmp_path: Path, how: str) -> None:
-    server.behave = [how]
+    server.behave = [how] * 3
     with pytest.raises(DataError, match="larger than 255,999 bytes"):
         download(server.put("x", CONTENT), tmp_path / "x", max_bytes=len(CONTENT) - 1, stall=0.2)
     assert files_in(tmp_path) == []
+    server.behave = []
     download(server.put("x", CONTENT), tmp_path / "x", max_bytes=len(CONTENT))
 
 

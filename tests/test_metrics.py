@@ -127,7 +127,7 @@ def test_perfect_ranking_is_one_everywhere() -> None:
         hits = (torch.arange(4) < relevant).expand(3, 4)
         for name, metric in PER_USER.items():
             perfect = metric(hits, torch.full((3,), relevant))
-            assert torch.equal(perfect, torch.ones(3, dtype=torch.float64)) != (name in others), name
+            assert torch.allclose(perfect, torch.ones(3, dtype=torch.float64)) != (name in others), name
 
 
 def test_gini_closed_forms() -> None:

@@ -127,7 +127,15 @@ def test_scores_that_are_the_models_own_memory_are_left_as_they_were(num_users: 
     assert torch.equal(table, popularity.expand(num_users, -1))
 
 
-def test_gradients_and_inference_mode_do_not_matter() -> None:
+def test_scores_are_made_without_gradients() -> None:
+    def scores(users: Tensor) -> Tensor:
+        assert not torch.is_grad_enabled()
+        return torch.zeros(len(users), 3)
+
+    top_k(scores, torch.arange(2), None, 1)
+
+
+def test_scores_with_gradients_or_of_inference_mode() -> None:
     weight = torch.nn.Parameter(torch.tensor([[1.0, 3.0, 2.0]]))
     seen = matrix([[1]], 3)
     with torch.inference_mode():
@@ -203,11 +211,13 @@ def test_evaluation_equals_loops() -> None:
                 assert result.per_user[f"{name}@{at}"][row] == pytest.approx(value.item())
 
 
-def test_minus_one_is_never_a_hit() -> None:
+def test_minus_one_is_neither_a_hit_nor_an_item() -> None:
     """The place before a user's first item is the last item of the user before."""
     test, seen = matrix([[2], [2]], 3), matrix([[0, 1], [0, 1]], 3)
-    result = evaluate(lambda users: torch.zeros(len(users), 3), test=test, seen=seen, metrics=["precision@3"])
+    metrics = ["precision@3", "coverage@3"]
+    result = evaluate(lambda users: torch.zeros(len(users), 3), test=test, seen=seen, metrics=metrics)
     assert result.per_user["precision@3"].tolist() == pytest.approx([1 / 3, 1 / 3])
+    assert result.summary["coverage@3"] == pytest.approx(1 / 3)
 
 
 def test_perfect_and_worst_scores() -> None:

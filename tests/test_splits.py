@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from recgraph.data.interactions import PARTS, Interactions
@@ -31,6 +31,9 @@ SPECS: list[dict[str, Any]] = [
     {"name": "item_cold"},
     {"name": "user_cold", "validation": 0.2, "test": 0.3},
 ]
+
+
+FEWER = settings(max_examples=40)  # of the 100 by default: every example makes a split
 
 
 def table(pairs: set[Pair], seed: int, parts: tuple[str, ...] = ("train", "train", "test")) -> Interactions:
@@ -67,6 +70,7 @@ def parts_by_user(made: Split) -> dict[int, dict[str, list[int]]]:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
+@FEWER
 @given(pairs=PAIRS, seed=st.integers(0, 99))
 def test_every_split_covers_each_row_once_in_file_order(spec: dict[str, Any], pairs: set[Pair], seed: int) -> None:
     interactions = table(pairs, seed)
@@ -116,11 +120,13 @@ def recbole_counts(total: int, ratios: list[float]) -> list[int]:
     return parts
 
 
+@FEWER
 @given(st.integers(1, 60), st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.9, 0.1, 0.0), (0.9, 0.0, 0.1)]))
 def test_shares_are_rounded_as_recbole_does(total: int, ratios: tuple[float, float, float]) -> None:
     assert [int(part[0]) for part in shares(np.array([total]), ratios)] == recbole_counts(total, list(ratios))
 
 
+@FEWER
 @given(pairs=PAIRS, seed=st.integers(0, 99))
 def test_random_by_user_gives_each_user_the_ratios(pairs: set[Pair], seed: int) -> None:
     made = split(table(pairs, seed), {"name": "random_by_user"}, seed)
@@ -138,6 +144,7 @@ def test_random_by_user_draws_every_row_equally_often() -> None:
 
 
 @pytest.mark.parametrize("order", ["time", "file"])
+@FEWER
 @given(pairs=PAIRS, seed=st.integers(0, 99))
 def test_leave_last_out_leaves_the_last_out(order: str, pairs: set[Pair], seed: int) -> None:
     interactions = table(pairs, seed)
@@ -149,6 +156,7 @@ def test_leave_last_out_leaves_the_last_out(order: str, pairs: set[Pair], seed: 
         assert own["validation"] == (ordered[-2:-1] if len(ordered) > 2 else [])
 
 
+@FEWER
 @given(pairs=PAIRS, seed=st.integers(0, 99))
 def test_global_time_cuts_everybody_at_the_same_moments(pairs: set[Pair], seed: int) -> None:
     interactions = table(pairs, seed)
@@ -168,6 +176,7 @@ def test_global_time_keeps_one_moment_together() -> None:
 
 
 @pytest.mark.parametrize("carve", ["tail", "random"])
+@FEWER
 @given(pairs=PAIRS, seed=st.integers(0, 99))
 def test_official_carves_validation_from_train_only(carve: str, pairs: set[Pair], seed: int) -> None:
     interactions = table(pairs, seed)
@@ -182,6 +191,7 @@ def test_official_carves_validation_from_train_only(carve: str, pairs: set[Pair]
             assert own["validation"] == given_train[len(given_train) - count :]
 
 
+@FEWER
 @given(pairs=PAIRS, seed=st.integers(0, 99))
 def test_official_takes_the_validation_part_of_the_files(pairs: set[Pair], seed: int) -> None:
     interactions = table(pairs, seed, PARTS)
@@ -199,6 +209,7 @@ def test_official_without_validation() -> None:
 
 
 @pytest.mark.parametrize(("name", "column"), [("item_cold", "item"), ("user_cold", "user")])
+@FEWER
 @given(pairs=PAIRS, seed=st.integers(0, 99))
 def test_cold_splits_share_no_item_or_user(name: str, column: str, pairs: set[Pair], seed: int) -> None:
     interactions = table(pairs, seed)

@@ -143,8 +143,8 @@ def info(name: str, *, root: Path | None = None, seed: int = 0) -> dict[str, Any
     """What `recgraph data info` prints; the dataset is fetched and prepared for it if it is not yet.
 
     Returns:
-        name, title, source, licence, notes, form; counts; density; `rows per user` and `rows per item` (quantiles
-        by name); `split` (name and rows of the default split at `seed`); fingerprints of both; cache.
+        The card's texts, form, counts, density, quantiles of rows per user and item, columns, features, rows and
+        fingerprint of the default split at `seed`, fingerprint of the whole, cache folder. All plain values.
     """
     dataset = load(name, root=root)
     card, interactions = dataset.card, dataset.interactions
@@ -200,8 +200,8 @@ def _write_cache(folder: Path, tables: Mapping[str, pl.DataFrame]) -> None:
 
 
 def _read_cache(folder: Path) -> dict[str, pl.DataFrame] | None:
-    """The tables, or None where there are none yet or a file is damaged."""
-    if not folder.exists():
+    """The tables, or None where they were not written, or not to the end, or a file is damaged."""
+    if not (folder / HASHES).exists():
         return None
     try:
         hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))

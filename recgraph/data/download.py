@@ -183,8 +183,7 @@ def _transfer(opener: urllib.request.OpenerDirector, url: str, part: Path, max_b
             start = 0
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise DataError(f"{url}: asked for bytes from {start}, got {response.headers['Content-Range']}")
-        length = response.headers.get("Content-Length")
-        total = None if length is None else start + int(length)
+        total = None if response.length is None else start + response.length
         with part.open("ab" if start else "wb") as file, _progress() as progress:
             bar = progress.add_task(url.rpartition("/")[2], total=total, completed=start)
             size = start
@@ -222,7 +221,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 class _SecureConnection(_Connection, http.client.HTTPSConnection):
-    pass
+    """The same over TLS."""
 
 
 def _opener(stall: float) -> urllib.request.OpenerDirector:

@@ -165,7 +165,7 @@ def _values(feature: Feature, column: str) -> pl.Expr:
     if feature.kind == "numeric":
         return value.cast(pl.Float64)
     if feature.kind == "vector":
-        return value.cast(pl.List(pl.Float64))
+        return value.list.eval(pl.element().cast(pl.Float64))
     if feature.separator is not None:
         return value.list.eval(pl.element().filter(pl.element() != "")).list.unique().list.sort()
     return value

@@ -28,8 +28,8 @@ Encoding = Literal["utf-8", "latin-1", "cp1252"]
 _DTYPES = {"int": pl.Int64, "float": pl.Float64, "str": pl.String}
 _WORDS = {"int": "an integer", "float": "a number", "str": "a string"}
 _NUMBERS = {  # as polars reads them, in decimal
-    "int": r" *[+-]?[0-9]{1,30}",
-    "float": r" *[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?",
+    "int": re.compile(r" *[+-]?[0-9]{1,30}"),
+    "float": re.compile(r" *[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"),
 }
 _KINDS: dict[str, Any] = {"int": (int,), "float": (int, float), "str": (str,)}
 
@@ -92,7 +92,7 @@ def problem(name: str, kind: str, field: str) -> str | None:
     base = kind.rstrip("?")
     if base == "str":
         return None
-    if not re.fullmatch(_NUMBERS[base], field):
+    if not _NUMBERS[base].fullmatch(field):
         return f"{name} {field!r} is not {_WORDS[base]}"
     return value_problem(name, kind, int(field) if base == "int" else float(field))
 
