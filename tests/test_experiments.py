@@ -1,0 +1,36 @@
+"""Every experiment file in the repository is valid, and every row of it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from recgraph.experiment import plan
+from recgraph.running import execute
+
+FILES = sorted((Path(__file__).resolve().parent.parent / "experiments").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_file_is_valid(path: Path) -> None:
+    runs = plan(path)
+    assert len({run.folder(Path()) for run in runs}) == len(runs)
+
+
+ROWS = [(path, row) for path in FILES for row in dict.fromkeys(run.row for run in plan(path))]
+
+
+@pytest.mark.parametrize(("path", "row"), ROWS, ids=lambda value: str(getattr(value, "stem", value)))
+def test_every_row_runs_on_a_toy(path: Path, row: str, toy: Path) -> None:
+    changes: dict[str, object] = {"split": "random_by_user"}  # an official split is in its dataset's files
+    (run,) = plan(path, rows=[row], datasets=["toy"], seeds=[0], overrides=changes)
+    if "train" in run.config:
+        short = {"train.max_epochs": 2, "train.patience": 2, "train.validate_every": 1}
+        (run,) = plan(path, rows=[row], datasets=["toy"], seeds=[0], overrides=changes | short)
+    result = execute(run, Path("runs"), device=torch.device("cpu"), console=Console())
+    assert all(0 <= value <= 1 for value in result["test"].values())
+    assert json.loads((run.folder(Path("runs")) / "result.json").read_text()) == result
