@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,11 +12,13 @@ import torch
 import yaml
 from cyclopts import App, Parameter
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
 from recgraph import __version__, registry, tables
 from recgraph.data import cards, datasets
+from recgraph.data.formats import Encoding
 from recgraph.data.importing import import_file
 from recgraph.data.prepare import Duplicates
 from recgraph.errors import ConfigError, RecgraphError
@@ -57,11 +60,12 @@ def train(
         runs: folder that holds a folder for every run.
         csv: also write one line per run, part and metric to this file.
     """
+    where = _device(device)
     changes = dict(map(_assignment, overrides))
     planned = plan(file, rows=_listed(rows), datasets=_listed(on), seeds=_seeds(seeds), overrides=changes)
     results = []
     for number, run in enumerate(planned, start=1):
-        result = execute(run, runs, device=torch.device(device), console=console)
+        result = execute(run, runs, device=where, console=console)
         results.append(result)
         shown = " ".join(f"{name} {value:.4f}" for name, value in list(result["test"].items())[:4])
         _say(f"[{number}/{len(planned)}] {run.row} · {run.dataset} · seed {run.seed}: {shown} ({run.folder(runs)})")
@@ -81,7 +85,7 @@ def evaluate(run: Path, *, metrics: str = "", device: str = "cpu") -> None:
         device: cpu, cuda, cuda:1 ...
     """
     table = Table("metric", "validation", "test")
-    for name, validation, test in reevaluate(run, _listed(metrics), torch.device(device)):
+    for name, validation, test in reevaluate(run, _listed(metrics), _device(device)):
         table.add_row(name, f"{validation:.4f}", f"{test:.4f}")
     console.print(table)
 
@@ -99,8 +103,8 @@ def recommend(
         device: cpu, cuda, cuda:1 ...
     """
     table = Table("", "item", "title", "score")
-    for place, item in enumerate(Model.load(run, device=device).recommend(user, k, device=device), start=1):
-        table.add_row(str(place), str(item.item), escape(item.title or ""), f"{item.score:.4f}")
+    for place, item in enumerate(Model.load(run, device=_device(device)).recommend(user, k), start=1):
+        table.add_row(str(place), escape(str(item.item)), escape(item.title or ""), f"{item.score:.4f}")
     console.print(table)
 
 
@@ -113,7 +117,7 @@ def export(run: Path, *, to: Path | None = None, device: str = "cpu") -> None:
         to: folder to write to; RUN/export by default.
         device: cpu, cuda, cuda:1 ...
     """
-    for path in Recommender.load(run, device=device).export(to or run / "export"):
+    for path in Recommender.load(run, device=_device(device)).export(to or run / "export"):
         _say(str(path))
 
 
@@ -139,8 +143,10 @@ def list_datasets(*, markdown: bool = False) -> None:
     if markdown:
         _say(cards.cards_table())
         return
-    rows = cards.overview(cards.find(name) for name in cards.names())
-    table = Table(*rows[0], title="datasets", title_justify="left")
+    rows = cards.overview(cards.every())
+    table = Table(title="datasets", title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row.values()))
     console.print(table)
@@ -178,6 +184,7 @@ def import_data(
     rating: str | None = None,
     name: str | None = None,
     separator: str | None = None,
+    encoding: Encoding = "utf-8",
     duplicates: Duplicates = "error",
 ) -> None:
     """Write a card for your own data; afterwards its name works everywhere a dataset's name does.
@@ -190,6 +197,7 @@ def import_data(
         rating: the column with ratings.
         name: what to call the dataset; the file's stem by default.
         separator: what stands between columns; found from the header by default.
+        encoding: of the file's text, such as latin-1.
         duplicates: which row of a repeated pair to keep: first, last, or error to refuse them.
     """
     card = import_file(
@@ -200,9 +208,10 @@ def import_data(
         rating=rating,
         name=name,
         separator=separator,
+        encoding=encoding,
         duplicates=duplicates,
     )
-    _say(f"Wrote {card}.")
+    _say(f"Wrote {card}. Try: recgraph data info {card.stem}")
 
 
 def _listed(text: str) -> list[str]:
@@ -214,6 +223,15 @@ def _seeds(text: str) -> list[int]:
         return [int(part) for part in _listed(text)]
     except ValueError:
         raise ConfigError(f"--seeds: expected whole numbers separated by commas, got {text!r}") from None
+
+
+def _device(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {text}: cannot be used here: {str(error).splitlines()[0]}") from None
+    return device
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -242,6 +260,8 @@ def _say(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an error that the user can mend is printed without a traceback."""
+    # Warnings of the library, such as a resume by other code, reach the person at the terminal.
+    logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=errors, show_time=False, show_path=False)])
     try:
         app(sys.argv[1:] if arguments is None else arguments)
     except RecgraphError as error:

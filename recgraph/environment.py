@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -37,7 +38,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 @cache
 def code_version() -> tuple[str | None, bool | None]:
-    """Commit of the checkout this code runs from, and whether it has uncommitted changes; None outside a checkout."""
+    """Commit of the checkout this code runs from, and whether it has been changed since; None outside a checkout."""
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -45,16 +46,27 @@ def code_version() -> tuple[str | None, bool | None]:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
     try:
-        tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
-        return (git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))) if tracked else (None, None)
+        git(
+            "ls-files", "--error-unmatch", Path(__file__).name
+        )  # fails where recgraph is installed inside another checkout
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", "."))
     except (OSError, subprocess.SubprocessError):
         return None, None
 
 
+def reset_peak_memory() -> None:
+    """Let `peak_memory` count from now on, where the system can (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # man 5 proc: resets VmHWM
+
+
 def peak_memory() -> int:
-    """Most resident memory of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
-    return peak // (2**20 if sys.platform == "darwin" else 2**10)
+    """Most resident memory of this process since `reset_peak_memory` (off Linux, since its start), in MiB."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) // 2**10
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20  # bytes on macOS
 
 
 def _version(package: str) -> str | None:

@@ -1,15 +1,4 @@
-"""Experiment files: a table of runs as one YAML tree, where every hyper-parameter has one dotted address.
-
-source: https://...                     where the settings come from
-datasets: [ml-100k]
-seeds: [0, 1, 2]
-base: {encoder: lightgcn, ...}          a run, see `RunConfig`
-rows:                                   row = base + overrides by dotted path
-  LightGCN: {}
-  two layers: {encoder.num_layers: 2}
-  no L2: {objectives.l2: null}          null takes an objective or head out
-  popularity: {baseline: popularity}    a baseline takes the place of encoder, heads, objectives and training
-"""
+"""From an experiment file to runs with complete, checked configurations."""
 
 from __future__ import annotations
 
@@ -17,10 +6,10 @@ import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field
+from torch import nn
 
 from recgraph import registry
 from recgraph.data import cards
@@ -28,65 +17,17 @@ from recgraph.data.cards import Card
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
 from recgraph.files import digest
-from recgraph.training.trainer import TrainSettings
+from recgraph.sampling import BUILT
+from recgraph.schema import Experiment, RunConfig, Spec, folder_name, read, validate
 
-Spec = str | dict[str, Any]
-"""A component: its name, or a mapping with `name` and its keyword arguments."""
+WEIGHT = {"weight": (Annotated[float, Field(ge=0, allow_inf_nan=False)], 1.0)}
+"""What every objective takes beside its own arguments."""
+
+SEED = {"seed": (int, 0)}
+"""What every split takes beside its own arguments."""
 
 RECIPE = ("encoder", "heads", "objectives", "negatives", "train")
 """Parts of a run that a baseline has none of."""
-
-
-class EvaluateSettings(BaseModel):
-    """The `evaluate:` block."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    metrics: tuple[str, ...] = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
-
-    @field_validator("metrics")
-    @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            metrics.parse(name)
-        return value
-
-
-class RunConfig(BaseModel):
-    """One run: what is built, how it is trained, how it is measured."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    split: Spec | None = None
-    """null for the dataset card's own split; takes a `seed`, which is not the run's: all seeds share one split."""
-    encoder: Spec | None = None
-    heads: dict[str, Spec] = {"rank": "dot"}
-    objectives: dict[str, Spec] = {}
-    """Each takes a `weight` (1 by default) beside its own arguments."""
-    negatives: Spec = "uniform"
-    baseline: Spec | None = None
-    train: TrainSettings = TrainSettings()
-    evaluate: EvaluateSettings = EvaluateSettings()
-
-
-class Experiment(BaseModel):
-    """An experiment file."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    source: str = ""
-    datasets: list[str] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
-    base: dict[str, Any] = {}
-    rows: dict[str, dict[str, Any]] = Field(min_length=1)
-
-    @field_validator("rows")
-    @classmethod
-    def _can_be_listed(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for row in value:
-            if "," in row:
-                raise ValueError(f"the row name {row!r} holds a comma, which separates rows on the command line")
-        return value
 
 
 @dataclass(frozen=True)
@@ -106,24 +47,7 @@ class Run:
 
     def folder(self, root: Path) -> Path:
         """Where the run lives below `root`."""
-        row = self.row.replace("/", "_").replace(" ", "_")
-        return root / self.table / row / self.dataset / self.config_hash / f"seed-{self.seed}"
-
-
-def read(path: Path) -> Experiment:
-    """Read and validate the outline of an experiment file; `plan` validates its rows.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, repeats a key, or does not fit the schema.
-    """
-    if not path.is_file():
-        others = [str(other) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise ConfigError(f"no experiment file {path}. {suggest(str(path), others)}")
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    return _validate(Experiment, tree, str(path))
+        return root / self.table / folder_name(self.row) / self.dataset / self.config_hash / f"seed-{self.seed}"
 
 
 def plan(
@@ -141,39 +65,44 @@ def plan(
     Args:
         path: the experiment file; its stem names the table.
         rows, datasets, seeds: keep only these; empty for all. Other datasets and seeds than the file's may be named.
-        overrides: dotted path -> value, applied to the selected rows after their own.
+        overrides: dotted path -> value, applied to the selected rows after their own. Those of training do not concern
+            baselines, unless only baselines are selected.
 
     Raises:
         ConfigError: anything is misspelt or does not fit, with its path and the nearest valid name.
     """
     experiment = read(path)
-    chosen_cards = [_card(name, path) for name in list(datasets) or experiment.datasets]
-    for row in experiment.rows:
-        resolve(experiment, row, {}, chosen_cards[0], path)
-    chosen = list(rows) or list(experiment.rows)
+    chosen_cards = [_card(name, path) for name in dict.fromkeys(datasets) or experiment.datasets]
+    baselines = {row for row in experiment.rows if "baseline" in resolve(experiment, row, {}, chosen_cards[0], path)}
+    chosen = dict.fromkeys(rows) or experiment.rows
     for row in chosen:
         if row not in experiment.rows:
             raise ConfigError(f"{path}: no row {row!r}. {suggest(row, experiment.rows)}")
+    everywhere = dict(overrides or {})
+    for_baselines = everywhere
+    if not baselines.issuperset(chosen):
+        for_baselines = {address: value for address, value in everywhere.items() if not _of_training(address)}
     return [
         Run(path.stem, row, card.name, seed, config)
         for card in chosen_cards
         for row in chosen
-        for config in [resolve(experiment, row, overrides or {}, card, path)]
-        for seed in list(seeds) or experiment.seeds
+        for config in [resolve(experiment, row, for_baselines if row in baselines else everywhere, card, path)]
+        for seed in dict.fromkeys(seeds) or experiment.seeds
     ]
 
 
 def resolve(experiment: Experiment, row: str, overrides: Mapping[str, Any], card: Card, path: Path) -> dict[str, Any]:
     """The complete configuration of a row: base, then the row's overrides, then `overrides`; defaults filled in."""
     where = f"{path}: rows.{row}"
-    tree = _validate(RunConfig, experiment.base, f"{path}: base").model_dump()
-    changes = {**experiment.rows[row], **overrides}
-    for address, value in changes.items():
-        override(tree, address, value, where)
-    config = _validate(RunConfig, tree, where)
+    tree = validate(RunConfig, experiment.base, f"{path}: base").model_dump()
+    for changes in (experiment.rows[row], overrides):
+        _refuse_lost(changes, where)
+        for address, value in changes.items():
+            override(tree, address, value, where)
+    config = validate(RunConfig, tree, where)
     if config.baseline is not None:
-        for address in changes:
-            if address.split(".")[0] in RECIPE:
+        for address in (*experiment.rows[row], *overrides):
+            if _of_training(address):
                 raise ConfigError(f"{where}: {address} does nothing here, for the row is a baseline")
     return _check(config, card, where)
 
@@ -191,6 +120,8 @@ def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None
             raise ConfigError(f"{where}: {address}: no {key!r} here. {suggest(key, node)}")
         if isinstance(node[key], str):  # a component given by its name alone
             node[key] = {"name": node[key]}
+        elif node[key] is None:
+            node[key] = {}
         if not isinstance(node[key], dict):
             raise ConfigError(f"{where}: {address}: {key!r} is {node[key]!r} and has no parts")
         node = node[key]
@@ -203,6 +134,19 @@ def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None
         del node[leaf]
     else:
         node[leaf] = copy.deepcopy(value)
+
+
+def _refuse_lost(changes: Mapping[str, Any], where: str) -> None:
+    """Refuse a change of a part of what a later change replaces."""
+    addresses = list(changes)
+    for number, address in enumerate(addresses):
+        for later in addresses[number + 1 :]:
+            if address.startswith(f"{later}."):
+                raise ConfigError(f"{where}: {address} is lost, for {later} after it replaces the whole")
+
+
+def _of_training(address: str) -> bool:
+    return address.split(".")[0] in RECIPE
 
 
 def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
@@ -218,19 +162,27 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             f"{where}: train.monitor: {config.train.monitor!r} is not among evaluate.metrics. "
             f"{suggest(config.train.monitor, known)}"
         )
+    if metrics.parse(config.train.monitor)[0] not in metrics.PER_USER:
+        raise ConfigError(f"{where}: train.monitor: of {config.train.monitor!r}, more is not better")
     if not config.objectives:
         raise ConfigError(f"{where}: objectives: at least one is needed")
     if "rank" not in config.heads:
         raise ConfigError(f"{where}: heads: one must be called 'rank'; it ranks the catalogue")
-    objectives = {
-        role: _check_objective(spec, f"{where}: objectives.{role}") for role, spec in config.objectives.items()
-    }
-    for role, spec in objectives.items():
-        head = spec.get("head", "rank")
+    for role in (*config.heads, *config.objectives):
+        if not role.isidentifier() or hasattr(nn.ModuleDict, role):
+            raise ConfigError(f"{where}: {role!r} cannot name a head or objective; choose another word")
+    encoder = registry.encoders.check(config.encoder, f"{where}: encoder")
+    _check_built(registry.encoders.find(encoder["name"]).reads, f"{where}: encoder {encoder['name']} reads")
+    objectives = {}
+    for role, spec in config.objectives.items():
+        address = f"{where}: objectives.{role}"
+        objectives[role] = checked_spec = registry.objectives.check(spec, address, WEIGHT)
+        _check_built(registry.objectives.find(checked_spec["name"]).needs, f"{address} needs")
+        head = checked_spec.get("head", "rank")
         if head not in config.heads:
-            raise ConfigError(f"{where}: objectives.{role}.head: no head {head!r}. {suggest(head, config.heads)}")
+            raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
     return checked | {
-        "encoder": registry.encoders.check(config.encoder, f"{where}: encoder"),
+        "encoder": encoder,
         "heads": {name: registry.heads.check(spec, f"{where}: heads.{name}") for name, spec in config.heads.items()},
         "objectives": objectives,
         "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
@@ -238,18 +190,16 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     }
 
 
-def _check_objective(spec: Spec, where: str) -> dict[str, Any]:
-    options = {"name": spec} if isinstance(spec, str) else dict(spec)
-    weight = _number(options.pop("weight", 1.0), f"{where}.weight", float)
-    return {"weight": weight, **registry.objectives.check(options, where)}
+def _check_built(fields: frozenset[str], what: str) -> None:
+    if fields - BUILT:
+        raise ConfigError(f"{what} {sorted(fields - BUILT)}, which nobody builds; known: {sorted(BUILT)}")
 
 
 def _check_split(spec: Spec | None, card: Card, where: str) -> dict[str, Any]:
     """The split with the options that the dataset's card gives it, unless the file says otherwise."""
-    options = dict(spec) if isinstance(spec, Mapping) else {"name": spec or card.default_split}
-    options = card.splits.get(str(options.get("name")), {}) | options
-    seed = _number(options.pop("seed", 0), f"{where}: split.seed", int)
-    return {"seed": seed, **registry.splits.check(options, f"{where}: split")}
+    given = spec if isinstance(spec, Mapping) else {"name": spec} if spec else {}
+    given = {"name": card.default_split, **given}
+    return registry.splits.check({**card.splits.get(str(given["name"]), {}), **given}, f"{where}: split", SEED)
 
 
 def _card(name: str, path: Path) -> Card:
@@ -257,37 +207,3 @@ def _card(name: str, path: Path) -> Card:
         return cards.find(name)
     except ConfigError as error:
         raise ConfigError(f"{path}: datasets: {error}") from None
-
-
-def _number(value: Any, where: str, kind: type) -> Any:
-    try:
-        return kind(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{where}: expected a number, got {value!r}") from None
-
-
-def _validate(schema: type[BaseModel], tree: Any, where: str) -> Any:
-    try:
-        return schema.model_validate(tree)
-    except ValidationError as error:
-        # A misspelt key comes first: it explains the required one that is missing.
-        first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        address = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,any]"))
-        if first["type"] != "extra_forbidden":
-            got = "" if first["type"] == "missing" else f", got {first['input']!r}"
-            raise ConfigError(f"{where}: {address}: {first['msg']}{got}") from None
-        *parents, leaf = first["loc"]
-        for key in parents:
-            schema = schema.model_fields[str(key)].annotation  # type: ignore[assignment]
-        raise ConfigError(f"{where}: {address}: no such key. {suggest(str(leaf), schema.model_fields)}") from None
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; this refuses them."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"{key!r} stands twice{node.start_mark}")
-        return super().construct_mapping(node, deep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from recgraph.errors import RecgraphError
 
 
 @contextmanager
@@ -24,6 +27,24 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make `folder` this process's own for a block, and clear away what a killed one left half-written.
+
+    Raises:
+        RecgraphError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released with the process, however it ends
+        except OSError:
+            raise RecgraphError(f"{folder}: another process is at work here") from None
+        for leftover in folder.rglob(".*.tmp"):
+            leftover.unlink()
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

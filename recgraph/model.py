@@ -7,26 +7,28 @@ needs neither the dataset nor the experiment file, and runs no pickled code.
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recgraph.data.interactions import Interactions, Vocabulary
-from recgraph.errors import DataError
+from recgraph.errors import ConfigError, DataError
 from recgraph.files import replacing, write_json
+from recgraph.random import isolated
+from recgraph.registry import locate
 
 Scorer = Callable[[Int[Tensor, "batch"]], Float[Tensor, "batch items"]]
-M = TypeVar("M", bound="Model")
 
 
 class Recommendation(NamedTuple):
@@ -44,13 +46,13 @@ class Catalogue:
     Attributes:
         users: original user ids.
         items: original item ids.
-        titles: a title per item, or None where the dataset has none.
+        titles: a title per item, None where it has none; or None where no item has one.
         seen_users, seen_items: pairs of indices that are never recommended (training and validation positives).
     """
 
     users: Vocabulary
     items: Vocabulary
-    titles: list[str] | None
+    titles: Sequence[str | None] | None
     seen_users: Int[Tensor, "pairs"]
     seen_items: Int[Tensor, "pairs"]
 
@@ -83,7 +85,7 @@ class Model(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def rebuild(cls: type[M], num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]) -> M:
+    def rebuild(cls, num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """A model of the given size and options, whose parameters are about to be loaded."""
         raise NotImplementedError
 
@@ -91,23 +93,32 @@ class Model(nn.Module):
         """Tensors beside the parameters that scoring needs; `rebuild` is handed them back."""
         return {}
 
-    def recommend(self, user: Any, k: int = 10, *, device: torch.device | str = "cpu") -> list[Recommendation]:
+    @property
+    def device(self) -> torch.device:
+        """Where the model's tensors are."""
+        return next(chain(self.parameters(), self.buffers())).device
+
+    def recommend(self, user: Any, k: int = 10) -> list[Recommendation]:
         """The `k` best items for a user, by original id, without those the user has seen.
 
         Raises:
+            ConfigError: `k` is below 1.
             DataError: the user is unknown, or the model has no catalogue.
         """
+        if k < 1:
+            raise ConfigError(f"k: expected at least 1, got {k}")
         catalogue = self._known()
         index = int(catalogue.users.encode([user])[0])
         with torch.no_grad():
-            scores = self.eval().scorer()(torch.tensor([index], device=device))[0].float().cpu()
+            scores = self.eval().scorer()(torch.tensor([index], device=self.device))[0].float().cpu()
+        scores = scores.clone()  # they may be the model's own memory
         scores[catalogue.seen_items[catalogue.seen_users == index]] = -torch.inf
         values, items = scores.sort(descending=True, stable=True)
         best = [
             (int(item), float(value)) for item, value in zip(items[:k], values[:k], strict=True) if value > -torch.inf
         ]
-        ids = catalogue.items.decode([item for item, _ in best])
-        titles: Sequence[str | None] = catalogue.titles or [None] * self.num_items
+        ids = catalogue.items.decode([item for item, _ in best]).tolist()
+        titles = catalogue.titles or [None] * self.num_items
         return [Recommendation(id_, titles[item], value) for id_, (item, value) in zip(ids, best, strict=True)]
 
     def save(self, folder: Path | str) -> None:
@@ -117,9 +128,11 @@ class Model(nn.Module):
         tensors |= {f"extra.{name}": value for name, value in self.extra_tensors().items()}
         tensors |= {"seen.users": catalogue.seen_users, "seen.items": catalogue.seen_items}
         with replacing(folder / "model.safetensors") as temporary:
-            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
-        items = pl.DataFrame({"id": catalogue.items.ids.tolist(), "title": catalogue.titles or [None] * self.num_items})
-        for name, frame in (("users", pl.DataFrame({"id": catalogue.users.ids.tolist()})), ("items", items)):
+            # Clones, for the format refuses parameters that share memory.
+            save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, temporary)
+        titles = pl.Series(catalogue.titles or [None] * self.num_items, dtype=pl.String)
+        items = pl.DataFrame({"id": catalogue.items.series, "title": titles})
+        for name, frame in (("users", pl.DataFrame({"id": catalogue.users.series})), ("items", items)):
             with replacing(folder / f"{name}.parquet") as temporary:
                 frame.write_parquet(temporary)
         kind = f"{type(self).__module__}:{type(self).__qualname__}"
@@ -127,35 +140,47 @@ class Model(nn.Module):
         write_json(folder / "model.json", {"class": kind, **sizes, "options": self.options()})
 
     @classmethod
-    def load(cls: type[M], folder: Path | str, *, device: torch.device | str = "cpu") -> M:
+    def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> Self:
         """Read a model that `save` wrote, whichever class it is of.
 
+        Nothing is unpickled. The modules of the classes that the folder names are imported.
+
         Raises:
-            DataError: `folder` holds no model, or not one of this class.
+            DataError: `folder` holds no model, or a damaged one, or not one of this class.
         """
         folder = Path(folder)
         if not (folder / "model.json").is_file():
             raise DataError(f"{folder}: no model.json here; expected the folder of a finished run")
+        try:
+            return cls._read(folder).to(device).eval()
+        except (OSError, ValueError, KeyError, SafetensorError, pl.exceptions.PolarsError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{folder}: the saved model is damaged: {error}") from error
+
+    @classmethod
+    def _read(cls, folder: Path) -> Self:
         header = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        module, _, name = header["class"].partition(":")
-        kind = getattr(importlib.import_module(module), name, None)
+        kind = locate(header["class"])
         if not (isinstance(kind, type) and issubclass(kind, cls)):
-            raise DataError(f"{folder}: holds a {name}, expected a {cls.__name__}")
+            raise DataError(f"{folder}: holds a {header['class']}, expected a {cls.__name__}")
         groups: dict[str, dict[str, Tensor]] = {"state": {}, "extra": {}, "seen": {}}
-        for key, value in load_file(folder / "model.safetensors", device=str(device)).items():
+        for key, value in load_file(folder / "model.safetensors").items():
             group, _, key = key.partition(".")
             groups[group][key] = value
-        model = kind.rebuild(header["num_users"], header["num_items"], header["options"], groups["extra"])
+        sizes = int(header["num_users"]), int(header["num_items"])
+        with isolated(0, "load"):  # initial values are drawn, then overwritten
+            model = kind.rebuild(*sizes, header["options"], groups["extra"])
         model.load_state_dict(groups["state"])
         items = pl.read_parquet(folder / "items.parquet")
         model.catalogue = Catalogue(
-            users=Vocabulary(_ids(pl.read_parquet(folder / "users.parquet"))),
-            items=Vocabulary(_ids(items)),
-            titles=items["title"].to_list() if items["title"].null_count() == 0 else None,
-            seen_users=groups["seen"]["users"].cpu(),
-            seen_items=groups["seen"]["items"].cpu(),
+            users=Vocabulary(pl.read_parquet(folder / "users.parquet")["id"]),
+            items=Vocabulary(items["id"]),
+            titles=None if items["title"].null_count() == len(items) else items["title"].to_list(),
+            seen_users=groups["seen"]["users"],
+            seen_items=groups["seen"]["items"],
         )
-        return model.to(device).eval()
+        return model
 
     def _known(self) -> Catalogue:
         if self.catalogue is None:
@@ -163,12 +188,8 @@ class Model(nn.Module):
         return self.catalogue
 
 
-def catalogue_of(train: Interactions, seen: list[Interactions], titles: list[str] | None) -> Catalogue:
+def catalogue_of(train: Interactions, seen: list[Interactions], titles: Sequence[str | None] | None) -> Catalogue:
     """The catalogue of a model trained on `train` that must not recommend what is in `seen`."""
     users = np.concatenate([part.user_indices for part in seen])
     items = np.concatenate([part.item_indices for part in seen])
     return Catalogue(train.users, train.items, titles, torch.from_numpy(users), torch.from_numpy(items))
-
-
-def _ids(frame: pl.DataFrame) -> np.ndarray:
-    return np.array(frame["id"].to_list(), dtype=None if frame["id"].dtype.is_integer() else object)

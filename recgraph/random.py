@@ -34,10 +34,12 @@ def numpy_generator(seed: int, name: str) -> np.random.Generator:
 def isolated(seed: int, name: str, device: torch.device | str = "cpu") -> Iterator[None]:
     """Run a block whose modules draw from torch's global generator (initialisers, dropout) on the stream `name`.
 
-    The caller's global state is put back afterwards.
+    The caller's global state is put back afterwards; other devices' generators are not touched.
     """
     device = torch.device(device)
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(stream_seed(seed, name))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(stream_seed(seed, name))
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(stream_seed(seed, name))
         yield

@@ -87,9 +87,9 @@ class Recommender(Model):
 
     def encode_all(self) -> Encoding:
         """Query vectors of all users [users, dim] and vectors of all items."""
-        device = next(self.encoder.parameters()).device
-        users = torch.arange(self.num_users, device=device)
-        return self.encoder(Inputs(users, graph=self.graph and self.graph.to(device)))
+        if self.graph is not None:
+            self.graph = self.graph.to(self.device)  # kept there, with its operator
+        return self.encoder(Inputs(torch.arange(self.num_users, device=self.device), graph=self.graph))
 
     def export(self, folder: Path | str) -> list[Path]:
         """Write user and item vectors with their original ids, for use in other programs.
@@ -102,14 +102,14 @@ class Recommender(Model):
             encoding = self.eval().encode_all()
         written = []
         for name, vectors, ids in (
-            ("users", encoding.query, catalogue.users.ids),
-            ("items", encoding.items, catalogue.items.ids),
+            ("users", encoding.query, catalogue.users.series),
+            ("items", encoding.items, catalogue.items.series),
         ):
             matrix = vectors.float().cpu().numpy()
             with replacing(Path(folder) / f"{name}.npy") as temporary, temporary.open("wb") as file:
                 np.save(file, matrix)
             with replacing(Path(folder) / f"{name}.parquet") as temporary:
-                pl.DataFrame({"id": ids.tolist(), "vector": matrix}).write_parquet(temporary)
+                pl.DataFrame({"id": ids, "vector": matrix}).write_parquet(temporary)
             written += [Path(folder) / f"{name}.npy", Path(folder) / f"{name}.parquet"]
         return written
 

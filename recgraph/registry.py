@@ -17,8 +17,12 @@ from typing import Any, TypeVar
 from recgraph.errors import ConfigError, suggest
 from recgraph.types import View
 
-Component = Callable[..., Any]
-T = TypeVar("T", bound=Component)
+Component = Any
+"""A class or function. What more it has depends on the kind."""
+
+Option = tuple[Any, Any]
+"""Type and default; `...` for none."""
+T = TypeVar("T", bound=Callable[..., Any])
 
 
 class Registry:
@@ -27,10 +31,11 @@ class Registry:
     Args:
         kind: the word used in messages, such as "encoder".
         package: a module, or a package whose modules register components; imported on the first look-up.
+        base: "module:Class" that every component must derive from; None where components are functions.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
-        self.kind, self.package = kind, package
+    def __init__(self, kind: str, package: str, base: str | None) -> None:
+        self.kind, self.package, self.base = kind, package, base
         self._components: dict[str, Component] = {}
         self._scanned = False
 
@@ -38,9 +43,11 @@ class Registry:
         """Decorator: make a class or function known as `name`."""
 
         def add(component: T) -> T:
-            known = self._components.setdefault(name, component)
-            if known is not component:
+            known = self._components.get(name, component)
+            # The same definition, run again (a notebook cell, a reload), takes the place of its predecessor.
+            if (known.__module__, known.__qualname__) != (component.__module__, component.__qualname__):
                 raise ConfigError(f"{self.kind} {name!r} is already registered by {known.__module__}")
+            self._components[name] = component
             return component
 
         return add
@@ -62,22 +69,23 @@ class Registry:
         """
         prefix = f"{where}: " if where else ""
         if ":" in name:
-            module, _, attribute = name.partition(":")
-            try:
-                return getattr(importlib.import_module(module), attribute)
-            except (ImportError, AttributeError) as error:
-                raise ConfigError(f"{prefix}cannot load {self.kind} {name!r}: {error}") from error
+            component = locate(name, f"{prefix}cannot load {self.kind} {name!r}")
+            fits = inspect.isfunction if self.base is None else functools.partial(_is_subclass, locate(self.base))
+            if not fits(component):
+                raise ConfigError(f"{prefix}{name!r} is not a {self.base or 'Python function'}")
+            return component
         known = self.components()
         if name not in known:
             raise ConfigError(f"{prefix}no {self.kind} {name!r}. {suggest(name, known)}")
         return known[name]
 
-    def check(self, spec: Any, where: str) -> dict[str, Any]:
+    def check(self, spec: Any, where: str, more: Mapping[str, Option] | None = None) -> dict[str, Any]:
         """Validate a component's entry in a configuration and fill in its defaults.
 
         Args:
             spec: a name, or a mapping with a `name` and the component's keyword arguments.
             where: dotted path of the entry, for messages.
+            more: further keys that the entry takes beside the component's own, such as an objective's weight.
 
         Returns:
             The name and every keyword argument, converted to the types of the signature.
@@ -96,7 +104,7 @@ class Registry:
         if not isinstance(name, str):
             raise ConfigError(f"{where}: expected the name of a {self.kind}, or a mapping with a `name`, got {spec!r}")
         component = self.find(name, where)
-        fields = options(component)
+        fields = {**options(component), **(more or {})}
         for key in given:
             if key not in fields:
                 raise ConfigError(f"{where}.{key}: {self.kind} {name!r} takes no {key!r}. {suggest(key, fields)}")
@@ -129,10 +137,10 @@ class Registry:
 
 
 @functools.cache
-def options(component: Any) -> dict[str, tuple[Any, Any]]:
+def options(component: Any) -> dict[str, Option]:
     """Keyword-only arguments of a component: name -> (type, default), `...` for none."""
     function = component.__init__ if inspect.isclass(component) else component
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(function, include_extras=True)  # with ranges, such as PositiveInt
     return {
         name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(component).parameters.items()
@@ -140,9 +148,26 @@ def options(component: Any) -> dict[str, tuple[Any, Any]]:
     }
 
 
+def locate(path: str, failure: str = "cannot load") -> Any:
+    """What is at "module:attribute"; the module is imported, which runs its code.
+
+    Raises:
+        ConfigError: there is nothing; the message begins with `failure`.
+    """
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{failure}: {error}") from error
+
+
 def summary(component: Component) -> str:
     """The first line of a component's docstring."""
     return (inspect.getdoc(component) or "").partition("\n")[0]
+
+
+def _is_subclass(base: type, component: Any) -> bool:
+    return inspect.isclass(component) and issubclass(component, base)
 
 
 def _nested(kind: Any) -> Registry | None:
@@ -150,10 +175,10 @@ def _nested(kind: Any) -> Registry | None:
     return views if kind is View or View in typing.get_args(kind) else None
 
 
-encoders = Registry("encoder", "recgraph.encoders")
-heads = Registry("head", "recgraph.heads")
-views = Registry("view", "recgraph.views")
-objectives = Registry("objective", "recgraph.objectives")
-samplers = Registry("sampler", "recgraph.sampling")
-splits = Registry("split", "recgraph.data.splits")
-baselines = Registry("baseline", "recgraph.baselines")
+encoders = Registry("encoder", "recgraph.encoders", "recgraph.encoders.base:Encoder")
+heads = Registry("head", "recgraph.heads", "recgraph.heads:Head")
+views = Registry("view", "recgraph.views", "recgraph.types:View")
+objectives = Registry("objective", "recgraph.objectives", "recgraph.objectives.base:Objective")
+samplers = Registry("sampler", "recgraph.sampling", "recgraph.sampling:Sampler")
+splits = Registry("split", "recgraph.data.splits", None)
+baselines = Registry("baseline", "recgraph.baselines", "recgraph.baselines.base:Baseline")

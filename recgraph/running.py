@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from rich.console import Console
+from safetensors import SafetensorError
 
 from recgraph import registry
 from recgraph.baselines.base import Baseline
 from recgraph.data import datasets
 from recgraph.data.splits import Split
-from recgraph.environment import environment, peak_memory
-from recgraph.errors import DataError
+from recgraph.environment import environment, peak_memory, reset_peak_memory
+from recgraph.errors import DataError, TrainingError
 from recgraph.evaluation.ranking import Evaluation, evaluate
 from recgraph.experiment import Run
-from recgraph.files import write_json, write_text
+from recgraph.files import locked, write_json, write_text
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.model import Model, catalogue_of
 from recgraph.objectives.base import Objectives
@@ -30,6 +32,8 @@ from recgraph.recommender import Recommender
 from recgraph.sampling import Batches
 from recgraph.training.trackers import JsonLines, ProgressBar
 from recgraph.training.trainer import Progress, Trainer, TrainSettings
+
+logger = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 """The content of `result.json`."""
@@ -47,6 +51,10 @@ class Task:
     def __init__(self, dataset: str, split: dict[str, Any], device: torch.device) -> None:
         loaded = datasets.load(dataset)
         self.split: Split = loaded.split(_without(split, "seed"), seed=split["seed"])
+        if not len(self.split.validation):
+            raise DataError(
+                f"dataset {dataset}: the validation part of split {self.split.name} is empty; it must choose the epoch"
+            )
         items = loaded.features.items.frame
         self.titles = items["title"].to_list() if "title" in items.columns else None
         self.device = device
@@ -73,6 +81,7 @@ class Task:
                 metrics=metrics,
                 popularity=self._train.sum(axis=0).A1,
                 device=self.device,
+                chunk=4096 if self.device.type == "cuda" else None,  # a GPU needs many rows at once to be busy
             )
 
 
@@ -91,13 +100,22 @@ def execute(run: Run, root: Path, *, device: torch.device, console: Console) -> 
         RecgraphError: something went wrong that the user can mend.
     """
     folder = run.folder(root)
-    task = _task(run.dataset, json.dumps(run.config["split"]), device)
-    if (folder / "result.json").is_file():
-        return _read_result(folder, task.split.fingerprint)
-    folder.mkdir(parents=True, exist_ok=True)
+    task = Task(run.dataset, run.config["split"], device)
+    with locked(folder):
+        if (folder / "result.json").is_file():
+            return _read_result(folder, task.split.fingerprint)
+        try:
+            return _execute(run, task, folder, console)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(f"{folder}: cannot write the run: {error}") from error
+
+
+def _execute(run: Run, task: Task, folder: Path, console: Console) -> Result:
+    reset_peak_memory()
     write_text(folder / "config.yaml", yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True))
-    machine = environment(device)
+    machine = _environment(folder, task.device)
     write_json(folder / "env.json", machine)
+    device = task.device
     with isolated(run.seed, "modules", device):
         model, progress = _fit(run, task, folder, console)
     model.catalogue = catalogue_of(task.split.train, [task.split.train, task.split.validation], task.titles)
@@ -121,7 +139,7 @@ def execute(run: Run, root: Path, *, device: torch.device, console: Console) -> 
         "peak_memory_mib": peak_memory(),
         "device": str(device),
         "commit": machine["commit"],
-        "dirty": machine["dirty"],
+        "dirty": machine["dirty"] or "earlier" in machine,
         "test_users": test.num_users,
         "skipped_users": test.num_skipped,
         "validation": validation.summary,
@@ -152,9 +170,16 @@ def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> li
     return [(name, validation[name], test[name]) for name in names]
 
 
-@lru_cache(maxsize=1)  # the rows and seeds of a table share one split
-def _task(dataset: str, split: str, device: torch.device) -> Task:
-    return Task(dataset, json.loads(split), device)
+def _environment(folder: Path, device: torch.device) -> dict[str, Any]:
+    """What this process is; and, under `earlier`, what began the run, if that was other code or other packages."""
+    now = environment(device)
+    if (folder / "checkpoint").exists() and (folder / "env.json").is_file():
+        before = json.loads((folder / "env.json").read_text(encoding="utf-8"))
+        same = ("commit", "dirty", "packages", "threads", "device")
+        if "earlier" in before or any(before[key] != now[key] for key in same):
+            logger.warning("%s: resumed with other code, packages or hardware than it began with", folder)
+            now["earlier"] = before.get("earlier", before)
+    return now
 
 
 def _read_result(folder: Path, fingerprint: str) -> Result:
@@ -207,6 +232,7 @@ def _fit(run: Run, task: Task, folder: Path, console: Console) -> tuple[Model, P
         validate=lambda: task.validate(recommender, config["evaluate"]["metrics"]).summary,
         generators=generators,
         checkpoint=folder / "checkpoint" / "last.pt",
+        data=task.split.fingerprint,
         trackers=[
             JsonLines(folder / "metrics.jsonl"),
             ProgressBar(f"{run.row} · {run.dataset} · seed {run.seed}", settings.monitor, console),

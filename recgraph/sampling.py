@@ -10,10 +10,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from recgraph.data.interactions import Interactions
-from recgraph.errors import ConfigError, DataError
+from recgraph.errors import DataError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.registry import samplers
-from recgraph.types import Batch, Inputs
+from recgraph.types import Batch, Inputs, PositiveInt
+
+BUILT = frozenset({"graph", "negatives"})
+"""Fields of `Inputs` and `Batch` that are built when an encoder reads or an objective needs them."""
 
 
 class Sampler:
@@ -25,8 +28,6 @@ class Sampler:
     """
 
     def __init__(self, train: Interactions, *, num: int) -> None:
-        if num < 1:
-            raise ConfigError(f"negatives.num: expected at least 1, got {num}")
         self.num_items, self.num = train.num_items, num
 
     def sample(self, users: Int[Tensor, "batch"], generator: torch.Generator) -> Int[Tensor, "batch negatives"]:
@@ -43,7 +44,7 @@ class Uniform(Sampler):
         num: how many negatives a row (1 in BPR and LightGCN).
     """
 
-    def __init__(self, train: Interactions, *, num: int = 1) -> None:
+    def __init__(self, train: Interactions, *, num: PositiveInt = 1) -> None:
         super().__init__(train, num=num)
         users, items = torch.from_numpy(train.user_indices), torch.from_numpy(train.item_indices)
         self._positives = torch.unique(users * self.num_items + items)  # sorted keys

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from tabulate import tabulate
 
-from recgraph.evaluation.metrics import definitions
+from recgraph.evaluation.metrics import PER_USER, definitions, parse
 from recgraph.files import write_text
 
 Result = dict[str, Any]
@@ -28,7 +28,7 @@ def tidy(results: Sequence[Result]) -> pl.DataFrame:
     return pl.DataFrame(
         [
             {key: result[key] for key in ("table", "row", "dataset", "seed")}
-            | {"split": part, "group": "all", "metric": metric, "value": value}
+            | {"split": result["split"], "part": part, "group": "all", "metric": metric, "value": value}
             | {key: result[key] for key in ABOUT}
             for result in results
             for part in ("validation", "test")
@@ -44,21 +44,28 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """A table per dataset: mean ± sd over seeds on test, the best in bold, and below it what the numbers mean."""
-    names = dict.fromkeys(result["dataset"] for result in results)
-    return "\n\n".join(_block([result for result in results if result["dataset"] == name]) for name in names)
+    """Mean ± sd over seeds on test, the best in bold, and below it what the numbers mean.
+
+    Only what can be compared shares a table: the same data in the same split, by the same metrics.
+    """
+    blocks: dict[Any, list[Result]] = {}
+    for result in results:
+        key = (result["dataset"], result["data_fingerprint"], tuple(result["test"]))
+        blocks.setdefault(key, []).append(result)
+    return "\n\n".join(map(_block, blocks.values()))
 
 
 def _block(results: Sequence[Result]) -> str:
     metrics = list(results[0]["test"])
-    rows = {name: [result for result in results if result["row"] == name] for name in dict.fromkeys(_rows(results))}
+    names = dict.fromkeys(result["row"] for result in results)
+    rows = {name: [result for result in results if result["row"] == name] for name in names}
     means = {name: {m: statistics.mean(run["test"][m] for run in runs) for m in metrics} for name, runs in rows.items()}
-    best = {m: max(mean[m] for mean in means.values()) for m in metrics}
+    best = {m: max(mean[m] for mean in means.values()) for m in metrics if parse(m)[0] in PER_USER}
     body = [
-        [name, *(_cell(runs, m, means[name][m] == best[m]) for m in metrics), *_cost(runs)]
+        [name, *(_cell(runs, m, means[name][m] == best.get(m)) for m in metrics), *_cost(runs)]
         for name, runs in rows.items()
     ]
-    head = ["", *metrics, "epochs", "train s", "rank s"]
+    head = ["", *metrics, "best epoch", "train s", "rank s"]
     table = tabulate(
         body, head, tablefmt="github", disable_numparse=True, colalign=["left", *["right"] * (len(head) - 1)]
     )
@@ -76,10 +83,6 @@ def _block(results: Sequence[Result]) -> str:
     if flagged:
         notes.append(f"Best in the last epoch, so longer training may gain: {', '.join(flagged)}.")
     return table + "\n\n" + "\n".join(notes)
-
-
-def _rows(results: Sequence[Result]) -> list[str]:
-    return [result["row"] for result in results]
 
 
 def _cut_short(result: Result) -> bool:

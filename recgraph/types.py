@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import torch
+from annotated_types import Ge, Gt
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 if TYPE_CHECKING:
     from recgraph.data.features import Features
     from recgraph.graph.bipartite import BipartiteGraph
+
+PositiveInt = Annotated[int, Gt(0)]
+NonNegativeInt = Annotated[int, Ge(0)]
+PositiveFloat = Annotated[float, Gt(0)]
+"""Types of options with their ranges, which configurations are held to."""
 
 PAD = 0
 """Padding in a history; item i is stored as i + 1."""

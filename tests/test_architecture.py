@@ -55,6 +55,7 @@ TESTED_WITH = {
     "recommender": ("model",),
     "regularization": ("objectives",),
     "trackers": ("trainer",),
+    "schema": ("experiment",),
     "types": ("encoders",),
 }
 """Module -> whose test files cover it, where it has none of its own."""

@@ -64,6 +64,7 @@ def test_overrides_select_and_change(recgraph, toy: Path) -> None:
         (("encoder.dim", "--rows", "LightGCN"), "encoder.dim: expected PATH=VALUE"),
         (("--rows", "LightGNC"), "no row 'LightGNC'. Did you mean 'LightGCN'?"),
         (("--datasets", "ml-100"), "no dataset 'ml-100'. Did you mean 'ml-100k'?"),
+        (("--device", "gpu"), "--device gpu: cannot be used here"),
         (("--seeds", "one"), "--seeds: expected whole numbers separated by commas, got 'one'"),
     ],
 )

@@ -141,6 +141,17 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(root: Path, monkeypatch: pyt
     assert len(load("tiny", root=root).interactions) == 8
 
 
+def test_a_folder_without_permission_is_an_error_that_asks_for_another(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path, data: Any) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_bytes", denied)
+    with pytest.raises(DataError, match="Permission denied; name another folder in RECGRAPH_DATA"):
+        load("tiny", root=root)
+
+
 def test_counts_that_differ_from_the_card_are_refused_all_at_once(root: Path) -> None:
     write_card(root, expected=expected(users=4, train=7, fingerprint="f00"))
     with pytest.raises(DataError) as error:
@@ -191,6 +202,8 @@ def test_splits_take_the_options_of_the_card_unless_given(root: Path) -> None:
         dataset.split("ofical", seed=0)
     with pytest.raises(ConfigError, match=r"split\.carv: .*Did you mean 'carve'\?"):
         dataset.split({"name": "official", "carv": "tail"}, seed=0)
+    with pytest.raises(DataError, match="dataset tiny: split random_by_user: the test part is empty"):
+        dataset.split({"name": "random_by_user", "ratios": [1, 1, 0]}, seed=0)
 
 
 def parts(split: Any) -> list[Any]:
@@ -198,10 +211,12 @@ def parts(split: Any) -> list[Any]:
 
 
 def test_info_sums_up(root: Path) -> None:
+    write_card(root, paper="Somebody, 2020")
     found = info("tiny", root=root)
     dataset = load("tiny", root=root)
     assert found["counts"]["test_only_items"] == 0
-    assert found["density"] == 8 / 9
+    assert found["density"] == 0.888889
+    assert (found["paper"], found["features"]) == ("Somebody, 2020", {"item": {"title": "text"}})
     assert found["rows per user"] == {"min": 2, "25%": 2.5, "median": 3, "75%": 3, "max": 3}
     assert found["split"]["fingerprint"] == dataset.split(seed=0).fingerprint
     assert [found["split"][name] for name in ("name", "train", "validation", "test")] == ["official", 3, 3, 2]
@@ -259,6 +274,23 @@ def test_forms_must_be_consistent(root: Path, edit: Any, message: str) -> None:
 def test_what_is_not_yaml_is_refused(root: Path) -> None:
     (root / "tiny.yaml").write_text("name: [")
     with pytest.raises(DataError, match=r"tiny\.yaml: not YAML"):
+        cards.find("tiny", root)
+    (root / "tiny.yaml").write_bytes(b"name: \xe9")
+    with pytest.raises(DataError, match=r"tiny\.yaml: not valid utf-8"):
+        cards.find("tiny", root)
+
+
+def test_a_wrong_card_is_left_out_of_the_list_with_a_warning(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_card(root, licens="?")
+    (root / "other.yaml").write_text(yaml.safe_dump({**CARD, "name": "other"}, sort_keys=False))
+    (root / "folder.yaml").mkdir()
+    listed = [card.name for card in cards.every(root)]
+    assert listed == [name for name in cards.names(root) if name not in ("tiny", "folder")]
+    assert {"other", "gowalla"} <= set(listed)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert f"left out the dataset tiny: {root / 'tiny.yaml'}: licens: Extra inputs" in caplog.text
+    assert f"left out the dataset folder: {root / 'folder.yaml'}: Is a directory" in caplog.text
+    with pytest.raises(DataError, match="licens"):
         cards.find("tiny", root)
 
 

@@ -163,7 +163,7 @@ def test_learns_the_checkerboard(name: str) -> None:
 
 
 def test_lightgcn_without_a_graph_says_what_to_give(table: Interactions) -> None:
-    with pytest.raises(ValueError, match=r"graph=BipartiteGraph\.from_edges"):
+    with pytest.raises(TypeError, match=r"got NoneType: make one with BipartiteGraph\.from_edges"):
         build("lightgcn", table)(Inputs(torch.tensor([0])))
 
 

@@ -107,7 +107,12 @@ def test_the_card_tells_what_was_found(tmp_path: Path, root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("ids", "expected"),
-    [(["1", "10", "9"], [1, 9, 10]), (["01", "1", "9"], ["01", "1", "9"]), (["1", "a", "9"], ["1", "9", "a"])],
+    [
+        (["1", "10", "9"], [1, 9, 10]),
+        (["01", "1", "9"], ["01", "1", "9"]),
+        (["1", "a", "9"], ["1", "9", "a"]),
+        (["1", "a", "-9"], ["-9", "1", "a"]),
+    ],
 )
 def test_ids_are_numbers_only_where_nothing_is_lost(
     ids: list[str], expected: list[Any], tmp_path: Path, root: Path
@@ -119,7 +124,9 @@ def test_ids_are_numbers_only_where_nothing_is_lost(
 
 def test_duplicates_need_a_policy(tmp_path: Path, root: Path) -> None:
     path = write(tmp_path / "twice.csv", ",", [*ROWS, ("7", "b", "1", "120")])
-    with pytest.raises(DataError, match=r"twice\.csv: 1 rows repeat .* user 7, item 'b'"):
+    with pytest.raises(
+        DataError, match=r"twice\.csv: 1 rows repeat .* user 7, item 'b'; .*`--duplicates first` \(or last\)"
+    ):
         take(path, root)
     assert not root.exists()
     take(path, root, duplicates="last")
@@ -150,7 +157,8 @@ def test_bad_choices_are_refused_and_leave_nothing(
     ("row", "message"),
     [
         (("8", "c", "good", "120"), "line 5: rating 'good' is not a number"),
-        (("8", "c", "4", "2020-01-01"), "line 5: time '2020-01-01' is not a number"),
+        (("8", "c", "4", "2020-01-01"), "time '2020-01-01' is not a number; times must be numbers, such as seconds"),
+        (("-1", "c", "4", "120"), "ratings.csv, line 5: user -1 is negative"),
         (("8", "", "4", "120"), "line 5: item is empty"),
         (("8", "c", "4"), "line 5: expected 4 fields, found 3"),
     ],
@@ -162,6 +170,73 @@ def test_bad_rows_are_refused_with_their_line(row: tuple[str, ...], message: str
     assert not root.exists()
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
+def test_other_encodings_are_read_when_named(encoding: Any, tmp_path: Path, root: Path) -> None:
+    path = tmp_path / "films.csv"
+    path.write_bytes("userId,movie id\n1,Amélie\n2,Léon\n".encode(encoding))
+    with pytest.raises(DataError, match=r"films\.csv, line 2: not valid utf-8.*`--encoding latin-1`"):
+        take(path, root, time=None, rating=None)
+    assert not root.exists()
+    take(path, root, time=None, rating=None, encoding=encoding)
+    assert load("films", root=root).interactions.items.ids.tolist() == ["Amélie", "Léon"]
+
+
+def test_json_lines_in_another_encoding(tmp_path: Path, root: Path) -> None:
+    path = tmp_path / "films.jsonl"
+    path.write_bytes('{"userId": 1, "movie id": "Amélie"}\n{"userId": 2, "movie id": "Léon"}'.encode("latin-1"))
+    take(path, root, time=None, rating=None, encoding="latin-1")
+    assert load("films", root=root).interactions.items.ids.tolist() == ["Amélie", "Léon"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"user": "user", "item": "item"}, "no column 'user' in the header. Known: 1193, 5, 978300760, alice."),
+        ({"user": "1193", "item": "alice"}, "the first line looks like data, with '1193' as the user."),
+        ({"user": "alice", "item": "1193"}, "the first line looks like data, with '1193' as the item."),
+    ],
+)
+def test_a_file_without_a_header_is_refused(columns: dict[str, str], message: str, tmp_path: Path, root: Path) -> None:
+    path = tmp_path / "bare.dat"
+    path.write_text("alice::1193::5::978300760\nbob::661::3::978302109\n")
+    with pytest.raises(DataError) as error:
+        import_file(path, **columns, root=root)
+    assert f"{path}: {message} Import needs a first line that names the columns; " in str(error.value)
+    assert "write a card (see datasets/README.md)" in str(error.value)
+    assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'[{"userId": 1, "movie id": 2}]', "a JSON array; expected JSON lines"),
+        (b'[\n  {"userId": 1, "movie id": 2}\n]\n', "a JSON array; expected JSON lines"),
+        (b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xe9\n", "not text, for it holds zero bytes"),
+        (gzip.compress(b"ratings.csv\x00\x00\x00userId,movie id\n1,2\n"), "not text, for it holds zero bytes"),
+        ("userId,movie id\n1,2\n".encode("utf-16"), "not text, for it holds zero bytes"),
+        (b'{"userId": 1, "movieId": 2}\n', "line 1: no key 'movie id'. Did you mean 'movieId'?"),
+        (b'{\n"userId": [1]}\n', "line 1: not a JSON object on one line"),
+    ],
+)
+def test_files_of_another_kind_are_refused(content: bytes, message: str, tmp_path: Path, root: Path) -> None:
+    path = tmp_path / "ratings"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        take(path, root, time=None, rating=None)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+    assert "Import needs" not in str(error.value)
+    assert "--encoding" not in str(error.value)
+    assert not root.exists()
+
+
+def test_a_negative_number_in_json_is_no_id_either(tmp_path: Path, root: Path) -> None:
+    path = tmp_path / "negative.jsonl"
+    path.write_text('{"userId": 1, "movie id": 2}\n{"userId": 1, "movie id": -3}\n')
+    with pytest.raises(DataError, match=r"negative\.jsonl, line 2: item -3 is negative"):
+        take(path, root, time=None, rating=None)
+
+
 def test_a_column_cannot_be_two_things(tmp_path: Path, root: Path) -> None:
     with pytest.raises(ConfigError, match="column 'when' is given for time and rating"):
         take(write(tmp_path / "ratings.csv", ","), root, rating="when")
@@ -171,9 +246,12 @@ def test_names_that_are_taken_or_wrong_are_refused(tmp_path: Path, root: Path) -
     path = write(tmp_path / "ratings.csv", ",")
     card = take(path, root)
     before = card.read_bytes()
-    with pytest.raises(ConfigError, match="'ratings' already"):
+    with pytest.raises(ConfigError) as own:
         take(path, root)
-    with pytest.raises(ConfigError, match="'gowalla' already"):
+    assert f"'ratings' already; choose another one with --name, or delete {card} and {root / 'raw' / 'ratings'}" in str(
+        own.value
+    )
+    with pytest.raises(ConfigError, match="'gowalla' already; choose another one with --name$"):
         take(path, root, name="gowalla")
     with pytest.raises(ConfigError, match="expected lower-case letters"):
         take(path, root, name="../up")

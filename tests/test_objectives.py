@@ -75,6 +75,15 @@ def test_ego_l2_counts_shared_negatives_once_in_the_batch() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_masked_rows_do_not_count_with_shared_negatives_either(name: str) -> None:
+    recommender, batch = model_and_batch()
+    objective, shared = registry.objectives.build(name), torch.tensor([2, 5, 3])
+    masked = replace(batch, negatives=shared, mask=torch.tensor([True, True, False, False]))
+    two = Batch(Inputs(batch.inputs.users[:2]), batch.items[:2], shared)
+    torch.testing.assert_close(value(objective, recommender, masked), value(objective, recommender, two))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_value_is_a_finite_scalar_at_huge_scores(name: str) -> None:
     recommender, batch = model_and_batch(scale=70.0)  # scores reach ±1e4
     assert recommender.score(recommender.encoder(batch.inputs)).abs().max() > 1e4

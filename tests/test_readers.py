@@ -253,6 +253,8 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         ({**CSV, "columns": {"user": "integer"}}, "format 'csv': columns.user: Input should be 'int'"),
         ({**CSV, "names": {"itm": "x"}}, "names: no column 'itm'. Did you mean 'item'?"),
         ({**TSV, "names": {"item": "x"}}, "names: without a header"),
+        ({**CSV, "names": {"item": "x", "user": "x"}}, "are both read from the column 'x'"),
+        ({**CSV, "names": {"item": "user"}}, "names: 'user' and 'item' are both read from the column 'user'"),
         ({**CSV, "columns": {}}, "columns: Dictionary should have at least 1"),
         ({"format": "adjacency", "columns": {"user": "int"}}, "expected two"),
         ({"format": "lines", "columns": {"tag": "str", "name": "str"}}, "types int and str"),

@@ -30,6 +30,11 @@ def test_defaults_are_filled_in_and_types_converted() -> None:
         (3, r"encoder: expected the name"),
         ("no.such.module:Mine", r"encoder: cannot load encoder 'no\.such\.module:Mine'"),
         ("recgraph.types:Mine", r"encoder: cannot load .*no attribute 'Mine'"),
+        (":X", r"encoder: cannot load encoder ':X': Empty module name"),
+        ("torch.nn:Linear", r"'torch\.nn:Linear' is not a recgraph\.encoders\.base:Encoder"),
+        ("builtins:exec", r"'builtins:exec' is not a recgraph\.encoders\.base:Encoder"),
+        ({"name": "lightgcn", "dim": 0}, r"encoder\.dim: .*greater than 0, got 0"),
+        ({"name": "lightgcn", "num_layers": -1}, r"encoder\.num_layers: .*greater than or equal to 0, got -1"),
     ],
 )
 def test_mistakes_are_explained(spec: object, message: str) -> None:
@@ -43,7 +48,7 @@ def test_a_component_of_another_package_needs_no_registration() -> None:
 
 
 def test_two_components_cannot_share_a_name() -> None:
-    mine = Registry("thing", "recgraph.heads")
+    mine = Registry("thing", "recgraph.heads", None)
     mine.register("one")(int)
     mine.register("one")(int)  # the same component again, as when a module is reloaded, is fine
     with pytest.raises(ConfigError, match="thing 'one' is already registered"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -17,8 +18,10 @@ from rich.console import Console
 from sklearn.metrics import ndcg_score
 
 from recgraph.data import datasets
-from recgraph.errors import DataError
+from recgraph.data.importing import import_file
+from recgraph.errors import DataError, RecgraphError, TrainingError
 from recgraph.experiment import Run, plan
+from recgraph.files import locked
 from recgraph.model import Model
 from recgraph.running import Task, execute, reevaluate
 
@@ -52,7 +55,7 @@ def test_models_beat_popularity_and_leave_a_complete_folder(toy: Path) -> None:
     assert scores["BPR-MF"] > scores["popularity"]
     run, result = results["LightGCN"]
     assert sorted(path.name for path in run.folder(Path("runs")).iterdir()) == [
-        "checkpoint", "config.yaml", "env.json", "items.parquet", "metrics.jsonl", "model.json", "model.safetensors",
+        ".lock", "checkpoint", "config.yaml", "env.json", "items.parquet", "metrics.jsonl", "model.json", "model.safetensors",
         "per_user.parquet", "result.json", "users.parquet",
     ]  # fmt: skip
     assert result["test_users"] + result["skipped_users"] == 60
@@ -162,4 +165,66 @@ def test_sigkill_at_random_moments_changes_no_figure(toy: Path) -> None:
     wait_for(start("cut"))
     (whole,), (cut,) = (list(Path(root).rglob("seed-0")) for root in ("whole", "cut"))
     assert outcome(cut) == outcome(whole)
-    assert sorted(path.name for path in cut.iterdir()) == sorted(path.name for path in whole.iterdir())
+    assert sorted(path.name for path in cut.rglob("*")) == sorted(path.name for path in whole.rglob("*"))
+
+
+def interrupt(toy: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run that dies after training, when its result is about to be measured."""
+    (run,) = plan(toy, rows=["LightGCN"], seeds=[0])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Task, "test", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        execute(run, root, device=CPU, console=Console())
+    return run
+
+
+def test_an_interrupted_run_is_not_resumed_on_other_data(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = interrupt(toy, Path("runs"), monkeypatch)
+    swapped = toy.with_suffix(".csv").read_text().replace("u1,", "u!,").replace("u2,", "u1,").replace("u!,", "u2,")
+    toy.with_suffix(".csv").write_text(swapped)  # the same counts, other rows
+    Path("data/toy.yaml").unlink()
+    shutil.rmtree("data/raw/toy")
+    import_file(toy.with_suffix(".csv"), user="who", item="what", time="when")
+    with pytest.raises(TrainingError, match="a run on other data was interrupted here"):
+        execute(run, Path("runs"), device=CPU, console=Console())
+
+
+def test_a_run_resumed_by_other_code_says_so(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = interrupt(toy, Path("runs"), monkeypatch)
+    path = run.folder(Path("runs")) / "env.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "commit": "another", "dirty": False}))
+    result = execute(run, Path("runs"), device=CPU, console=Console())
+    assert result["dirty"]
+    assert json.loads(path.read_text())["earlier"]["commit"] == "another"
+
+
+def test_leftovers_of_a_killed_write_are_cleared_away(toy: Path) -> None:
+    (run,) = plan(toy, rows=["BPR-MF"], seeds=[0])
+    leftover = run.folder(Path("runs")) / "checkpoint" / ".last.pt.123.tmp"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half")
+    execute(run, Path("runs"), device=CPU, console=Console())
+    assert not leftover.exists()
+
+
+def test_two_processes_do_not_share_a_run(toy: Path) -> None:
+    (run,) = plan(toy, rows=["BPR-MF"], seeds=[0])
+    with locked(run.folder(Path("runs"))), pytest.raises(RecgraphError, match="another process is at work here"):
+        execute(run, Path("runs"), device=CPU, console=Console())
+
+
+def test_a_disk_that_fills_is_explained(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Model, "save", full)
+    (run,) = plan(toy, rows=["BPR-MF"], seeds=[0])
+    with pytest.raises(TrainingError, match=r"cannot write the run: .*No space left"):
+        execute(run, Path("runs"), device=CPU, console=Console())
+
+
+def test_a_split_without_validation_is_refused(toy: Path) -> None:
+    (run,) = plan(
+        toy, rows=["popularity"], seeds=[0], overrides={"split": {"name": "random_by_user", "ratios": [9, 0, 1]}}
+    )
+    with pytest.raises(DataError, match="dataset toy: the validation part of split random_by_user is empty"):
+        execute(run, Path("runs"), device=CPU, console=Console())

@@ -9,6 +9,7 @@ from cases import interactions, random_interactions
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recgraph import registry
 from recgraph.errors import ConfigError, DataError
 from recgraph.random import torch_generator
 from recgraph.sampling import Batches, Uniform
@@ -46,8 +47,8 @@ def test_a_user_who_has_everything_is_an_error_not_an_endless_loop() -> None:
 
 
 def test_num_must_be_positive() -> None:
-    with pytest.raises(ConfigError, match=r"negatives\.num"):
-        Uniform(random_interactions(), num=0)
+    with pytest.raises(ConfigError, match=r"negatives\.num: .*greater than 0"):
+        registry.samplers.check({"name": "uniform", "num": 0}, "negatives")
 
 
 def make_batches(batch_size: int = 10, seed: int = 0) -> Batches:

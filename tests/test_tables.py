@@ -38,11 +38,23 @@ def test_notes_say_split_masks_skipped_users_definitions_and_doubts() -> None:
     assert "Best in the last epoch, so longer training may gain: B." in text
 
 
+def test_only_what_can_be_compared_shares_a_table() -> None:
+    other = result("C", 0, 0.9, data_fingerprint="e" * 64, split="leave_last_out")
+    first, second = markdown([*RESULTS, other]).split("\n\n|")
+    assert "**0.3100**" in first
+    assert "leave_last_out" in second
+
+
+def test_less_is_not_marked_as_best_where_more_is_not_better() -> None:
+    unequal = [result(row, 0, 0.3, test={"gini@10": value}) for row, value in (("A", 0.4), ("B", 0.8))]
+    assert "**" not in markdown(unequal)
+
+
 def test_the_csv_is_tidy(tmp_path: Path) -> None:
     write_csv(tmp_path / "t.csv", RESULTS)
     frame = pl.read_csv(tmp_path / "t.csv")
     assert frame.height == 6  # 3 runs x 2 parts x 1 metric
-    test = frame.filter((pl.col("split") == "test") & (pl.col("row") == "A"))
+    test = frame.filter((pl.col("part") == "test") & (pl.col("row") == "A"))
     assert test["value"].to_list() == pytest.approx([0.30, 0.32])
     assert {"seed", "commit", "dirty", "config_hash", "data_fingerprint", "train_seconds", "device"} <= set(
         frame.columns

@@ -92,6 +92,20 @@ def test_validation_follows_its_period_and_always_sees_the_last_epoch(tmp_path: 
     assert [record["epoch"] for record in records(tmp_path) if "validation" in record] == [4, 6]
 
 
+def test_patience_is_looked_at_after_validations_only(tmp_path: Path) -> None:
+    settings = {"validate_every": 5, "patience": 7, "max_epochs": 100}
+    progress = make_trainer(tmp_path, validate=scripted([0.1, 0.1, 0.0, 0.0]), **settings).fit()
+    assert (progress.epoch, progress.best_epoch) == (15, 5)  # 12 would stop between validations
+
+
+def test_a_damaged_checkpoint_is_explained(tmp_path: Path) -> None:
+    make_trainer(tmp_path).fit()
+    path = tmp_path / "last.pt"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(TrainingError, match=r"last\.pt: damaged; delete it to train from the start"):
+        make_trainer(tmp_path).fit()
+
+
 def test_patience_below_the_validation_period_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"patience \(3\) is below validate_every \(5\)"):
         TrainSettings(patience=3, validate_every=5)

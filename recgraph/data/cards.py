@@ -7,6 +7,7 @@ in `cache/`.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +23,8 @@ from recgraph.data.prepare import Duplicates
 from recgraph.data.readers import FileFormat
 from recgraph.errors import ConfigError, DataError, suggest
 from recgraph.registry import splits
+
+logger = logging.getLogger(__name__)
 
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
 
@@ -172,6 +175,17 @@ def find(name: str, root: Path | None = None) -> Card:
     return read_card(paths[name])
 
 
+def every(root: Path | None = None) -> list[Card]:
+    """Every card, in the order of `names`; for one that is wrong, a warning that says why in its place."""
+    cards = []
+    for name in names(root):
+        try:
+            cards.append(find(name, root))
+        except DataError as error:
+            logger.warning("left out the dataset %s: %s", name, error)
+    return cards
+
+
 def read_card(path: Path) -> Card:
     """Read and check a card.
 
@@ -180,6 +194,10 @@ def read_card(path: Path) -> Card:
     """
     try:
         card = Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not valid utf-8") from error
     except yaml.YAMLError as error:
         raise DataError(f"{path}: not YAML: {error}") from error
     except ValidationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -60,10 +61,18 @@ class Dataset:
             spec: a split's name, or a mapping with `name` and options; the card's default if None. Options that
                 are not given are the card's, where it lists the split.
             seed: the split draws from its own stream of this seed.
+
+        Raises:
+            ConfigError: no such split or option.
+            DataError: the split does not suit the data, or leaves a part empty.
         """
         given = dict(spec) if isinstance(spec, Mapping) else {"name": spec or self.card.default_split}
         options = self.card.splits.get(str(given.get("name")), {})
-        return splits.build({**options, **given}, self.interactions, numpy_generator(seed, "split"), where="split")
+        generator = numpy_generator(seed, "split")
+        try:
+            return splits.build({**options, **given}, self.interactions, generator, where="split")
+        except DataError as error:
+            raise DataError(f"dataset {self.card.name}: {error}") from error
 
 
 def load(name: str, *, root: Path | None = None) -> Dataset:
@@ -143,21 +152,23 @@ def info(name: str, *, root: Path | None = None, seed: int = 0) -> dict[str, Any
     """What `recgraph data info` prints; the dataset is fetched and prepared for it if it is not yet.
 
     Returns:
-        The card's texts, form, counts, density, quantiles of rows per user and item, columns, features, rows and
-        fingerprint of the default split at `seed`, fingerprint of the whole, cache folder. All plain values.
+        The card's texts, form, counts, density to six digits, quantiles of rows per user and item, columns, features,
+        rows and fingerprint of the default split at `seed`, fingerprint of the whole, cache folder. All plain values.
     """
     dataset = load(name, root=root)
     card, interactions = dataset.card, dataset.interactions
     split = dataset.split(seed=seed)
+    density = len(interactions) / (interactions.num_users * interactions.num_items)
+    features = {"user": dict(dataset.features.users.kinds), "item": dict(dataset.features.items.kinds)}
     return {
-        **card.model_dump(include={"name", "title", "source", "licence", "notes"}),
+        **card.model_dump(include={"name", "title", "source", "paper", "licence", "notes"}),
         "form": dataset.form,
         "counts": counts(interactions),
-        "density": len(interactions) / (interactions.num_users * interactions.num_items),
+        "density": float(f"{density:.6g}"),
         "rows per user": _quantiles(interactions.user_indices),
         "rows per item": _quantiles(interactions.item_indices),
         "columns": interactions.frame.columns,
-        "features": {"user": dict(dataset.features.users.kinds), "item": dict(dataset.features.items.kinds)},
+        "features": {side: kinds for side, kinds in features.items() if kinds},
         "split": {
             "name": split.name,
             "seed": seed,
@@ -193,9 +204,10 @@ def _write_cache(folder: Path, tables: Mapping[str, pl.DataFrame]) -> None:
         files.write_json(folder / HASHES, hashes)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
+        remedy = "make room, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise DataError(
             f"cannot write the prepared data to {folder}: {error.strerror or error}; "
-            "make room, or name another folder in RECGRAPH_DATA"
+            f"{remedy}name another folder in RECGRAPH_DATA"
         ) from error
 
 

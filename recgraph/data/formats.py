@@ -59,7 +59,7 @@ def load_text(path: Path, encoding: str) -> str:
     except UnicodeDecodeError as error:
         number = raw.count(b"\n", 0, error.start) + 1
         line = raw.split(b"\n", number)[number - 1].decode("ascii", "backslashreplace")
-        raise bad_line(path, number, f"not valid {encoding}; perhaps another encoding", line) from None
+        raise bad_line(path, number, f"not valid {encoding}; perhaps another encoding", line) from error
     if not text:
         raise DataError(f"{path}: the file is empty")
     return text
@@ -93,7 +93,7 @@ def problem(name: str, kind: str, field: str) -> str | None:
     if base == "str":
         return None
     if not _NUMBERS[base].fullmatch(field):
-        return f"{name} {field!r} is not {_WORDS[base]}"
+        return _mistyped(name, field, base)
     return value_problem(name, kind, int(field) if base == "int" else float(field))
 
 
@@ -103,7 +103,7 @@ def value_problem(name: str, kind: str, value: Any) -> str | None:
     if value is None:
         return None if kind.endswith("?") else f"{name} is null"
     if not isinstance(value, _KINDS[base]) or isinstance(value, bool):
-        return f"{name} {value!r} is not {_WORDS[base]}"
+        return _mistyped(name, value, base)
     if isinstance(value, str):
         return f"{name} is empty" if not value and name in IDS else None
     if isinstance(value, float) and not math.isfinite(value):
@@ -113,6 +113,11 @@ def value_problem(name: str, kind: str, value: Any) -> str | None:
     if base == "int" and not -(2**63) <= value < 2**63:
         return f"{name} {value} does not fit in 64 bits"
     return None
+
+
+def _mistyped(name: str, value: Any, base: str) -> str:
+    hint = "; times must be numbers, such as seconds since 1970" if name == "time" else ""
+    return f"{name} {value!r} is not {_WORDS[base]}{hint}"
 
 
 def _may_be_empty(name: str, kind: str) -> bool:
@@ -168,4 +173,9 @@ class NamedFormat(Format):
         for name in self.names:
             if self.columns and name not in self.columns:
                 raise ValueError(f"names: no column {name!r}. {suggest(name, self.columns)}")
+        readers: dict[str, str] = {}
+        for name in self.columns:
+            source = self.names.get(name, name)
+            if readers.setdefault(source, name) != name:
+                raise ValueError(f"names: {readers[source]!r} and {name!r} are both read from the column {source!r}")
         return self

@@ -6,7 +6,6 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ import yaml
 from pydantic import TypeAdapter
 
 from recgraph import files
-from recgraph.data.cards import NAME, Card, data_root, names
+from recgraph.data.cards import NAME, Card, data_root, find, names
 from recgraph.data.datasets import counts, hash_file
-from recgraph.data.formats import Format, load_text
+from recgraph.data.formats import Encoding, Format, load_text
 from recgraph.data.interactions import Interactions
 from recgraph.data.prepare import Duplicates, count_duplicates, prepare
 from recgraph.data.readers import FileFormat
@@ -26,6 +25,11 @@ from recgraph.errors import ConfigError, DataError, suggest
 SEPARATORS = ("\t", "::", ",", ";", "|", " ")
 QUOTING = (",", ";")
 """Separators of files in which quotes enclose fields; elsewhere they are text."""
+
+NUMBER = re.compile(r"[+-]?[0-9]+\.?[0-9]*")
+HEADER = (
+    "Import needs a first line that names the columns; for a file without one, write a card (see datasets/README.md)"
+)
 
 READER: TypeAdapter[Format] = TypeAdapter(FileFormat)
 
@@ -39,19 +43,21 @@ def import_file(
     rating: str | None = None,
     name: str | None = None,
     separator: str | None = None,
+    encoding: Encoding = "utf-8",
     duplicates: Duplicates = "error",
     root: Path | None = None,
 ) -> Path:
     """Copy a file of interactions into the data root and write a card for it, after which its name loads it.
 
     Args:
-        path: csv or tsv with a header, or JSON lines; UTF-8; plain or gzipped.
+        path: csv or tsv with a header, or JSON lines; plain or gzipped.
         user: column of user ids: whole numbers, or any text.
         item: column of item ids.
         time: column of times, numbers in any unit that grows.
         rating: column of ratings, numbers. Every row counts as a positive; a `threshold` in the card changes that.
         name: of the dataset; by default the file's.
         separator: between columns; found from the header if None.
+        encoding: of the text.
         duplicates: which row of a repeated (user, item) pair to keep; see `recgraph.data.prepare`.
         root: data root; see `recgraph.data.cards`.
 
@@ -68,14 +74,15 @@ def import_file(
     if not re.match(NAME, name):
         raise ConfigError(f"dataset name: expected lower-case letters, digits and . _ -, got {name!r}")
     if name in names(root):
-        raise ConfigError(f"there is a dataset called {name!r} already; choose another name")
+        undo = "" if find(name, root).source else f", or delete {root / f'{name}.yaml'} and {root / 'raw' / name}"
+        raise ConfigError(f"there is a dataset called {name!r} already; choose another one with --name{undo}")
 
     given = {"user": user, "item": item, "time": time, "rating": rating}
     columns = {key: column for key, column in given.items() if column}
     for column in columns.values():
         if len(roles := [key for key in columns if columns[key] == column]) > 1:
             raise ConfigError(f"column {column!r} is given for {' and '.join(roles)}")
-    layout = _layout(path, columns, separator)
+    layout = _layout(path, columns, separator, encoding)
     frame = READER.validate_python(layout).read(path)
     try:
         raw = Interactions.from_frame(frame)
@@ -109,36 +116,76 @@ def import_file(
     return root / f"{name}.yaml"
 
 
-def _layout(path: Path, columns: dict[str, str], separator: str | None) -> dict[str, Any]:
+def _layout(path: Path, columns: dict[str, str], separator: str | None, encoding: Encoding) -> dict[str, Any]:
     """The file's format, as a card writes it: found from the header and the types of the values.
 
     Args:
         columns: name in the table -> name in the file.
     """
-    text = load_text(path, "utf-8")
+    text = _load(path, encoding)
     header = text.partition("\n")[0].removesuffix("\r")
     names = {name: column for name, column in columns.items() if name != column}
+    if re.match(r'\s*\[\s*[\[{"]', text):
+        raise DataError(f"{path}: a JSON array; expected JSON lines, which are an object on each line, without commas")
     if header.startswith("{"):
         first = _first_object(path, header)
-        _require(path, columns.values(), list(first))
+        for column in columns.values():
+            if column not in first:
+                raise DataError(f"{path}, line 1: no key {column!r}. {suggest(column, first)}")
         types = {name: "int" if isinstance(first[columns[name]], int) else "str" for name in ("user", "item")}
         types |= {name: "float" for name in columns if name not in types}
-        return {"format": "jsonl", "columns": types, "names": names}
+        return {"format": "jsonl", "encoding": encoding, "columns": types, "names": names}
 
     quoted = '"' in text
     headers = {mark: _fields(header, mark, quoted) for mark in ([separator] if separator else SEPARATORS)}
     mark = max(headers, key=lambda mark: len(set(columns.values()) & set(headers[mark])))
-    _require(path, columns.values(), headers[mark])
-    layout = {"format": "csv", "separator": mark, "columns": dict.fromkeys(columns, "str"), "names": names}
+    for column in columns.values():
+        if column not in headers[mark]:
+            raise DataError(f"{path}: no column {column!r} in the header. {suggest(column, headers[mark])} {HEADER}")
+    for side in ("user", "item"):
+        if NUMBER.fullmatch(columns[side]):
+            raise DataError(f"{path}: the first line looks like data, with {columns[side]!r} as the {side}. {HEADER}")
+    layout = {
+        "format": "csv",
+        "encoding": encoding,
+        "separator": mark,
+        "columns": dict.fromkeys(columns, "str"),
+        "names": names,
+    }
     if quoted and mark in QUOTING:
         layout["quote"] = '"'
     frame = READER.validate_python(layout).read(path)
     return {**layout, "columns": {name: _type(frame[name]) for name in columns}}
 
 
+def _load(path: Path, encoding: Encoding) -> str:
+    """The text of the file.
+
+    Raises:
+        DataError: see `load_text`; or the file is no text, but an archive, a spreadsheet or the like.
+    """
+    try:
+        text = load_text(path, encoding)
+        binary = "\0" in text
+    except DataError as error:
+        if not isinstance(cause := error.__cause__, UnicodeDecodeError):
+            raise
+        if not (binary := b"\0" in cause.object):
+            raise DataError(f"{error}. Name the encoding, as in `--encoding latin-1`") from None
+    if binary:
+        raise DataError(
+            f"{path}: not text, for it holds zero bytes, as archives, spreadsheets and UTF-16 do; "
+            "unpack it, or save it as csv in UTF-8"
+        )
+    return text
+
+
 def _type(column: pl.Series) -> str:
-    """The narrowest type of a column read as text. An id such as 007 is text: as a number it would be 7."""
-    whole = r"^(0|[1-9][0-9]{0,17})$"
+    """The narrowest type of a column read as text. An id such as 007 is text: as a number it would be 7.
+
+    A negative number is one too, so that reading it as an id fails.
+    """
+    whole = r"^(0|-?[1-9][0-9]{0,17})$"
     if column.name == "rating" or (column.name == "time" and not column.str.contains(whole).all()):
         return "float"
     return "int" if column.str.contains(whole).all() else "str"
@@ -153,9 +200,3 @@ def _first_object(path: Path, line: str) -> dict[str, Any]:
         return json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line 1: not a JSON object on one line: {error}") from None
-
-
-def _require(path: Path, columns: Iterable[str], present: Sequence[str]) -> None:
-    for column in columns:
-        if column not in present:
-            raise DataError(f"{path}: no column {column!r} in the header. {suggest(column, present)}")

@@ -61,7 +61,7 @@ def deduplicate(interactions: Interactions, policy: Duplicates) -> Interactions:
         pair = pairs.filter(pairs.is_duplicated())[0]
         raise DataError(
             f"{repeated} rows repeat a (user, item) pair, such as {describe(interactions, pair)}; "
-            "choose what to keep with `duplicates: first` or `duplicates: last`"
+            "say which to keep: `--duplicates first` (or last) in an import, `duplicates: first` (or last) in a card"
         )
     kept = pairs.is_first_distinct() if policy == "first" else pairs.is_last_distinct()
     return interactions.select(kept.to_numpy())

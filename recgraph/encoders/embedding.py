@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from recgraph.encoders.base import Encoder, embedding_table
 from recgraph.registry import encoders
-from recgraph.types import Ego, Encoding, Inputs
+from recgraph.types import Ego, Encoding, Inputs, PositiveFloat, PositiveInt
 
 
 @encoders.register("embedding")
@@ -23,7 +23,7 @@ class Embedding(Encoder):
             this model and for LightGCN.
     """
 
-    def __init__(self, num_users: int, num_items: int, *, dim: int = 64, std: float = 0.1) -> None:
+    def __init__(self, num_users: int, num_items: int, *, dim: PositiveInt = 64, std: PositiveFloat = 0.1) -> None:
         super().__init__(num_users, num_items, dim=dim)
         self.users = embedding_table(num_users, dim, std)
         self.items = embedding_table(num_items, dim, std)

@@ -16,7 +16,7 @@ from recgraph.graph.backends import Backend
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.graph.propagate import layer_mean, neighbour_sum
 from recgraph.registry import encoders
-from recgraph.types import Ego, Encoding, Inputs, identity
+from recgraph.types import Ego, Encoding, Inputs, NonNegativeInt, PositiveFloat, PositiveInt, identity
 
 
 @encoders.register("lightgcn")
@@ -46,9 +46,9 @@ class LightGCN(Encoder):
         num_users: int,
         num_items: int,
         *,
-        dim: int = 64,
-        num_layers: int = 3,
-        std: float = 0.1,
+        dim: PositiveInt = 64,
+        num_layers: NonNegativeInt = 3,
+        std: PositiveFloat = 0.1,
         backend: Backend = "torch",
     ) -> None:
         super().__init__(num_users, num_items, dim=dim)
@@ -60,10 +60,13 @@ class LightGCN(Encoder):
         """Propagate over the whole graph, then pick the rows of `inputs.users`.
 
         Raises:
-            ValueError: `inputs.graph` is None.
+            TypeError: `inputs.graph` is missing or is another library's graph.
         """
-        if inputs.graph is None:
-            raise ValueError("LightGCN reads a graph: Inputs(users, graph=BipartiteGraph.from_edges(...))")
+        if not isinstance(inputs.graph, BipartiteGraph):
+            raise TypeError(
+                f"LightGCN reads a BipartiteGraph, got {type(inputs.graph).__name__}: make one with "
+                "BipartiteGraph.from_edges, recgraph.graph.from_pyg or recgraph.graph.from_dgl"
+            )
         users, items = self.users.weight, self.items.weight
         ego = Ego(F.embedding(inputs.users, users), items)
         if inputs.perturb is identity:

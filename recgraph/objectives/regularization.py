@@ -29,6 +29,7 @@ class EgoL2(Objective):
             rows = rows + query.square().sum(-1)
         if batch.negatives is not None:
             drawn = F.embedding(batch.negatives, table).square().sum((-1, -2))
-            shared = batch.negatives.dim() == 1  # one set for all rows counts once in the batch's sum
-            rows = rows + (drawn / rows.numel() if shared else drawn)
+            if batch.negatives.dim() == 1:  # one set for all rows counts once in the batch's sum
+                drawn = drawn / (rows.numel() if batch.mask is None else batch.mask.sum())
+            rows = rows + drawn
         return masked_mean(rows / 2, batch.mask)

@@ -18,8 +18,8 @@ Record = dict[str, Any]
 class Tracker:
     """Does nothing; subclasses override what they care about."""
 
-    def start(self, epoch: int, max_epochs: int) -> None:
-        """Training starts, or resumes, after `epoch` finished epochs; later records are forgotten."""
+    def start(self, epoch: int, max_epochs: int, best: float) -> None:
+        """Training starts, or resumes after `epoch` epochs with `best` so far; later records are forgotten."""
 
     def step(self, step: int, steps: int) -> None:
         """Batch `step` of `steps` of the current epoch is done."""
@@ -41,7 +41,7 @@ class JsonLines(Tracker):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def start(self, epoch: int, max_epochs: int) -> None:
+    def start(self, epoch: int, max_epochs: int, best: float) -> None:
         """Keep the first `epoch` records."""
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
         write_text(self.path, "".join(lines[:epoch]))
@@ -76,8 +76,9 @@ class ProgressBar(Tracker):
         self.epochs = self.progress.add_task(title, note="", total=None)
         self.steps = self.progress.add_task("  batches", note="", total=None)
 
-    def start(self, epoch: int, max_epochs: int) -> None:
+    def start(self, epoch: int, max_epochs: int, best: float) -> None:
         """Show the bar."""
+        self.best = best
         self.progress.start()
         self.progress.update(self.epochs, completed=epoch, total=max_epochs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ class TrainSettings(BaseModel):
     max_epochs: PositiveInt = 1000
     """Upper bound on epochs (1000 in LightGCN)."""
     patience: PositiveInt = 50
-    """Stop when the monitored metric has not risen for this many epochs."""
+    """Stop when the monitored metric has not risen for this many epochs; looked at after a validation."""
     validate_every: PositiveInt = 5
     """Epochs between validations; the last epoch is always validated."""
     monitor: str = "ndcg@20"
@@ -76,6 +77,7 @@ class Trainer:
         validate: returns the validation metrics of the recommender as it is.
         generators: every source of chance, by name; their states are part of a checkpoint.
         checkpoint: the checkpoint's file.
+        data: fingerprint of what is trained on; a checkpoint of other data is refused.
         trackers: told about every epoch.
     """
 
@@ -86,13 +88,15 @@ class Trainer:
     validate: Callable[[], Mapping[str, float]]
     generators: Mapping[str, torch.Generator]
     checkpoint: Path
+    data: str = ""
     trackers: Sequence[Tracker] = ()
 
     def fit(self) -> Progress:
         """Train, or go on from the checkpoint, and leave the recommender in its best state.
 
         Raises:
-            TrainingError: a loss or a parameter is no longer finite. The last good checkpoint is kept.
+            TrainingError: a loss or a parameter is no longer finite (the last good checkpoint is kept), or the
+                checkpoint is damaged or of other data.
         """
         settings = self.settings
         parameters = [*self.recommender.parameters(), *self.objectives.parameters()]
@@ -100,13 +104,13 @@ class Trainer:
         optimizer = torch.optim.Adam(parameters, lr=settings.lr, fused=True)
         progress = self._restore(optimizer)
         for tracker in self.trackers:
-            tracker.start(progress.epoch, settings.max_epochs)
+            tracker.start(progress.epoch, settings.max_epochs, progress.best_value)
         try:
             while not progress.stopped:
-                self._epoch(progress, optimizer)
+                validated = self._epoch(progress, optimizer)
                 if progress.epoch == settings.max_epochs:
                     progress.stopped = "max_epochs"
-                elif progress.epoch - progress.best_epoch >= settings.patience:
+                elif validated and progress.epoch - progress.best_epoch >= settings.patience:
                     progress.stopped = "patience"
                 if progress.stopped or progress.epoch % settings.checkpoint_every == 0:
                     self._save(progress, optimizer)
@@ -116,10 +120,11 @@ class Trainer:
         self.recommender.load_state_dict(progress.best_state)
         return progress
 
-    def _epoch(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+    def _epoch(self, progress: Progress, optimizer: torch.optim.Optimizer) -> bool:
+        """Train for an epoch; returns whether it was validated."""
         started = time.perf_counter()
         roles = list(self.objectives.terms)
-        device = next(self.recommender.parameters()).device
+        device = self.recommender.device
         # Both stay on the device: asking after each step whether a loss is finite would stall a GPU.
         sums = torch.zeros(len(roles), device=device)
         first_bad = torch.full((len(roles),), -1, device=device)
@@ -131,8 +136,7 @@ class Trainer:
             loss, parts = self.objectives(self.recommender, batch)
             loss.backward()
             if self.settings.max_grad_norm is not None:
-                groups = (group["params"] for group in optimizer.param_groups)
-                torch.nn.utils.clip_grad_norm_([p for group in groups for p in group], self.settings.max_grad_norm)
+                torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.settings.max_grad_norm)
             optimizer.step()
             sums += parts
             first_bad = torch.where((first_bad < 0) & ~parts.isfinite(), step, first_bad)
@@ -148,6 +152,7 @@ class Trainer:
             record["validation"] = self._validate(progress)
         for tracker in self.trackers:
             tracker.epoch(record)
+        return "validation" in record
 
     def _validate(self, progress: Progress) -> dict[str, float]:
         self.recommender.eval()
@@ -172,6 +177,7 @@ class Trainer:
                 raise TrainingError(f"parameter {name} is not finite after epoch {epoch}. {hint}")
 
     def _save(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+        device = self.recommender.device
         state = {
             "progress": vars(progress),
             "recommender": self.recommender.state_dict(),
@@ -179,7 +185,8 @@ class Trainer:
             "optimizer": optimizer.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "torch": torch.get_rng_state(),  # dropout draws from torch's own generator
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            "data": self.data,
         }
         with replacing(self.checkpoint) as temporary:
             torch.save(state, temporary)
@@ -187,16 +194,24 @@ class Trainer:
     def _restore(self, optimizer: torch.optim.Optimizer) -> Progress:
         if not self.checkpoint.exists():
             return Progress()
-        device = next(self.recommender.parameters()).device
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        device = self.recommender.device
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+            raise TrainingError(f"{self.checkpoint}: damaged; delete it to train from the start ({error})") from error
+        if state["data"] != self.data:
+            raise TrainingError(
+                f"{self.checkpoint}: a run on other data was interrupted here (fingerprint {state['data'][:10]}, now "
+                f"{self.data[:10]}); move its folder away to train on the new data"
+            )
         self.recommender.load_state_dict(state["recommender"])
         self.objectives.load_state_dict(state["objectives"])
         optimizer.load_state_dict(state["optimizer"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         torch.set_rng_state(state["torch"])
-        if state["cuda"]:
-            torch.cuda.set_rng_state_all(state["cuda"])
+        if device.type == "cuda" and state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"], device)
         progress = Progress(**state["progress"])
         progress.best_state = {key: value.to(device) for key, value in progress.best_state.items()}
         return progress
