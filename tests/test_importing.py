@@ -200,7 +200,7 @@ def test_a_file_without_a_header_is_refused(columns: dict[str, str], message: st
     path = tmp_path / "bare.dat"
     path.write_text("alice::1193::5::978300760\nbob::661::3::978302109\n")
     with pytest.raises(DataError) as error:
-        import_file(path, **columns, root=root)
+        import_file(path, user=columns["user"], item=columns["item"], root=root)
     assert f"{path}: {message} Import needs a first line that names the columns; " in str(error.value)
     assert "write a card (see datasets/README.md)" in str(error.value)
     assert not root.exists()
@@ -251,7 +251,7 @@ def test_names_that_are_taken_or_wrong_are_refused(tmp_path: Path, root: Path) -
     assert f"'ratings' already; choose another one with --name, or delete {card} and {root / 'raw' / 'ratings'}" in str(
         own.value
     )
-    with pytest.raises(ConfigError, match="'gowalla' already; choose another one with --name$"):
+    with pytest.raises(ConfigError, match=r"'gowalla' already; choose another one with --name$"):
         take(path, root, name="gowalla")
     with pytest.raises(ConfigError, match="expected lower-case letters"):
         take(path, root, name="../up")

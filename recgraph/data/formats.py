@@ -116,7 +116,8 @@ def value_problem(name: str, kind: str, value: Any) -> str | None:
 
 
 def _mistyped(name: str, value: Any, base: str) -> str:
-    hint = "; times must be numbers, such as seconds since 1970" if name == "time" else ""
+    date = name == "time" and not _NUMBERS["float"].fullmatch(str(value))
+    hint = "; times must be numbers, such as seconds since 1970" if date else ""
     return f"{name} {value!r} is not {_WORDS[base]}{hint}"
 
 

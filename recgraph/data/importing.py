@@ -138,7 +138,7 @@ def _layout(path: Path, columns: dict[str, str], separator: str | None, encoding
 
     quoted = '"' in text
     headers = {mark: _fields(header, mark, quoted) for mark in ([separator] if separator else SEPARATORS)}
-    mark = max(headers, key=lambda mark: len(set(columns.values()) & set(headers[mark])))
+    mark = max(headers, key=lambda mark: (len(set(columns.values()) & set(headers[mark])), len(headers[mark])))
     for column in columns.values():
         if column not in headers[mark]:
             raise DataError(f"{path}: no column {column!r} in the header. {suggest(column, headers[mark])} {HEADER}")

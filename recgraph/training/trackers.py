@@ -64,11 +64,11 @@ class ProgressBar(Tracker):
     def __init__(self, title: str, monitor: str, console: Console) -> None:
         self.monitor, self.best = monitor, float("-inf")
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
