@@ -145,10 +145,11 @@ def list_datasets(*, markdown: bool = False) -> None:
         return
     rows = cards.overview(cards.every())
     table = Table(title="datasets", title_justify="left")
-    for column in rows[0]:
+    shown = ("name", "users", "items", "interactions", "density", "split")
+    for column in shown:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row.values()))
+        table.add_row(*(escape(row[column]) for column in shown))
     console.print(table)
 
 

@@ -95,4 +95,5 @@ class ProgressBar(Tracker):
 
     def finish(self) -> None:
         """Take the bar away."""
-        self.progress.stop()
+        if not self.progress.disable:  # older versions of rich end a bar that is disabled with an empty line
+            self.progress.stop()
