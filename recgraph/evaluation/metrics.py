@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from recgraph.errors import ConfigError, suggest
@@ -24,7 +24,7 @@ Metric = Callable[[Bool[Tensor, "users k"], Int[Tensor, "users"]], Float[Tensor,
 user u, ranked or not, and is at least 1: a user without any has no ranking quality and must be left out before.
 """
 
-ListMetric = Callable[[Int[Tensor, "items"], Float[Tensor, "items"]], Float[Tensor, ""]]
+ListMetric = Callable[[Int[Tensor, "items"], Num[Tensor, "items"]], Float[Tensor, ""]]
 """(recommended, popularity) -> one value for all users together.
 
 `recommended[i]` counts the users who got item i in their top K; `popularity[i]` is its number of training interactions.
@@ -68,12 +68,12 @@ def average_precision(hits: Bool[Tensor, "users k"], num_relevant: Int[Tensor, "
     return (precisions * hits).sum(1) / num_relevant.clamp(max=hits.shape[1])
 
 
-def coverage(recommended: Int[Tensor, "items"], popularity: Float[Tensor, "items"]) -> Float[Tensor, ""]:
+def coverage(recommended: Int[Tensor, "items"], popularity: Num[Tensor, "items"]) -> Float[Tensor, ""]:
     """Share of the catalogue's items that are in the top K of at least one user."""
     return (recommended > 0).double().mean()
 
 
-def gini(recommended: Int[Tensor, "items"], popularity: Float[Tensor, "items"]) -> Float[Tensor, ""]:
+def gini(recommended: Int[Tensor, "items"], popularity: Num[Tensor, "items"]) -> Float[Tensor, ""]:
     """Gini index of how often each catalogue item is in a top K: 0 all equally, (n - 1)/n one of n items only."""
     counts = recommended.double().sort().values
     n = len(counts)
@@ -81,7 +81,7 @@ def gini(recommended: Int[Tensor, "items"], popularity: Float[Tensor, "items"]) 
     return (weights * counts).sum() / (n * counts.sum())
 
 
-def mean_popularity(recommended: Int[Tensor, "items"], popularity: Float[Tensor, "items"]) -> Float[Tensor, ""]:
+def mean_popularity(recommended: Int[Tensor, "items"], popularity: Num[Tensor, "items"]) -> Float[Tensor, ""]:
     """Mean number of training interactions of the items in the top K, over all users' lists."""
     return recommended.double() @ popularity.double() / recommended.sum()
 
