@@ -139,7 +139,7 @@ def _execute(run: Run, task: Task, folder: Path, console: Console) -> Result:
         "peak_memory_mib": peak_memory(),
         "device": str(device),
         "commit": machine["commit"],
-        "dirty": machine["dirty"] or "earlier" in machine,
+        "dirty": True if "earlier" in machine else machine["dirty"],
         "test_users": test.num_users,
         "skipped_users": test.num_skipped,
         "validation": validation.summary,

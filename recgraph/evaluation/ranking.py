@@ -63,7 +63,7 @@ class Evaluation:
         return len(self.users)
 
     def write(self, path: Path) -> None:
-        """Write the per-user values as parquet: a column `user`, then one for each metric."""
+        """Write the per-user values as parquet: a column `user` (the index), then one for each metric."""
         import polars as pl  # slow to import, and ranking needs none of it
 
         with replacing(path) as temporary:

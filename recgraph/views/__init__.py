@@ -1,0 +1,1 @@
+"""Augmentations: functions from an encoder's inputs to an encoder's inputs, see `recgraph.types.View`."""
