@@ -21,8 +21,6 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "experiments/README.md", "datasets/
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!\w+:|#)(?P<target>[^)#\s]+)")
 
-pytestmark = pytest.mark.skipif(not (ROOT / "README.md").is_file(), reason="the documents are in a checkout only")
-
 
 def blocks(language: str, document: str = "README.md") -> list[str]:
     """Code blocks of a language, each preceded by empty lines, so that errors name lines of the document."""
