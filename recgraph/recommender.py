@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recgraph import registry
-from recgraph.encoders.base import Encoder
+from recgraph.encoders.base import Encoder, lookup
 from recgraph.files import replacing
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Head
@@ -69,7 +68,7 @@ class Recommender(Model):
         scorer = self._head(head)
         if items is None:
             return scorer.all_pairs(encoding.query, encoding.items)
-        vectors = F.embedding(items, encoding.items)
+        vectors = lookup(encoding.items, items)
         if items.dim() == 1:
             return scorer.all_pairs(encoding.query, vectors)
         return scorer(encoding.query.unsqueeze(-2), vectors)

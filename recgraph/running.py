@@ -19,7 +19,7 @@ from recgraph import registry
 from recgraph.baselines.base import Baseline
 from recgraph.data import datasets
 from recgraph.data.splits import Split
-from recgraph.environment import environment, peak_memory, reset_peak_memory
+from recgraph.environment import environment, keep_freed_memory, peak_memory, reset_peak_memory
 from recgraph.errors import DataError, TrainingError
 from recgraph.evaluation.ranking import Evaluation, evaluate
 from recgraph.experiment import Run
@@ -49,6 +49,7 @@ class Task:
     """
 
     def __init__(self, dataset: str, split: dict[str, Any], device: torch.device) -> None:
+        keep_freed_memory()
         loaded = datasets.load(dataset)
         self.split: Split = loaded.split(_without(split, "seed"), seed=split["seed"])
         if not len(self.split.validation):

@@ -1,4 +1,7 @@
-"""Negative samplers, and the iterator that turns interactions into batches."""
+"""Negative samplers, and the iterator that turns interactions into batches.
+
+Sampling runs on the CPU, vectorised, so that a seed means the same on every device.
+"""
 
 from __future__ import annotations
 
@@ -6,68 +9,169 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.data.interactions import Interactions
 from recgraph.errors import DataError
 from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.positives import Positives
 from recgraph.registry import samplers
-from recgraph.types import Batch, Inputs, PositiveInt
+from recgraph.types import Batch, Inputs, NonNegativeFloat, PositiveInt
 
 BUILT = frozenset({"graph", "negatives"})
 """Fields of `Inputs` and `Batch` that are built when an encoder reads or an objective needs them."""
 
+BLOCK = 2**18
+"""Rows for which an epoch is prepared at once: enough for the fixed cost of each tensor operation (some 5 µs) to vanish
+even for small batches, and some 10 MB."""
+
 
 class Sampler:
-    """Draws negatives for users.
+    """Draws negatives.
 
     Args:
         train: the training interactions.
-        num: how many negatives a row.
+        num: how many negatives a row, or a shared set, gets.
+        shared_by: how many rows share a set of negatives; None draws for each row.
     """
 
-    def __init__(self, train: Interactions, *, num: int) -> None:
-        self.num_items, self.num = train.num_items, num
+    def __init__(self, train: Interactions, *, num: int, shared_by: int | None) -> None:
+        self.num_items, self.num, self.shared_by = train.num_items, num, shared_by
+        self.positives = Positives(train)
 
-    def sample(self, users: Int[Tensor, "batch"], generator: torch.Generator) -> Int[Tensor, "batch negatives"]:
-        """Negatives of each user, on the CPU."""
+    def draw(self, count: int, generator: torch.Generator) -> Int[Tensor, "count"]:
+        """Items from the sampler's distribution, whoever asks."""
         raise NotImplementedError
+
+    def sample(
+        self, users: Int[Tensor, "batch"], items: Int[Tensor, "batch"], generator: torch.Generator
+    ) -> Int[Tensor, "sets negatives"]:
+        """Negatives, on the CPU.
+
+        Without `shared_by`: a set for each row, in which no item is a training positive of the row's user. They are
+        drawn again until none is, which leaves the distribution over the others as it is.
+
+        With it: ⌈batch / shared_by⌉ sets. Row r has set r // ⌈batch / sets⌉. These may hold positives of some of their
+        rows, which `Positives.hits` finds.
+        """
+        if self.shared_by is not None:
+            sets = -(-len(users) // self.shared_by)
+            return self.draw(sets * self.num, generator).view(sets, self.num)
+        owners = users.repeat_interleave(self.num) if self.num > 1 else users
+        drawn = self.draw(len(owners), generator)
+        todo = self.positives.among(owners, drawn)
+        while len(todo):
+            drawn[todo] = self.draw(len(todo), generator)
+            todo = todo[self.positives.among(owners[todo], drawn[todo])]
+        return drawn.view(len(users), self.num)
+
+    def _check_somebody_left(self, train: Interactions, candidates: int) -> None:
+        """Refuse a user whose positives are all of the items that can be drawn: sampling would never end."""
+        full = (self.positives.counts >= candidates).nonzero()
+        if self.shared_by is None and len(full):
+            user = train.users.decode([int(full[0])]).tolist()[0]
+            raise DataError(f"user {user!r} has every item in training: there is no negative to draw")
 
 
 @samplers.register("uniform")
 class Uniform(Sampler):
-    """Items drawn uniformly from those that are not a training positive of the user (exact, by rejection).
+    """Items drawn evenly.
 
     Args:
         train: the training interactions.
-        num: how many negatives a row (1 in BPR and LightGCN).
+        num: how many negatives a row, or a shared set, gets (1 in BPR and LightGCN).
+        shared_by: how many rows share a set of negatives; None draws for each row.
     """
 
-    def __init__(self, train: Interactions, *, num: PositiveInt = 1) -> None:
-        super().__init__(train, num=num)
-        users, items = torch.from_numpy(train.user_indices), torch.from_numpy(train.item_indices)
-        self._positives = torch.unique(users * self.num_items + items)  # sorted keys
-        full = torch.bincount(self._positives // self.num_items) == self.num_items
-        if full.any():
-            user = train.users.decode([int(full.nonzero()[0])]).tolist()[0]
-            raise DataError(f"user {user!r} has every item in training: there is no negative to draw")
+    def __init__(self, train: Interactions, *, num: PositiveInt = 1, shared_by: PositiveInt | None = None) -> None:
+        super().__init__(train, num=num, shared_by=shared_by)
+        self._check_somebody_left(train, self.num_items)
 
-    def sample(self, users: Int[Tensor, "batch"], generator: torch.Generator) -> Int[Tensor, "batch negatives"]:
-        """Draw, then draw again where a positive was hit, until none is."""
-        owners = users.repeat_interleave(self.num)
-        drawn = torch.randint(self.num_items, owners.shape, generator=generator)
-        todo = torch.arange(len(owners))
-        while True:
-            todo = todo[self._is_positive(owners[todo], drawn[todo])]
-            if not len(todo):
-                return drawn.view(len(users), self.num)
-            drawn[todo] = torch.randint(self.num_items, todo.shape, generator=generator)
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Each item with probability 1 / items."""
+        return torch.randint(self.num_items, (count,), generator=generator)
 
-    def _is_positive(self, users: Tensor, items: Tensor) -> Tensor:
-        keys = users * self.num_items + items
-        nearest = torch.searchsorted(self._positives, keys).clamp_(max=len(self._positives) - 1)
-        return self._positives[nearest] == keys
+
+@samplers.register("popularity")
+class Popularity(Sampler):
+    """Items drawn in proportion to a power of their number of training interactions, pᵢ ∝ nᵢ^α.
+
+    Mikolov et al., "Distributed representations of words and phrases and their compositionality", NIPS 2013,
+    https://arxiv.org/abs/1310.4546, section 2.2, drew words so, with α = 3/4.
+
+    Args:
+        train: the training interactions.
+        num: how many negatives a row, or a shared set, gets.
+        alpha: α; 0 is uniform over all items, 1 is as often as in training. Above 0, items without interactions are
+            never drawn.
+        shared_by: how many rows share a set of negatives; None draws for each row.
+    """
+
+    def __init__(
+        self,
+        train: Interactions,
+        *,
+        num: PositiveInt = 1,
+        alpha: NonNegativeFloat = 0.75,
+        shared_by: PositiveInt | None = None,
+    ) -> None:
+        super().__init__(train, num=num, shared_by=shared_by)
+        counts = torch.bincount(torch.from_numpy(train.item_indices), minlength=self.num_items)
+        self.probabilities: Float[Tensor, "items"] = counts.double() ** alpha / (counts.double() ** alpha).sum()
+        self._check_somebody_left(train, int((self.probabilities > 0).sum()))
+        self._keep, self._alias = alias_table(self.probabilities)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Each item with its probability, in constant time (Walker's alias method)."""
+        items = torch.randint(self.num_items, (count,), generator=generator)
+        stays = torch.rand(count, generator=generator) < self._keep[items]
+        return torch.where(stays, items, self._alias[items])
+
+
+@samplers.register("in_batch")
+class InBatch(Sampler):
+    """The positives of the other rows: a set is the items of the rows that share it.
+
+    An item is in it as often as it is in training, so this is `popularity` with α = 1 without drawing anything.
+    Where the last set would be short, it is filled with items from the start of the batch.
+
+    Args:
+        train: the training interactions.
+        shared_by: rows that share a set, and about the size of it.
+    """
+
+    def __init__(self, train: Interactions, *, shared_by: PositiveInt = 2048) -> None:
+        super().__init__(train, num=shared_by, shared_by=shared_by)
+
+    def sample(self, users: Tensor, items: Tensor, generator: torch.Generator) -> Tensor:
+        """See `Sampler.sample`; nothing is drawn."""
+        assert self.shared_by is not None  # for the type checker
+        sets = -(-len(items) // self.shared_by)
+        return items[torch.arange(-(-len(items) // sets) * sets) % len(items)].view(sets, -1)
+
+
+def alias_table(probabilities: Float[Tensor, "items"]) -> tuple[Float[Tensor, "items"], Int[Tensor, "items"]]:
+    """Walker's alias method: for each item the chance to stay with it, and the item to go to otherwise.
+
+    Vectorised as a sweep: in order, each item of less than average probability is filled up by the item above average
+    whose surplus is due, and an item that has given more than its surplus is filled up by the next one above average
+    (the idea of Hübschle-Schneider and Sanders, "Parallel weighted random sampling", 2019,
+    https://arxiv.org/abs/1903.00227, section 4).
+    """
+    scaled = probabilities.double() * len(probabilities)
+    keep, alias = torch.ones_like(scaled), torch.arange(len(scaled))
+    light, heavy = (scaled < 1).nonzero().squeeze(1), (scaled >= 1).nonzero().squeeze(1)
+    demand, supply = (1 - scaled[light]).cumsum(0), (scaled[heavy] - 1).cumsum(0)
+    before = torch.cat([demand.new_zeros(1), demand])
+    # A light item goes to the first heavy one whose supply is not used up before it; the last takes rounding errors.
+    giver = torch.searchsorted(supply, before[:-1], right=True).clamp_(max=len(heavy) - 1)
+    keep[light], alias[light] = scaled[light], heavy[giver]
+    # What the light items up to and including a heavy one's last take beyond its supply, the next heavy one gives.
+    taken = before[torch.searchsorted(giver, torch.arange(len(heavy)), right=True)]
+    keep[heavy[:-1]] = (1 - (taken - supply)[:-1]).clamp(0, 1)
+    alias[heavy[:-1]] = heavy[1:]
+    return keep.float(), alias
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +182,10 @@ class Batches:
         train: the training interactions.
         batch_size: rows a batch; the last one may be smaller.
         order: generator of the row order.
+        sampling: generator of the negatives.
         graph: handed to the encoder, already on the device; None if no encoder reads it.
         sampler: draws negatives; None if no objective reads them.
-        sampling: generator of the negatives.
-        device: where batches go. Sampling itself runs on the CPU, so that a seed means the same on every device.
+        device: where batches go.
     """
 
     train: Interactions
@@ -99,12 +203,25 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         """One epoch."""
         users, items = torch.from_numpy(self.train.user_indices), torch.from_numpy(self.train.item_indices)
-        for rows in torch.randperm(len(users), generator=self.order).split(self.batch_size):
-            negatives = None
-            if self.sampler is not None:
-                negatives = self._move(self.sampler.sample(users[rows], self.sampling))
-            inputs = Inputs(users=self._move(users[rows]), graph=self.graph)
-            yield Batch(inputs, self._move(items[rows]), negatives)
+        block = max(1, BLOCK // self.batch_size) * self.batch_size
+        for rows in torch.randperm(len(users), generator=self.order).split(block):
+            yield from self._batches(users.index_select(0, rows), items.index_select(0, rows))
+
+    def _batches(self, users: Tensor, items: Tensor) -> Iterator[Batch]:
+        sampler, each = self.sampler, self.batch_size
+        drawn = None
+        if sampler is not None and sampler.shared_by is None:
+            drawn = sampler.sample(users, items, self.sampling)
+        for start in range(0, len(users), each):
+            some = slice(start, start + each)
+            negatives, hits = None if drawn is None else drawn[some], None
+            if sampler is not None and drawn is None:
+                negatives = sampler.sample(users[some], items[some], self.sampling)
+                hits = tuple(map(self._move, sampler.positives.hits(users[some], negatives)))
+            inputs = Inputs(users=self._move(users[some]), graph=self.graph)
+            yield Batch(inputs, self._move(items[some]), None if negatives is None else self._move(negatives), hits)
 
     def _move(self, tensor: Tensor) -> Tensor:
+        if torch.device(self.device).type == "cuda":
+            tensor = tensor.pin_memory()  # else the copy waits for the GPU
         return tensor.to(self.device, non_blocking=True)

@@ -6,7 +6,7 @@ history; `negatives` drawn per row. `*batch` may be empty, one axis, or (rows, p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PositiveInt = Annotated[int, Gt(0)]
 NonNegativeInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
+NonNegativeFloat = Annotated[float, Ge(0)]
 """Types of options with their ranges, which configurations are held to."""
 
 PAD = 0
@@ -61,16 +62,47 @@ class Batch:
     Attributes:
         inputs: what the encoder reads.
         items: the positive item of each row.
-        negatives: items drawn for each row, or one set shared by all rows.
+        negatives: sets of items drawn for the rows: one each, or fewer, which equal runs of rows share: row r has set
+            r // ⌈batch / sets⌉.
+        hits: where a shared set holds training positives of the rows that share it: for each set, positions in the
+            flattened matrix [its rows, negatives]. None where each row has a set of its own, which holds none.
         labels: targets of auxiliary tasks by name.
         mask: True where a row counts; None when all do.
     """
 
     inputs: Inputs
     items: Int[Tensor, "*batch"]
-    negatives: Int[Tensor, "*batch negatives"] | Int[Tensor, "negatives"] | None = None
+    negatives: Int[Tensor, "*batch negatives"] | Int[Tensor, "sets negatives"] | None = None
+    hits: tuple[Int[Tensor, "hits"], ...] | None = None
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     mask: Bool[Tensor, "*batch"] | None = None
+
+    @property
+    def num_valid(self) -> int | Int[Tensor, ""]:
+        """Rows (and positions) that count; at least 1, so that a mean without any is 0."""
+        return self.items.numel() if self.mask is None else self.mask.sum().clamp(min=1)
+
+    def parts(self, rows: int) -> Iterator[tuple[slice, Batch]]:
+        """The batch cut into consecutive parts and where each stands: one a shared set, else of `rows` rows at most.
+
+        Without the history, features and labels, which are the encoder's and whole batches' matter.
+        """
+        num_rows = len(self.items)
+        shared = self.negatives is not None and self.hits is not None
+        rows = -(-num_rows // len(self.negatives)) if shared else rows
+        for number, start in enumerate(range(0, num_rows, rows)):
+            where = slice(start, start + rows)
+            one = slice(number, number + 1) if shared else where
+            yield (
+                where,
+                Batch(
+                    Inputs(self.inputs.users[where], graph=self.inputs.graph),
+                    self.items[where],
+                    None if self.negatives is None else self.negatives[one],
+                    None if self.hits is None else self.hits[one],
+                    mask=None if self.mask is None else self.mask[where],
+                ),
+            )
 
 
 class Ego(NamedTuple):

@@ -141,3 +141,38 @@ def test_to_and_repr():
     assert repr(graph) == "BipartiteGraph(2 users, 4 items, 3 edges, cpu)"
     moved = graph.to("meta")
     assert {moved.users.device.type, moved.items.device.type, moved.by_item.device.type} == {"meta"}
+
+
+@given(st.integers(0, 2**32))
+def test_reweighting_equals_the_dense_operator_of_the_weights(seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.rand(6, 5, generator=generator, dtype=torch.float64) * (torch.rand(6, 5, generator=generator) < 0.6)
+    present = (torch.rand(6, 5, generator=generator) < 0.5) | (weights > 0)
+    users, items = present.nonzero().unbind(1)
+    graph = BipartiteGraph.from_edges(users, items, 6, 5).reweighted(weights[present])
+    inverse = lambda degrees: torch.where(degrees > 0, degrees, torch.inf).rsqrt()  # noqa: E731
+    expected = inverse(weights.sum(1))[:, None] * weights * inverse(weights.sum(0))
+    operator = graph.operator_in(torch.float64)
+    torch.testing.assert_close(operator.user_item.to_dense(), expected)
+    torch.testing.assert_close(operator.item_user.to_dense(), expected.T)
+
+
+def test_weights_of_zero_and_one_equal_keeping_edges():
+    graph = graph_of([(0, 0), (0, 1), (1, 0), (1, 2), (2, 2)], 4, 3)
+    mask = torch.tensor([True, False, True, False, True])
+    kept, weighted = graph.keep(mask).operator, graph.reweighted(mask.float()).operator
+    torch.testing.assert_close(weighted.user_item.to_dense(), kept.user_item.to_dense())
+    torch.testing.assert_close(weighted.item_user.to_dense(), kept.item_user.to_dense())
+    assert graph.weights is None, "reweighted changed the graph it was called on"
+
+
+def test_keep_and_to_carry_weights():
+    graph = graph_of([(0, 0), (0, 1), (1, 0)], 2, 2).reweighted(torch.tensor([1.0, 2.0, 3.0]))
+    assert graph.keep(torch.tensor([True, False, True])).weights.tolist() == [1, 3]
+    assert graph.to("meta").weights.device.type == "meta"
+
+
+@pytest.mark.parametrize("weights", [torch.ones(3), torch.ones(4, 1), torch.ones(4, dtype=torch.long)])
+def test_reweighted_refuses_weights_that_do_not_fit(weights):
+    with pytest.raises(ValueError, match=r"weights is .* expected floating point of \[4\]"):
+        graph_of([(0, 0), (0, 1), (1, 0), (2, 2)], 3, 3).reweighted(weights)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from cases import random_interactions
 from torch import Tensor
 
@@ -45,12 +46,26 @@ def test_bpr_equals_a_loop(num_negatives: int) -> None:
     assert value(BPR(), recommender, batch).item() == pytest.approx(sum(terms) / len(terms), abs=1e-12)
 
 
+NO_HITS = (torch.empty(0, dtype=torch.long),)
+
+
 def test_bpr_with_shared_negatives_equals_the_same_negatives_per_row() -> None:
     recommender, batch = model_and_batch()
-    shared = torch.tensor([2, 5, 3])
+    shared = torch.tensor([[2, 5, 3]])
     each = replace(batch, negatives=shared.expand(4, 3))
-    one = replace(batch, negatives=shared)
+    one = replace(batch, negatives=shared, hits=NO_HITS)
     torch.testing.assert_close(value(BPR(), recommender, one), value(BPR(), recommender, each))
+
+
+def test_bpr_leaves_out_shared_negatives_that_the_user_likes() -> None:
+    recommender, batch = model_and_batch()
+    # Rows 0 and 1 share the first set, rows 2 and 3 the second; row 1 likes 5, row 2 likes 0 and 6.
+    sets, hits = torch.tensor([[2, 5], [0, 6]]), (torch.tensor([3]), torch.tensor([0, 1]))
+    scores = recommender.score(recommender.encoder(batch.inputs))
+    loss = lambda row, item: F.softplus(scores[row, item] - scores[row, batch.items[row]])  # noqa: E731
+    rows = [(loss(0, 2) + loss(0, 5)) / 2, loss(1, 2), torch.tensor(0.0), (loss(3, 0) + loss(3, 6)) / 2]
+    shared = replace(batch, negatives=sets, hits=hits)
+    torch.testing.assert_close(value(BPR(), recommender, shared), torch.stack(rows).mean())
 
 
 @pytest.mark.parametrize("num_negatives", [1, 3])
@@ -67,19 +82,20 @@ def test_ego_l2_is_half_the_squared_norm_of_the_batch_rows_over_the_batch_size(n
 
 def test_ego_l2_counts_shared_negatives_once_in_the_batch() -> None:
     recommender, batch = model_and_batch()
-    shared = torch.tensor([2, 5, 3])
+    shared = torch.tensor([[2, 5, 3]])
     items = recommender.encoder.items.weight
     without = value(EgoL2(), recommender, replace(batch, negatives=None))
     expected = without + items[shared].square().sum() / 2 / 4
-    torch.testing.assert_close(value(EgoL2(), recommender, replace(batch, negatives=shared)), expected)
+    one = replace(batch, negatives=shared, hits=NO_HITS)
+    torch.testing.assert_close(value(EgoL2(), recommender, one), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_masked_rows_do_not_count_with_shared_negatives_either(name: str) -> None:
     recommender, batch = model_and_batch()
-    objective, shared = registry.objectives.build(name), torch.tensor([2, 5, 3])
-    masked = replace(batch, negatives=shared, mask=torch.tensor([True, True, False, False]))
-    two = Batch(Inputs(batch.inputs.users[:2]), batch.items[:2], shared)
+    objective, shared = registry.objectives.build(name), torch.tensor([[2, 5, 3]])
+    masked = replace(batch, negatives=shared, hits=NO_HITS, mask=torch.tensor([True, True, False, False]))
+    two = Batch(Inputs(batch.inputs.users[:2]), batch.items[:2], shared, NO_HITS)
     torch.testing.assert_close(value(objective, recommender, masked), value(objective, recommender, two))
 
 

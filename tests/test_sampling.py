@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recgraph import registry
 from recgraph.errors import ConfigError, DataError
 from recgraph.random import torch_generator
-from recgraph.sampling import Batches, Uniform
+from recgraph.sampling import Batches, InBatch, Popularity, Sampler, Uniform, alias_table
 
 
 @given(seed=st.integers(0, 1000), density=st.floats(0.05, 0.9), num=st.integers(1, 4))
@@ -22,7 +22,7 @@ def test_a_negative_is_never_a_training_positive(seed: int, density: float, num:
     if liked.all(axis=1).any():
         return
     users = torch.from_numpy(table.user_indices)
-    drawn = Uniform(table, num=num).sample(users, torch_generator(seed, "negatives"))
+    drawn = Uniform(table, num=num).sample(users, users, torch_generator(seed, "negatives"))
     assert drawn.shape == (len(users), num)
     assert drawn.min() >= 0
     assert drawn.max() < table.num_items
@@ -32,7 +32,8 @@ def test_a_negative_is_never_a_training_positive(seed: int, density: float, num:
 def test_negatives_are_uniform_over_what_the_user_has_not() -> None:
     table = random_interactions(num_users=3, num_items=20)
     free = np.flatnonzero(table.csr().toarray()[1] == 0)
-    drawn = Uniform(table).sample(torch.full((20_000,), 1), torch_generator(0, "negatives")).numpy().ravel()
+    users = torch.full((20_000,), 1)
+    drawn = Uniform(table).sample(users, users, torch_generator(0, "negatives")).numpy().ravel()
     counts = np.bincount(drawn, minlength=20)[free]
     expected = 20_000 / len(free)
     chi2 = ((counts - expected) ** 2 / expected).sum()
@@ -89,3 +90,79 @@ def test_fields_that_nobody_reads_are_not_built() -> None:
     batch = next(iter(Batches(made.train, 10, made.order, made.sampling)))
     assert batch.negatives is None
     assert batch.inputs.graph is None
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40).filter(lambda weights: sum(weights) > 0.01))
+def test_an_alias_table_holds_exactly_the_distribution(weights: list[float]) -> None:
+    probabilities = torch.tensor(weights, dtype=torch.float64) / sum(weights)
+    keep, alias = alias_table(probabilities)
+    # An item is drawn when its own cell is drawn and kept, or when a cell that is not kept leads to it.
+    reached = keep.double().index_add(0, alias, 1 - keep.double()) / len(weights)
+    torch.testing.assert_close(reached, probabilities, rtol=0, atol=1e-6)
+    assert 0 <= keep.min() <= keep.max() <= 1
+    assert (keep[probabilities == 0] == 0).all()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_popularity_draws_by_a_power_of_the_count(alpha: float) -> None:
+    table = random_interactions(num_users=30, num_items=20)
+    counts = np.bincount(table.item_indices, minlength=20)
+    expected = 50_000 * counts**alpha / (counts**alpha).sum()
+    drawn = Popularity(table, alpha=alpha).draw(50_000, torch_generator(0, "negatives")).numpy()
+    chi2 = ((np.bincount(drawn, minlength=20) - expected) ** 2 / expected).sum()
+    assert chi2 < 19 + 5 * np.sqrt(2 * 19)  # mean 19, sd √38
+
+
+def test_popularity_never_draws_a_positive_of_the_row() -> None:
+    table = random_interactions()
+    liked = table.csr().toarray() > 0
+    users = torch.from_numpy(table.user_indices).repeat(50)
+    drawn = Popularity(table, num=2).sample(users, users, torch_generator(0, "negatives"))
+    assert not liked[users.numpy()[:, None], drawn.numpy()].any()
+
+
+def test_popularity_refuses_a_user_for_whom_only_items_of_no_chance_are_left() -> None:
+    table = interactions(np.array([[10, 1], [10, 2], [20, 1], [20, 3]]))
+    without_third = table.select(np.array([True, True, True, False]))
+    assert without_third.num_items == 3
+    Uniform(without_third)
+    with pytest.raises(DataError, match="user 10 has every item"):
+        Popularity(without_third)
+
+
+@pytest.mark.parametrize("make", [Uniform, Popularity])
+def test_rows_share_sets_evenly(make: type[Sampler]) -> None:
+    table = random_interactions()
+    users = torch.arange(10)
+    sample = lambda rows: make(table, num=5, shared_by=rows).sample(users, users, torch_generator(0, "n"))  # noqa: E731
+    assert [sample(rows).shape for rows in (3, 10, 100)] == [(4, 5), (1, 5), (1, 5)]
+
+
+def test_in_batch_sets_are_the_items_of_the_rows_that_share_them() -> None:
+    table = random_interactions()
+    items = torch.tensor([3, 1, 4, 1, 5, 9, 2])
+    sets = InBatch(table, shared_by=3).sample(items, items, torch_generator(0, "n"))
+    assert sets.tolist() == [[3, 1, 4], [1, 5, 9], [2, 3, 1]]
+
+
+@pytest.mark.parametrize(
+    "sampler", [{"name": "uniform", "num": 4, "shared_by": 5}, {"name": "in_batch", "shared_by": 5}]
+)
+def test_batches_with_shared_sets_say_which_are_positives(sampler: dict) -> None:
+    table = random_interactions()
+    liked = table.csr().toarray() > 0
+    drawer = registry.samplers.build(sampler, table)
+    batches = Batches(table, 20, torch_generator(0, "order"), torch_generator(0, "negatives"), sampler=drawer)
+    for batch in batches:
+        assert batch.hits is not None
+        users = batch.inputs.users.split(-(-len(batch.items) // len(batch.negatives)))
+        for mine, items, hits in zip(users, batch.negatives, batch.hits, strict=True):
+            marked = np.zeros((len(mine), len(items)), dtype=bool)
+            marked.ravel()[hits.numpy()] = True
+            assert (marked == liked[mine.numpy()[:, None], items.numpy()]).all()
+
+
+def test_negatives_do_not_depend_on_how_an_epoch_is_cut_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = rows_of(make_batches())
+    monkeypatch.setattr("recgraph.sampling.BLOCK", 25)
+    assert rows_of(make_batches()) == rows

@@ -25,7 +25,7 @@ from recgraph.encoders import LightGCN
 from recgraph.errors import DataError
 from recgraph.experiment import plan
 from recgraph.model import Model
-from recgraph.objectives import Objective
+from recgraph.objectives import Objective, Objectives
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
 from recgraph.running import execute, reevaluate
@@ -108,8 +108,8 @@ def test_negatives_may_be_held_out_positives_but_never_training_ones(
     drawn: Pairs = set()
     sample = Uniform.sample
 
-    def watched(self: Uniform, users: Tensor, generator: torch.Generator) -> Tensor:
-        negatives = sample(self, users, generator)
+    def watched(self: Uniform, users: Tensor, items: Tensor, generator: torch.Generator) -> Tensor:
+        negatives = sample(self, users, items, generator)
         drawn.update(pairs_of(users.repeat_interleave(self.num), negatives.flatten()))
         return negatives
 
@@ -169,9 +169,9 @@ def test_order_negatives_and_parameters_each_depend_on_the_seed(toy: Path, monke
     first: dict[str, tuple[list[int], Tensor]] = {}
     sample = Uniform.sample
 
-    def watched(self: Uniform, users: Tensor, generator: torch.Generator) -> Tensor:
+    def watched(self: Uniform, users: Tensor, items: Tensor, generator: torch.Generator) -> Tensor:
         first.setdefault(root, (users.tolist(), generator.get_state()))
-        return sample(self, users, generator)
+        return sample(self, users, items, generator)
 
     monkeypatch.setattr(Uniform, "sample", watched)
     initial = {}
@@ -199,9 +199,9 @@ def test_batches_have_the_size_that_was_asked_for(
     toy: Path, split: Split, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
-    sample = Uniform.sample
+    forward = Objectives.forward
     monkeypatch.setattr(
-        Uniform, "sample", lambda self, users, generator: sizes.append(len(users)) or sample(self, users, generator)
+        Objectives, "forward", lambda self, model, batch: sizes.append(len(batch.items)) or forward(self, model, batch)
     )
     train(toy, **{**ONE_STEP, "train.batch_size": size})
     whole, rest = divmod(len(split.train), size)

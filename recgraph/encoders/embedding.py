@@ -6,7 +6,7 @@ the `bpr` objective it is BPR-MF: Rendle et al., "BPR: Bayesian personalized ran
 
 from __future__ import annotations
 
-from recgraph.encoders.base import Encoder, embedding_table
+from recgraph.encoders.base import Encoder, embedding_table, lookup
 from recgraph.registry import encoders
 from recgraph.types import Ego, Encoding, Inputs, PositiveFloat, PositiveInt
 
@@ -30,5 +30,5 @@ class Embedding(Encoder):
 
     def forward(self, inputs: Inputs) -> Encoding:
         """Rows of the tables; `inputs.perturb` acts on both."""
-        query, items = self.users(inputs.users), self.items.weight
+        query, items = lookup(self.users.weight, inputs.users), self.items.weight
         return Encoding(inputs.perturb(query), inputs.perturb(items), Ego(query, items))

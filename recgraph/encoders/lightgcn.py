@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from recgraph.encoders.base import Encoder, embedding_table
+from recgraph.encoders.base import Encoder, embedding_table, lookup
 from recgraph.graph.backends import Backend
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.graph.propagate import layer_mean, neighbour_sum
@@ -68,12 +67,12 @@ class LightGCN(Encoder):
                 "BipartiteGraph.from_edges, recgraph.graph.from_pyg or recgraph.graph.from_dgl"
             )
         users, items = self.users.weight, self.items.weight
-        ego = Ego(F.embedding(inputs.users, users), items)
+        ego = Ego(lookup(users, inputs.users), items)
         if inputs.perturb is identity:
             users, items = layer_mean(inputs.graph, users, items, self.num_layers, backend=self.backend)
         else:
             users, items = self._perturbed(inputs.graph, inputs.perturb, users, items)
-        return Encoding(F.embedding(inputs.users, users), items, ego)
+        return Encoding(lookup(users, inputs.users), items, ego)
 
     def _perturbed(
         self, graph: BipartiteGraph, perturb: Callable[[Tensor], Tensor], users: Tensor, items: Tensor

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -93,27 +94,50 @@ class _LayerSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, operator: Operator, weights: Sequence[float], users: Tensor, items: Tensor) -> Vectors:
         ctx.operator, ctx.weights = operator, weights
-        return _horner(operator, weights, users, items)
+        return _polynomial(operator, weights, users, items)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, *_LayerSum.apply(ctx.operator, ctx.weights, *gradients)
 
 
-def _horner(operator: Operator, weights: Sequence[float], users: Tensor, items: Tensor) -> Vectors:
-    """α₀ x + Â (α₁ x + Â (… + Â α_L x)): scaling and adding ride on each product, so only products cost time.
+def _polynomial(operator: Operator, weights: Sequence[float], users: Tensor, items: Tensor) -> Vectors:
+    """Σₖ αₖ Âᵏ x by Horner's rule, α₀ x + Â (α₁ x + Â (… + Â α_L x)), adding into the memory of each product.
 
-    On Gowalla (810,128 edges, 64 dimensions, 3 layers, two cores) this takes .037 s; three bare products by
-    `mm`, which fills its result with zeros first, .044 s; `mm` with separate additions, .043 s.
+    Where α₀ = α₁, α₂ = α₃ and so on, as in a mean over an odd L, this is Σⱼ α₂ⱼ Â²ʲ (1 + Â) x, which has half the sums.
     """
+    products = 1
+    if len(weights) > 2 and tuple(weights[::2]) == tuple(weights[1::2]):
+        users, items = _polynomial(operator, (1.0, 1.0), users, items)
+        weights, products = weights[::2], 2
     *lower, scale = weights
     if not lower:
         return scale * users, scale * items
     hidden_users, hidden_items = users, items
     for weight in reversed(lower):
-        hidden_users, hidden_items = (
-            torch.addmm(users, operator.user_item, hidden_items, beta=weight, alpha=scale),
-            torch.addmm(items, operator.item_user, hidden_users, beta=weight, alpha=scale),
-        )
-        scale = 1.0
+        for _ in range(products):
+            hidden_users, hidden_items = (
+                _product(operator.user_item, hidden_items, scale),
+                _product(operator.item_user, hidden_users, scale),
+            )
+            scale = 1.0
+        if weight:
+            hidden_users.add_(users, alpha=weight)
+            hidden_items.add_(items, alpha=weight)
     return hidden_users, hidden_items
+
+
+def _product(matrix: Tensor, vectors: Tensor, scale: float) -> Tensor:
+    """scale · matrix @ vectors.
+
+    On a CPU, torch's `embedding_bag` multiplies by a CSR matrix two to three times as fast as `torch.sparse.mm` and
+    `addmm`: it sums weighted rows of a table, which is what the product is, and its kernels prefetch what they gather.
+    Both halves of Gowalla's Â, two cores, 64 dimensions: 2.6 ms against 7.5 (`mm`) and 5.7 (`addmm`, which need not
+    fill with zeros first).
+    """
+    if vectors.device.type != "cpu":
+        with torch.autocast(vectors.device.type, enabled=False):  # CSR products have no bfloat16
+            return torch.addmm(vectors.new_zeros(()), matrix, vectors, beta=0, alpha=scale)
+    values = matrix.values() if scale == 1 else scale * matrix.values()
+    starts, columns = matrix.crow_indices(), matrix.col_indices()
+    return F.embedding_bag(columns, vectors, starts, mode="sum", per_sample_weights=values, include_last_offset=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recgraph.objectives.base import Objective, masked_mean
+from recgraph.objectives.base import Objective
+from recgraph.objectives.rows import mean_over_rows
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding
@@ -30,7 +32,23 @@ class BPR(Objective):
         self.head = head
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
-        """Mean of softplus(s⁻ - s⁺)."""
-        positive = recommender.score(encoding, batch.items.unsqueeze(-1), head=self.head)
-        negative = recommender.score(encoding, batch.negatives, head=self.head)
-        return masked_mean(F.softplus(negative - positive).mean(-1), batch.mask)
+        """Mean of softplus(s⁻ - s⁺); negatives of a shared set that the row's user likes are left out."""
+
+        def losses(part: Batch, encoding: Encoding) -> Tensor:
+            positives = part.items.unsqueeze(-1)
+            if part.hits is None:
+                scores = recommender.score(encoding, torch.cat([positives, part.negatives], -1), head=self.head)
+                return F.softplus(scores[..., 1:] - scores[..., :1]).mean(-1)
+            scores = recommender.score(encoding, part.negatives[0], head=self.head)
+            values = F.softplus(scores - recommender.score(encoding, positives, head=self.head))
+            valid = torch.ones_like(values).view(-1).index_fill_(0, part.hits[0], 0).view(values.shape)
+            return (values * valid).sum(-1) / valid.sum(-1).clamp(min=1)
+
+        num = batch.negatives.shape[-1]
+        return mean_over_rows(
+            losses,
+            batch,
+            encoding,
+            width=num if batch.hits is not None else (1 + num) * encoding.items.shape[1],
+            parameters=tuple(recommender.heads.parameters()),
+        )

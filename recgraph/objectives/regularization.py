@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
-from recgraph.objectives.base import Objective, masked_mean
+from recgraph.encoders.base import lookup
+from recgraph.objectives.base import Objective
+from recgraph.objectives.rows import mean_over_rows
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding
@@ -23,13 +25,18 @@ class EgoL2(Objective):
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """Half the squared norm of each row's layer-0 vectors, averaged over rows."""
-        query, table = encoding.ego
-        rows = F.embedding(batch.items, table).square().sum(-1)
-        if query is not None:
-            rows = rows + query.square().sum(-1)
-        if batch.negatives is not None:
-            drawn = F.embedding(batch.negatives, table).square().sum((-1, -2))
-            if batch.negatives.dim() == 1:  # one set for all rows counts once in the batch's sum
-                drawn = drawn / (rows.numel() if batch.mask is None else batch.mask.sum())
-            rows = rows + drawn
-        return masked_mean(rows / 2, batch.mask)
+        num = 0 if batch.negatives is None else batch.negatives.shape[-1]
+
+        def losses(part: Batch, encoding: Encoding) -> Tensor:
+            query, table = encoding.ego
+            mine = part.items.unsqueeze(-1)
+            if num and part.hits is None:
+                mine = torch.cat([mine, part.negatives], -1)
+            rows = lookup(table, mine).square().sum((-1, -2))
+            if query is not None:
+                rows = rows + query.square().sum(-1)
+            if part.hits is not None:  # a shared set counts once in the batch's sum
+                rows = rows + lookup(table, part.negatives).square().sum() / part.num_valid
+            return rows / 2
+
+        return mean_over_rows(losses, batch, encoding, width=(1 + num) * encoding.items.shape[1])

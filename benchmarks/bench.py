@@ -1,0 +1,278 @@
+"""The benchmark: which parts there are, how each is run, and what is kept. Run it by run.sh."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cyclopts
+import report
+import torch
+from process import HERE, Process, busy_cores
+from rich.console import Console
+
+from recgraph.environment import environment
+from recgraph.files import write_json
+
+RESULTS = HERE / "results.json"
+LOAD_LIMIT = 0.15
+"""Cores busy with something else, above which nothing is measured: two programs on the same cores slow each other down
+by far more than their share."""
+
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all parts need.
+
+    Attributes:
+        folder: for temporary files.
+        threads: that each process may use.
+        quick: measure as little as possible.
+    """
+
+    folder: Path
+    threads: int
+    quick: bool
+
+    @contextmanager
+    def process(self, script: str, task: dict[str, Any]) -> Iterator[Process]:
+        """A worker for a block."""
+        environment = {"RECGRAPH_DATA": str(self.folder / "root")} if script == "loading.py" else {}
+        if script in ("peer_implicit.py", "peer_rectools.py"):
+            environment["OPENBLAS_NUM_THREADS"] = "1"  # implicit has threads of its own, and warns of more
+        process = Process(
+            script,
+            {"folder": str(self.folder), "threads": self.threads, **task},
+            self.folder,
+            self.threads,
+            environment,
+        )
+        try:
+            yield process
+        finally:
+            process.stop()
+
+    def once(self, script: str, task: dict[str, Any]) -> dict[str, Any]:
+        """The answer of a process that does one thing; with `others`, cores that were busy with something else."""
+        console.print(f"  {script} {task}")
+        with self.process(script, task) as process:
+            found = process.answer()
+            return {**found, "others": round(process.others / process.worked, 3)}
+
+    def dump(self, dataset: str) -> dict[str, int]:
+        """Write a dataset's split for the peers, once; its sizes."""
+        folder = self.folder / dataset
+        if not folder.exists():
+            self.once("ours.py", {"work": "dump", "dataset": dataset})
+        sizes: dict[str, int] = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
+        return sizes
+
+
+Workers = dict[str, tuple[str, dict[str, Any]]]
+"""Label -> script and task. The first is ours, to which the others are compared."""
+
+
+def compare(bench: Bench, dataset: str, workers: Workers, *, rounds: int, warm_up: bool) -> dict[str, Any]:
+    """Load all workers, then let them work in turn: nobody works or loads while another one does.
+
+    Args:
+        rounds: repeats of each that count.
+        warm_up: whether a round goes before that does not count.
+    """
+    sizes = bench.dump(dataset)
+    rounds = 1 if bench.quick else rounds
+    with ExitStack() as stack:
+        processes, loaded = {}, {}
+        for label, (script, task) in workers.items():
+            processes[label] = stack.enter_context(bench.process(script, {"dataset": dataset, **task}))
+            loaded[label] = processes[label].answer()
+            console.print(f"  {label}: loaded")
+        repeats: dict[str, list[dict[str, Any]]] = {label: [] for label in workers}
+        for number in range(rounds + warm_up):
+            for label, process in processes.items():
+                answer = process.go()
+                console.print(f"  round {number}, {label}: {answer['seconds']:.4g} s")
+                if number >= warm_up:
+                    repeats[label].append(answer)
+        others = sum(process.others for process in processes.values())
+        worked = sum(process.worked for process in processes.values())
+    ours = next(iter(repeats.values()))
+    found = {}
+    for label, answers in repeats.items():
+        ratios = [theirs["seconds"] / mine["seconds"] for theirs, mine in zip(answers, ours, strict=True)]
+        found[label] = {
+            **{key: value for key, value in loaded[label].items() if key != "peak_mib"},
+            **{key: value for key, value in answers[-1].items() if key != "seconds"},
+            "repeats": [answer["seconds"] for answer in answers],
+            "seconds": statistics.median(answer["seconds"] for answer in answers),
+            "ratio": statistics.median(ratios),
+            "ratios": [min(ratios), max(ratios)],
+        }
+    return {"sizes": sizes, "workers": found, "others": round(others / worked, 3)}
+
+
+def lightgcn(bench: Bench, dataset: str) -> dict[str, Any]:
+    """An epoch of LightGCN-BPR."""
+    large = dataset == "gowalla"  # a whole epoch of the peers takes minutes there
+    few = {"steps": 2} if bench.quick else {}
+    workers: Workers = {
+        "recgraph": ("ours.py", {"work": "train", "model": "lightgcn"}),
+        "RecBole": (
+            "peer_recbole.py",
+            {"work": "train", "model": "LightGCN", **({"steps": 40, **few} if large else {})},
+        ),
+        "PyG": ("peer_pyg.py", {"work": "train", "batch": 2048, **({"steps": 8, **few} if large else few)}),
+    }
+    if large:
+        larger = {"work": "train", "model": "LightGCN", "batch": 16384, "steps": 10, **few}
+        workers[report.LARGER] = ("ours.py", {"work": "train", "model": "lightgcn-16k"})
+        workers["RecBole, batch 16,384"] = ("peer_recbole.py", larger)
+    return compare(bench, dataset, workers, rounds=3 if large else 5, warm_up=not large)
+
+
+def bpr(bench: Bench, dataset: str) -> dict[str, Any]:
+    """An epoch of BPR-MF."""
+    workers: Workers = {
+        "recgraph": ("ours.py", {"work": "train", "model": "bpr"}),
+        "RecBole": ("peer_recbole.py", {"work": "train", "model": "BPR"}),
+        "implicit": ("peer_implicit.py", {"work": "bpr"}),
+    }
+    return compare(bench, dataset, workers, rounds=5, warm_up=True)
+
+
+def rank(bench: Bench, dataset: str) -> dict[str, Any]:
+    """Full ranking with metrics for all users of test."""
+    recbole = {"work": "rank", "model": "LightGCN"}
+    workers: Workers = {
+        "recgraph": ("ours.py", {"work": "rank", "model": "lightgcn"}),
+        "RecBole": ("peer_recbole.py", recbole),
+        "RecBole, 2 M scores a batch": ("peer_recbole.py", {**recbole, "scores": 2_000_000}),
+        "implicit": ("peer_implicit.py", {"work": "rank"}),
+        "RecTools": ("peer_rectools.py", {"work": "rank"}),
+    }
+    return compare(bench, dataset, workers, rounds=4, warm_up=False)
+
+
+def floor(bench: Bench, dataset: str) -> dict[str, Any]:
+    """Distance to the matrix products measured alone."""
+    large = dataset == "gowalla"
+    epochs = 2 if bench.quick or large else 6
+    task = {"rows": ["lightgcn", "lightgcn-16k"], "epochs": epochs, "rank": large, "repeats": 1 if bench.quick else 4}
+    return bench.once("floor.py", {"dataset": dataset, **task})
+
+
+def sampler(bench: Bench, dataset: str) -> dict[str, Any]:
+    """Triples a second on one thread."""
+    return bench.once("sampler.py", {"dataset": dataset, "repeats": 1 if bench.quick else 5})
+
+
+def scaling(bench: Bench, dataset: str) -> dict[str, Any]:
+    """A step on 1, 10 and 50 million edges."""
+    sizes = (1, 10) if bench.quick else (1, 10, 50)
+    return {"sizes": [bench.once("scaling.py", {"edges": n * 10**6, "steps": 3 if bench.quick else 6}) for n in sizes]}
+
+
+def data(bench: Bench, dataset: str) -> dict[str, Any]:
+    """A CSV of ten million rows to a dataset, split and graph; then from the cache."""
+    rows, file = 10**6 if bench.quick else 10**7, str(bench.folder / "ten-million.csv")
+    return {
+        work: bench.once("loading.py", {"work": work, "file": file, "rows": rows})
+        for work in ("generate", "import", "cache")
+    }
+
+
+SMALL_TO_LARGE = ("ml-100k", "lastfm", "gowalla")
+KINDS: dict[Callable[[Bench, str], dict[str, Any]], Sequence[str]] = {
+    lightgcn: SMALL_TO_LARGE,
+    bpr: SMALL_TO_LARGE,
+    rank: ("gowalla",),
+    floor: SMALL_TO_LARGE,
+    sampler: ("gowalla",),
+    scaling: ("synthetic",),
+    data: ("synthetic",),
+}
+"""Parts, and the datasets that each is measured on."""
+
+
+def chosen(words: Sequence[str]) -> list[tuple[Callable[[Bench, str], dict[str, Any]], str]]:
+    """The parts that words name: kinds, datasets or both."""
+    every = [(kind, dataset) for kind, datasets in KINDS.items() for dataset in datasets]
+    kinds, datasets = ({pair[0].__name__ for pair in every}, {pair[1] for pair in every})
+    if unknown := set(words) - kinds - datasets:
+        sys.exit(f"no part {sorted(unknown)}; known: {sorted(kinds)}, and of datasets {sorted(datasets)}")
+    wanted = set(words)
+    return [
+        (kind, dataset)
+        for kind, dataset in every
+        if kind.__name__ in (wanted & kinds or kinds) and dataset in (wanted & datasets or datasets)
+    ]
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Where results come from; parts of other machines are not kept beside these."""
+    found = environment(torch.device("cpu"))
+    kept = {key: found[key] for key in ("processor", "cores", "system", "python")}
+    blas = {key: value for key, value in os.environ.items() if key.startswith(("OPENBLAS_", "MKL_", "OMP_", "KMP_"))}
+    return {
+        **kept,
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
+        "threads": threads,
+    } | {"environment": blas}
+
+
+def main(*words: str, quick: bool = False, threads: int = 2, anyway: bool = False) -> None:
+    """Time recgraph and its peers, and write results.json and the tables of README.md.
+
+    Args:
+        words: parts, by kind or dataset; all if there are none.
+        quick: only see that it runs: one short repeat, smaller data, nothing written.
+        threads: that every process may use.
+        anyway: measure though the machine is busy.
+    """
+    parts = chosen(words)
+    load = busy_cores()
+    if load > LOAD_LIMIT and not anyway:
+        sys.exit(
+            f"{load:.2f} cores are busy with something else, so no figure would mean much; --anyway measures anyway"
+        )
+    here = machine(threads)
+    results: dict[str, Any] = {"machine": here, "parts": {}}
+    if RESULTS.exists() and not quick:
+        before = json.loads(RESULTS.read_text(encoding="utf-8"))
+        if before["machine"] == here:
+            results = before
+    now = environment(torch.device("cpu"))
+    with tempfile.TemporaryDirectory(prefix="recgraph-bench-") as folder:
+        bench = Bench(Path(folder), threads, quick)
+        for kind, dataset in parts:
+            console.print(f"[bold]{kind.__name__} {dataset}")
+            started = time.perf_counter()
+            stamp = {
+                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "commit": now["commit"],
+                "dirty": now["dirty"],
+                "load": round(load, 3),
+            }
+            found = kind(bench, dataset)
+            took = round(time.perf_counter() - started, 1)
+            results["parts"][f"{kind.__name__} {dataset}"] = {**stamp, "took": took, **found}
+            if not quick:
+                write_json(RESULTS, results)
+                report.update(HERE / "README.md", results)
+    Console().print(report.tables(results), markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    cyclopts.run(main)

@@ -1,0 +1,123 @@
+"""recgraph as the benchmark uses it: the library's own classes, put together as a run puts them together."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recgraph import registry
+from recgraph.data import datasets
+from recgraph.data.interactions import Interactions
+from recgraph.data.splits import Split
+from recgraph.environment import keep_freed_memory
+from recgraph.experiment import plan
+from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.objectives.base import Objectives
+from recgraph.random import isolated, torch_generator
+from recgraph.recommender import Recommender
+from recgraph.sampling import Batches
+from recgraph.training.trackers import Record, Tracker
+from recgraph.training.trainer import Trainer, TrainSettings
+
+RECIPES = Path(__file__).with_name("recipes.yaml")
+
+Parts = tuple[Recommender, Objectives, Batches]
+"""What a training needs."""
+
+
+def configuration(row: str, **overrides: Any) -> dict[str, Any]:
+    """The complete configuration of a row of recipes.yaml."""
+    return plan(RECIPES, rows=[row], overrides={k.replace("__", "."): v for k, v in overrides.items()})[0].config
+
+
+def split_of(dataset: datasets.Dataset) -> Split:
+    """The card's split. Of official ones, all training rows are used: none is held back for validation."""
+    spec = {"name": "official", "validation": 0} if dataset.card.default_split == "official" else None
+    return dataset.split(spec, seed=0)
+
+
+def build(config: dict[str, Any], train: Interactions) -> Parts:
+    """What `recgraph.running` builds from a configuration, in a process that keeps its memory, as a run's does."""
+    keep_freed_memory()
+    graph = BipartiteGraph.from_edges(train.user_indices, train.item_indices, train.num_users, train.num_items)
+    with isolated(0, "modules"):
+        recommender = Recommender.build(train.num_users, train.num_items, config, graph)
+    objectives = Objectives(
+        {
+            role: (spec["weight"], registry.objectives.build({k: v for k, v in spec.items() if k != "weight"}))
+            for role, spec in config["objectives"].items()
+        }
+    )
+    batches = Batches(
+        train=train,
+        batch_size=config["train"]["batch_size"],
+        order=torch_generator(0, "order"),
+        sampling=torch_generator(0, "negatives"),
+        graph=recommender.graph,
+        sampler=registry.samplers.build(config["negatives"], train),
+    )
+    return recommender, objectives, batches
+
+
+def fit(config: dict[str, Any], parts: Parts, tracker: Tracker) -> None:
+    """Train with the library's loop until the tracker raises `Enough`, or for good."""
+    recommender, objectives, batches = parts
+    trainer = Trainer(
+        recommender=recommender,
+        objectives=objectives,
+        batches=batches,
+        settings=TrainSettings(**config["train"]),
+        validate=dict,  # recipes.yaml never comes to a validation, nor to a checkpoint
+        generators={},
+        checkpoint=Path("checkpoint"),
+        trackers=[tracker],
+    )
+    with suppress(Enough):
+        trainer.fit()
+
+
+class Enough(Exception):  # noqa: N818 - no error: it ends a training that has been timed
+    """Raised by a tracker that has seen enough."""
+
+
+class Stopwatch(Tracker):
+    """Times epochs, or the steps of a part of one.
+
+    Args:
+        epochs: epochs after which training ends.
+        steps: steps after which it ends instead, in the first epoch.
+
+    Attributes:
+        moments: when training began, then when each step ended; `time.perf_counter`.
+        epoch_seconds: of each epoch, by the trainer's own clock.
+    """
+
+    def __init__(self, epochs: int = 1, steps: int | None = None) -> None:
+        self.epochs, self.steps = epochs, steps
+        self.moments: list[float] = []
+        self.epoch_seconds: list[float] = []
+
+    def start(self, epoch: int, max_epochs: int, best: float) -> None:
+        """Training begins."""
+        self.moments.append(time.perf_counter())
+
+    def step(self, step: int, steps: int) -> None:
+        """A step is done."""
+        self.moments.append(time.perf_counter())
+        if step == self.steps:
+            raise Enough
+
+    def epoch(self, record: Record) -> None:
+        """An epoch is done."""
+        self.epoch_seconds.append(record["seconds"])
+        if len(self.epoch_seconds) == self.epochs:
+            raise Enough
+
+
+def step_seconds(stopwatch: Stopwatch) -> float:
+    """Median time between ends of steps."""
+    return float(torch.tensor(stopwatch.moments, dtype=torch.float64).diff()[1:].median())

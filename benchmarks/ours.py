@@ -1,0 +1,130 @@
+"""recgraph: an epoch of LightGCN-BPR or BPR-MF by the library's trainer, or full ranking by its `evaluate`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import library
+import numpy as np
+import polars as pl
+import torch
+from library import Parts
+from worker import Channel, import_optimisers, versions
+
+from recgraph.data import datasets
+from recgraph.data.cards import data_root
+from recgraph.data.fetch import fetch
+from recgraph.data.interactions import Interactions
+from recgraph.data.splits import Split
+from recgraph.evaluation.ranking import evaluate
+from recgraph.training.trackers import Record, Tracker
+
+PACKAGES = ["recgraph", "torch", "numpy", "scipy", "polars"]
+
+
+class Answering(Tracker):
+    """Lets the trainer do an epoch for each "go"."""
+
+    def __init__(self, channel: Channel, loaded: dict[str, Any]) -> None:
+        self.channel, self.loaded = channel, loaded
+
+    def start(self, epoch: int, max_epochs: int, best: float) -> None:
+        """Say that everything is loaded, and wait for the first "go"."""
+        self.channel.answer(**self.loaded)
+        self.channel.wait()
+
+    def epoch(self, record: Record) -> None:
+        """Answer, and wait for the next one."""
+        self.channel.answer(seconds=record["seconds"])
+        self.channel.wait()
+
+
+def ready(channel: Channel) -> tuple[Split, Parts, dict[str, Any]]:
+    """Load a dataset and build what the task asks for; the answer says how long that takes from the raw files, as for
+    the first time, and from the cache."""
+    name = channel.task["dataset"]
+    config = library.configuration(channel.task["model"])
+    datasets.load(name)  # fetches, and fills the cache
+    started = time.perf_counter()
+    card = datasets.find(name, data_root())
+    fetched = fetch(name, card.forms, data_root())
+    datasets.build(card, fetched.form, fetched.folder)
+    raw = time.perf_counter()
+    dataset = datasets.load(name)
+    cached = time.perf_counter()
+    split = library.split_of(dataset)
+    parts = library.build(config, split.train)
+    built = time.perf_counter() - cached
+    seconds = {"load_seconds": raw - started + built, "cached_seconds": cached - raw + built}
+    return split, parts, {**seconds, "packages": versions(PACKAGES)}
+
+
+def train(channel: Channel) -> None:
+    """Answer with the seconds of one epoch after the other."""
+    _, parts, loaded = ready(channel)
+    library.fit(library.configuration(channel.task["model"]), parts, Answering(channel, loaded))
+
+
+def rank(channel: Channel) -> None:
+    """Answer with the seconds of propagation, ranking of the catalogue for each user of test, and metrics."""
+    split, (recommender, _, _), loaded = ready(channel)
+    test, seen = split.test.csr(), split.train.csr() + split.validation.csr()
+    channel.answer(**loaded)
+    while True:
+        channel.wait()
+        started = time.perf_counter()
+        with torch.no_grad():
+            found = evaluate(recommender.eval().scorer(), test=test, seen=seen, metrics=["recall@20", "ndcg@20"])
+        channel.answer(seconds=time.perf_counter() - started, metrics=found.summary)
+
+
+def dump(name: str, folder: Path) -> None:
+    """Write the split and the vectors of an untrained LightGCN for the peers.
+
+    Into `folder`: `train.npy` and `test.npy`, index pairs; `sizes.json`; RecBole's atomic files of the parts, with the
+    indices as tokens; `ego_users.npy` and `ego_items.npy`, `users.npy` and `items.npy`, the vectors before and after
+    propagation.
+    """
+    split = library.split_of(datasets.load(name))
+    (folder / "pairs").mkdir(parents=True)
+    np.save(folder / "train.npy", _pairs(split.train))
+    np.save(folder / "test.npy", _pairs(split.test))
+    sizes = {"users": split.train.num_users, "items": split.train.num_items, "rows": len(split.train)}
+    (folder / "sizes.json").write_text(json.dumps(sizes), encoding="utf-8")
+    # RecBole wants a validation file. It is not timed; without validation rows those of test do, and mask nothing more.
+    valid = split.validation if len(split.validation) else split.test
+    for part, table in (("train", split.train), ("valid", valid), ("test", split.test)):
+        frame = pl.DataFrame(_pairs(table), schema=["user_id:token", "item_id:token"])
+        frame.write_csv(folder / "pairs" / f"pairs.{part}.inter", separator="\t")
+    recommender, _, _ = library.build(library.configuration("lightgcn"), split.train)
+    with torch.no_grad():
+        encoding = recommender.eval().encode_all()
+    for file, vectors in (
+        ("ego_users", encoding.ego.query),
+        ("ego_items", encoding.ego.items),
+        ("users", encoding.query),
+        ("items", encoding.items),
+    ):
+        assert vectors is not None
+        np.save(folder / f"{file}.npy", vectors.detach().numpy())
+
+
+def _pairs(table: Interactions) -> np.ndarray:
+    return np.stack([table.user_indices, table.item_indices], axis=1)
+
+
+def dump_for_peers(channel: Channel) -> None:
+    """See `dump`."""
+    dump(channel.task["dataset"], Path(channel.task["folder"]) / channel.task["dataset"])
+    channel.answer()
+
+
+WORK = {"train": train, "rank": rank, "dump": dump_for_peers}
+
+if __name__ == "__main__":
+    import_optimisers()
+    channel = Channel()
+    WORK[channel.task["work"]](channel)

@@ -1,0 +1,54 @@
+"""A LightGCN-BPR step on a power-law graph of a given number of edges: time, memory, and what building it takes."""
+
+from __future__ import annotations
+
+import time
+
+import library
+import numpy as np
+import polars as pl
+from synthetic import power_law
+from worker import Channel
+
+from recgraph.data.interactions import Interactions, Vocabulary
+from recgraph.environment import peak_memory, reset_peak_memory
+
+DEGREE = 25
+"""Edges per user and per item on average; Gowalla has 27 and 20."""
+
+
+def table(num_edges: int) -> Interactions:
+    """The graph as interactions."""
+    size = num_edges // DEGREE
+    users, items = power_law(num_edges, size, size)
+    frame = pl.DataFrame({"user": users.astype(np.uint32), "item": items.astype(np.uint32)})
+    ids = Vocabulary(np.arange(size))
+    return Interactions(frame, ids, ids)
+
+
+def main() -> None:
+    """Measure one size."""
+    channel = Channel()
+    edges, steps = channel.task["edges"], channel.task["steps"]
+    config = library.configuration("lightgcn-16k")
+    train = table(edges)
+    reset_peak_memory()
+    started = time.perf_counter()
+    parts = library.build(config, train)
+    built, build_peak = time.perf_counter() - started, peak_memory()
+    reset_peak_memory()
+    stopwatch = library.Stopwatch(steps=steps)
+    library.fit(config, parts, stopwatch)
+    channel.answer(
+        edges=edges,
+        nodes=train.num_users + train.num_items,
+        batch=config["train"]["batch_size"],
+        build_seconds=built,
+        build_peak_mib=build_peak,
+        first_step=stopwatch.moments[1] - stopwatch.moments[0],
+        step=library.step_seconds(stopwatch),
+        step_peak_mib=peak_memory(),
+    )
+
+
+main()

@@ -1,0 +1,94 @@
+"""The worker's side of the benchmark: load once, then one repeat for each line on stdin, answers as JSON lines.
+
+Runs in both environments, so it imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+Repeat = Callable[[], dict[str, Any]]
+"""Does the work once; returns `seconds` and whatever else is worth a note."""
+
+
+class Pairs(NamedTuple):
+    """The data that all workers share: index pairs of a split, as `ours.dump` wrote them.
+
+    Attributes:
+        train, test: int64 arrays [rows, 2] of user and item indices.
+        num_users, num_items: sizes of the catalogues.
+    """
+
+    train: Any
+    test: Any
+    num_users: int
+    num_items: int
+
+
+def pairs(folder: Path) -> Pairs:
+    """Read what `ours.dump` wrote into `folder`."""
+    import numpy as np
+
+    sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
+    return Pairs(np.load(folder / "train.npy"), np.load(folder / "test.npy"), sizes["users"], sizes["items"])
+
+
+class Channel:
+    """Talks to `bench.py`. Whatever else the process prints goes to stderr.
+
+    Attributes:
+        task: what to do, the JSON object that was the process's only argument.
+    """
+
+    def __init__(self) -> None:
+        self.task: dict[str, Any] = json.loads(sys.argv[1])
+        self._answers: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+
+    def wait(self) -> None:
+        """Sleep until told to go on; leave when nobody is there any more."""
+        if sys.stdin.readline() != "go\n":
+            sys.exit()
+
+    def answer(self, **answer: Any) -> None:
+        """Send an answer, with the most memory that was resident so far, in MiB."""
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        answer["peak_mib"] = int(status.partition("VmHWM:")[2].split()[0]) // 2**10
+        print(json.dumps(answer), file=self._answers, flush=True)
+
+
+def import_optimisers() -> None:
+    """Have torch import its compiler, which it does with the first optimiser and which takes most of a second."""
+    import torch
+
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+
+
+def versions(packages: list[str]) -> dict[str, str]:
+    """Installed versions."""
+    return {name: version(name) for name in packages}
+
+
+def serve(load: Callable[[dict[str, Any]], Repeat], packages: list[str], *, reads_text: bool) -> None:
+    """Run a worker to its end.
+
+    Args:
+        load: makes the work ready. What it needs is imported before.
+        packages: whose versions go into the results.
+        reads_text: whether `load` starts from text files, so that its time is worth a comparison.
+    """
+    channel = Channel()
+    started = time.perf_counter()
+    repeat = load(channel.task)
+    seconds = time.perf_counter() - started
+    channel.answer(load_seconds=seconds if reads_text else None, packages=versions(packages))
+    while True:
+        channel.wait()
+        channel.answer(**repeat())

@@ -1,0 +1,101 @@
+"""Losses that are a mean over rows, walked in chunks so that memory stays bounded however large the batch.
+
+Large batches are how graph encoders get fast: one propagation serves all rows of a step. What grows with the batch is
+the memory of the loss: rows × candidates scores, and a vector for each where every row has its own negatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recgraph.objectives.base import masked_mean
+from recgraph.types import Batch, Ego, Encoding
+
+CHUNK_FLOATS = 2**23
+"""Floats that a chunk's largest tensor may have: 32 MB, about what a processor's last cache holds."""
+
+RowLosses = Callable[[Batch, Encoding], Float[Tensor, "*batch"]]
+
+
+def mean_over_rows(
+    losses: RowLosses, batch: Batch, encoding: Encoding, *, width: int, parameters: Sequence[Tensor] = ()
+) -> Float[Tensor, ""]:
+    """Mean over the valid rows of `losses`, with the value and the gradient of the unchunked mean.
+
+    A batch that fits one chunk takes the plain path. Else each chunk's gradient is taken as soon as its loss is known,
+    and what autograd would have kept for it is let go; the gradient cannot be differentiated again.
+
+    Args:
+        losses: (part of the batch, its encoding) -> the loss of each row. A row's loss may depend on the row, its set
+            of negatives and the item table, not on other rows.
+        batch: the whole batch; a shared set and its rows are one chunk.
+        encoding: of the whole batch.
+        width: floats of the largest tensor that `losses` makes for a row.
+        parameters: what else `losses` depends on (parameters of heads and of the objective).
+    """
+    parts = list(batch.parts(max(1, CHUNK_FLOATS // width)))
+    if len(parts) == 1:
+        return masked_mean(losses(parts[0][1], encoding), batch.mask)
+    count = batch.num_valid
+
+    def share(part: Batch, encoding: Encoding) -> Tensor:
+        values = losses(part, encoding)
+        return (values if part.mask is None else torch.where(part.mask, values, 0)).sum() / count
+
+    ego_query, ego_items = encoding.ego
+    tensors = [tensor for tensor in parameters if tensor.requires_grad]
+    return _Walk.apply(share, parts, encoding.query, ego_query, encoding.items, ego_items, *tensors)
+
+
+class _Walk(torch.autograd.Function):
+    """Sum of `share` over the parts, whose gradient is taken part by part in the forward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        share: RowLosses,
+        parts: Sequence[tuple[slice, Batch]],
+        query: Tensor,
+        ego_query: Tensor | None,
+        items: Tensor,
+        ego_items: Tensor,
+        *parameters: Tensor,
+    ) -> Tensor:
+        by_row = [query, ego_query]
+        whole = [items, ego_items]
+        wanted = ctx.needs_input_grad[2:]
+        gradients = [
+            torch.zeros_like(tensor) if needed else None
+            for tensor, needed in zip((*by_row, *whole, *parameters), wanted, strict=True)
+        ]
+        tables = [_leaf(table) for table in whole]
+        total = query.new_zeros(())
+        for where, part in parts:
+            rows = [None if tensor is None else _leaf(tensor[where]) for tensor in by_row]
+            with torch.enable_grad():
+                value = share(part, Encoding(rows[0], tables[0], Ego(rows[1], tables[1])))
+            total += value.detach()
+            if not any(wanted):
+                continue
+            leaves = [leaf for leaf, needed in zip((*rows, *tables, *parameters), wanted, strict=True) if needed]
+            found = iter(torch.autograd.grad(value, leaves, allow_unused=True))
+            for number, gradient in enumerate(gradients):
+                if gradient is not None and (new := next(found)) is not None:
+                    (gradient[where] if number < len(by_row) else gradient).add_(new)
+        ctx.gradients = gradients
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = [None if gradient is None else gradient * arriving for gradient in ctx.gradients]
+        return None, None, *scaled
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_()

@@ -1,0 +1,117 @@
+"""Walking a batch in chunks changes neither the loss nor its gradient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from cases import graph_of, random_interactions
+from torch import Tensor
+
+from recgraph import registry
+from recgraph.encoders import LightGCN
+from recgraph.heads import Dot, Head
+from recgraph.objectives import rows
+from recgraph.positives import Positives
+from recgraph.random import isolated
+from recgraph.recommender import Recommender
+from recgraph.types import Batch, Inputs
+
+
+class Scaled(Head):
+    """A head with a parameter, whose gradient has to survive the walk too."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.scale = torch.nn.Parameter(torch.linspace(0.5, 2, dim))
+
+    def forward(self, query: Tensor, items: Tensor) -> Tensor:
+        return (query * items * self.scale).sum(-1)
+
+
+def setting(head: Head) -> tuple[Recommender, Batch]:
+    table = random_interactions()
+    with isolated(0, "test"):
+        encoder = LightGCN(table.num_users, table.num_items, dim=4, num_layers=2, std=1.0)
+    recommender = Recommender(encoder, {"rank": head}).double()
+    users, items = torch.from_numpy(table.user_indices), torch.from_numpy(table.item_indices)
+    generator = torch.Generator().manual_seed(0)
+    negatives = torch.randint(table.num_items, (len(users), 3), generator=generator)
+    mask = torch.rand(len(users), generator=generator) < 0.7
+    return recommender, Batch(Inputs(users, graph=graph_of(table)), items, negatives, mask=mask)
+
+
+def loss_and_gradients(name: str, recommender: Recommender, batch: Batch) -> tuple[Tensor, ...]:
+    objective = registry.objectives.build(name)
+    loss = 3 * objective(recommender, batch, recommender.encoder(batch.inputs))
+    gradients = torch.autograd.grad(loss, list(recommender.parameters()), allow_unused=True)
+    return loss, *(torch.zeros(()) if gradient is None else gradient for gradient in gradients)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("make", [Dot, Scaled])
+@pytest.mark.parametrize("name", registry.objectives.components())
+def test_chunks_of_rows_give_the_unchunked_loss_and_gradient(
+    name: str, make: type[Head], masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender, batch = setting(make(4))
+    batch = batch if masked else replace(batch, mask=None)
+    whole = loss_and_gradients(name, recommender, batch)
+    monkeypatch.setattr(rows, "CHUNK_FLOATS", 7 * 16)  # 7 rows of 4 vectors
+    sizes = [len(part.items) for _, part in batch.parts(7)]
+    assert len(sizes) > 3
+    assert sizes[-1] < 7, "the last chunk should be short"
+    torch.testing.assert_close(loss_and_gradients(name, recommender, batch), whole, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", registry.objectives.components())
+def test_each_shared_set_serves_its_own_rows(name: str) -> None:
+    recommender, batch = setting(Dot(4))
+    table = random_interactions()
+    sets = torch.tensor([[0, 3, 3], [5, 16, 1], [2, 8, 9], [4, 4, 7]])
+    hits = tuple(Positives(table).hits(batch.inputs.users, sets))
+    found = loss_and_gradients(name, recommender, replace(batch, negatives=sets, hits=hits))
+    run = -(-len(batch.items) // len(sets))
+    parts = []
+    for number in range(len(sets)):
+        some = slice(number * run, (number + 1) * run)
+        one = Batch(
+            Inputs(batch.inputs.users[some], graph=batch.inputs.graph),
+            batch.items[some],
+            sets[number : number + 1],
+            hits[number : number + 1],
+            mask=batch.mask[some],
+        )
+        share = batch.mask[some].sum().double() / batch.mask.sum()
+        values = loss_and_gradients(name, recommender, one)
+        # A shared set of a regulariser counts once for its rows, however many these are.
+        parts.append([share * value for value in values])
+    expected = tuple(sum(column) for column in zip(*parts, strict=True))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_memory_of_a_chunk_is_let_go() -> None:
+    """Rows are sliced for each chunk, so nothing that a chunk makes may be as long as the batch."""
+    recommender, batch = setting(Dot(4))
+    longest = 0
+
+    def losses(part: Batch, encoding: object) -> Tensor:
+        nonlocal longest
+        longest = max(longest, len(encoding.query), len(part.negatives))
+        return encoding.query.sum(-1)
+
+    encoding = recommender.encoder(batch.inputs)
+    rows.mean_over_rows(losses, batch, encoding, width=rows.CHUNK_FLOATS // 5)
+    assert longest == 5
+
+
+def test_without_gradients_the_value_is_the_same() -> None:
+    recommender, batch = setting(Dot(4))
+    objective = registry.objectives.build("bpr")
+    with torch.no_grad():
+        encoding = recommender.encoder(batch.inputs)
+        expected = objective(recommender, batch, encoding)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rows, "CHUNK_FLOATS", 100)
+            torch.testing.assert_close(objective(recommender, batch, encoding), expected)
