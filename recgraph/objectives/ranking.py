@@ -35,6 +35,7 @@ class BPR(Objective):
         """Mean of softplus(s⁻ - s⁺); negatives of a shared set that the row's user likes are left out."""
 
         def losses(part: Batch, encoding: Encoding) -> Tensor:
+            assert part.negatives is not None  # `needs` has them built
             positives = part.items.unsqueeze(-1)
             if part.hits is None:
                 scores = recommender.score(encoding, torch.cat([positives, part.negatives], -1), head=self.head)
@@ -44,6 +45,7 @@ class BPR(Objective):
             valid = torch.ones_like(values).view(-1).index_fill_(0, part.hits[0], 0).view(values.shape)
             return (values * valid).sum(-1) / valid.sum(-1).clamp(min=1)
 
+        assert batch.negatives is not None
         num = batch.negatives.shape[-1]
         return mean_over_rows(
             losses,

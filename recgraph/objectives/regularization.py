@@ -30,12 +30,12 @@ class EgoL2(Objective):
         def losses(part: Batch, encoding: Encoding) -> Tensor:
             query, table = encoding.ego
             mine = part.items.unsqueeze(-1)
-            if num and part.hits is None:
+            if part.negatives is not None and part.hits is None:
                 mine = torch.cat([mine, part.negatives], -1)
             rows = lookup(table, mine).square().sum((-1, -2))
             if query is not None:
                 rows = rows + query.square().sum(-1)
-            if part.hits is not None:  # a shared set counts once in the batch's sum
+            if part.negatives is not None and part.hits is not None:  # a shared set counts once in the batch's sum
                 rows = rows + lookup(table, part.negatives).square().sum() / part.num_valid
             return rows / 2
 

@@ -76,13 +76,15 @@ class _Walk(torch.autograd.Function):
         tables = [_leaf(table) for table in whole]
         total = query.new_zeros(())
         for where, part in parts:
-            rows = [None if tensor is None else _leaf(tensor[where]) for tensor in by_row]
+            rows: list[Any] = [None if tensor is None else _leaf(tensor[where]) for tensor in by_row]
             with torch.enable_grad():
                 value = share(part, Encoding(rows[0], tables[0], Ego(rows[1], tables[1])))
             total += value.detach()
             if not any(wanted):
                 continue
-            leaves = [leaf for leaf, needed in zip((*rows, *tables, *parameters), wanted, strict=True) if needed]
+            leaves: list[Any] = [
+                leaf for leaf, needed in zip((*rows, *tables, *parameters), wanted, strict=True) if needed
+            ]
             found = iter(torch.autograd.grad(value, leaves, allow_unused=True))
             for number, gradient in enumerate(gradients):
                 if gradient is not None and (new := next(found)) is not None:
