@@ -88,8 +88,9 @@ class Batch:
         Without the history, features and labels, which are the encoder's and whole batches' matter.
         """
         num_rows = len(self.items)
-        shared = self.negatives is not None and self.hits is not None
-        rows = -(-num_rows // len(self.negatives)) if shared else rows
+        shared = self.hits is not None
+        if self.negatives is not None and shared:
+            rows = -(-num_rows // len(self.negatives))
         for number, start in enumerate(range(0, num_rows, rows)):
             where = slice(start, start + rows)
             one = slice(number, number + 1) if shared else where

@@ -70,7 +70,7 @@ class _Walk(torch.autograd.Function):
         whole = [items, ego_items]
         wanted = ctx.needs_input_grad[2:]
         gradients = [
-            torch.zeros_like(tensor) if needed else None
+            torch.zeros_like(tensor) if needed and tensor is not None else None
             for tensor, needed in zip((*by_row, *whole, *parameters), wanted, strict=True)
         ]
         tables = [_leaf(table) for table in whole]
