@@ -22,8 +22,8 @@ check: setup  ## ruff, mypy, import-linter, then the tests
 test-oldest:  ## run the tests in .venv-oldest, on the oldest versions that setup.cfg allows
 	@bash scripts/test_oldest.sh
 
-bench:  ## time recgraph and its peers on the same work (a quarter of an hour on a quiet machine)
+bench:  ## time recgraph and its peers on the same work (nothing else may run)
 	@bash benchmarks/run.sh
 
 clean:  ## remove environments and caches, but neither data nor runs
-	rm -rf .venv .venv-oldest .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-oldest benchmarks/.venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

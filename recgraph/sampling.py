@@ -156,8 +156,8 @@ def alias_table(probabilities: Float[Tensor, "items"]) -> tuple[Float[Tensor, "i
 
     Vectorised as a sweep: in order, each item of less than average probability is filled up by the item above average
     whose surplus is due, and an item that has given more than its surplus is filled up by the next one above average
-    (the idea of Hübschle-Schneider and Sanders, "Parallel weighted random sampling", 2019,
-    https://arxiv.org/abs/1903.00227, section 4).
+    (the idea of Hübschle-Schneider and Sanders, "Parallel weighted random sampling", ESA 2019,
+    https://arxiv.org/abs/1903.00227).
     """
     scaled = probabilities.double() * len(probabilities)
     keep, alias = torch.ones_like(scaled), torch.arange(len(scaled))

@@ -62,6 +62,18 @@ def test_layer_sum_weighs_each_layer():
     assert_same(layer_sum(graph, users, items, (2, -1, 0, 0.5)), expected.split([USERS, ITEMS]))
 
 
+@pytest.mark.parametrize("weights", [(2, 2, -1, -1), (0.5, 0.5, 0, 0), (0, 0, 3, 3, 1, 1)])
+def test_layer_sum_of_weights_in_pairs(weights):
+    """They take a path of their own."""
+    graph, edges, users, items = case(0)
+    adjacency = normalised_adjacency(edges, USERS, ITEMS)
+    layer = torch.cat([users, items]).double()
+    expected = torch.zeros_like(layer)
+    for weight in weights:
+        expected, layer = expected + weight * layer, adjacency @ layer
+    assert_same(layer_sum(graph, users, items, weights), expected.split([USERS, ITEMS]))
+
+
 @pytest.mark.parametrize("num_layers", [0, 1, 3])
 def test_gradients_are_exact_to_second_order(num_layers):
     graph, _, users, items = case(1, dtype=torch.float64)

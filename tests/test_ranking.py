@@ -20,7 +20,7 @@ from recgraph.evaluation import ranking
 from recgraph.evaluation.metrics import PER_USER
 from recgraph.evaluation.ranking import evaluate, top_k
 
-WIDE = ranking.NARROW * ranking.BLOCK
+WIDE = 5 * ranking.BLOCK
 """Items to each of K from which rows are cut into blocks."""
 
 

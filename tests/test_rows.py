@@ -91,8 +91,7 @@ def test_each_shared_set_serves_its_own_rows(name: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_memory_of_a_chunk_is_let_go() -> None:
-    """Rows are sliced for each chunk, so nothing that a chunk makes may be as long as the batch."""
+def test_a_chunk_has_no_more_rows_than_its_width_allows() -> None:
     recommender, batch = setting(Dot(4))
     longest = 0
 

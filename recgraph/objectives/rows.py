@@ -17,7 +17,7 @@ from recgraph.objectives.base import masked_mean
 from recgraph.types import Batch, Ego, Encoding
 
 CHUNK_FLOATS = 2**23
-"""Floats that a chunk's largest tensor may have: 32 MB, about what a processor's last cache holds."""
+"""Floats that a chunk's largest tensor may have: 32 MB. A bound on memory; nobody has looked for the fastest size."""
 
 RowLosses = Callable[[Batch, Encoding], Float[Tensor, "*batch"]]
 
