@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from references import lightgcn, normalised_adjacency, propagation
 from torch import Tensor
 
-from recgraph.graph import BipartiteGraph, layer_mean, layer_sum, neighbour_sum
+from recgraph.graph import BipartiteGraph, layer_mean, layer_sum, layers, neighbour_sum
 
 USERS, ITEMS, DIM = 13, 9, 4
 
@@ -185,6 +185,19 @@ def test_wrong_arguments_are_refused():
         layer_mean(graph, users, items, -1)
     with pytest.raises(ValueError, match="weights is empty"):
         layer_sum(graph, users, items, [])
+
+
+def test_layers_are_powers_of_the_adjacency():
+    graph, edges, users, items = case(10)
+    every = layers(graph, users, items, 3)
+    for number, layer in enumerate(every):
+        powers = layer_sum(graph, users, items, [0.0] * number + [1.0])
+        assert_same(layer, powers)
+    mean = tuple(sum(side) / 4 for side in zip(*every, strict=True))
+    expected = lightgcn(users, items, edges, 3)
+    assert_same(mean, expected)
+    gradients = [torch.autograd.grad(dot(result, result), (users, items)) for result in (mean, expected)]
+    assert_same(*gradients)
 
 
 @pytest.mark.gpu

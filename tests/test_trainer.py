@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,19 @@ import torch
 from cases import random_interactions
 from pydantic import ValidationError
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
-from recgraph.encoders import Embedding
+from recgraph.encoders import Embedding, LightGCN
 from recgraph.errors import TrainingError
+from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Dot
-from recgraph.objectives import BPR, EgoL2, Objective, Objectives
+from recgraph.objectives import BPR, EgoL2, Objective, Objectives, rows
 from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
 from recgraph.sampling import Batches, Uniform
 from recgraph.training.trackers import JsonLines
 from recgraph.training.trainer import Trainer, TrainSettings
+from recgraph.types import Batch, Encoding
 
 
 def make_trainer(
@@ -213,3 +217,95 @@ def test_training_leaves_global_randomness_alone(tmp_path: Path) -> None:
     with isolated(0, "modules"):
         make_trainer(tmp_path).fit()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses whatever would make the host wait for a GPU: reading a value, or a result whose size depends on values."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_consecutive", "equal", "bincount")
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        name = op.overloadpacket.__name__
+        by_mask = name == "index" and any(index is not None and index.dtype == torch.bool for index in args[1])
+        by_count = name == "repeat_interleave" and (kwargs or {}).get("output_size") is None
+        assert not (name in self.WAITS or by_mask or by_count), f"{op} waits for the GPU"
+        return op(*args, **(kwargs or {}))
+
+
+class Prepared:
+    """One epoch of batches that were made before; whatever is done with them runs under `NoWaiting`."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = list(batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.batches:
+            with NoWaiting():
+                yield batch
+
+
+@pytest.mark.parametrize("negatives", [{"num": 1}, {"num": 5, "shared_by": 4}])
+@pytest.mark.parametrize("settings", [{}, {"max_grad_norm": 1.0}, {"precision": "bf16"}, {"precision": "tf32"}])
+@pytest.mark.parametrize("chunk", [8, None])
+def test_a_step_never_waits_for_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, negatives: dict, settings: dict, chunk: int | None
+) -> None:
+    """On a GPU, the host must run ahead. There is none here, so what would stop it is looked for on the way down."""
+    if chunk is not None:
+        monkeypatch.setattr(rows, "CHUNK_FLOATS", chunk)
+    for method in ("tolist", "numpy", "cpu"):  # these do not pass through torch's dispatcher
+        real = getattr(torch.Tensor, method)
+
+        def checked(self: torch.Tensor, *args: object, real: Callable = real, **kwargs: object) -> object:
+            assert not any(isinstance(mode, NoWaiting) for mode in _get_current_dispatch_mode_stack())
+            return real(self, *args, **kwargs)
+
+        monkeypatch.setattr(torch.Tensor, method, checked)
+    trainer = make_trainer(tmp_path, **settings)
+    table = trainer.batches.train
+    graph = BipartiteGraph.from_edges(table.user_indices, table.item_indices, table.num_users, table.num_items)
+    encoder = LightGCN(table.num_users, table.num_items, dim=4, num_layers=2)
+    recommender = Recommender(encoder, {"rank": Dot(4)}, graph=graph)
+    batches = replace(trainer.batches, graph=graph, sampler=Uniform(table, **negatives))
+    replace(trainer, recommender=recommender, batches=Prepared(batches)).fit()
+
+
+def test_the_watchdog_bites() -> None:
+    flags, values = torch.tensor([True, False]), torch.arange(2)
+    for waits in (lambda: values[1].item(), lambda: values[flags], lambda: bool(flags.any()), lambda: flags.nonzero()):
+        with NoWaiting(), pytest.raises(AssertionError, match="waits for the GPU"):
+            waits()
+
+
+def test_precision_holds_in_the_step_only(tmp_path: Path) -> None:
+    class Spy(Objective):
+        def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> torch.Tensor:
+            product = encoding.query.flatten(end_dim=-2) @ encoding.items.T
+            seen.append((product.dtype, torch.get_float32_matmul_precision()))
+            return 0 * product.float().sum()
+
+    def validate(recommender: Recommender) -> dict[str, float]:
+        outside.append(
+            (recommender.encode_all().query.mm(torch.ones(4, 1)).dtype, torch.get_float32_matmul_precision())
+        )
+        return {"ndcg@20": 0.0}
+
+    before = torch.get_float32_matmul_precision()
+    for precision, expected in (
+        ("float32", (torch.float32, before)),
+        ("tf32", (torch.float32, "high")),
+        ("bf16", (torch.bfloat16, before)),
+    ):
+        seen: list[tuple] = []
+        outside: list[tuple] = []
+        folder = tmp_path / precision
+        folder.mkdir()
+        trainer = make_trainer(folder, validate=validate, extra={"spy": (1.0, Spy())}, precision=precision)
+        trainer.fit()
+        assert set(seen) == {expected}
+        assert set(outside) == {(torch.float32, before)}
+        assert all(parameter.dtype == torch.float32 for parameter in trainer.recommender.parameters())
+    assert torch.get_float32_matmul_precision() == before

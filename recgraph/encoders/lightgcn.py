@@ -6,14 +6,10 @@ https://arxiv.org/abs/2002.02126 (equations 3 to 5, with the layer weights αₖ
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import Tensor
-
 from recgraph.encoders.base import Encoder, embedding_table, lookup
 from recgraph.graph.backends import Backend
 from recgraph.graph.bipartite import BipartiteGraph
-from recgraph.graph.propagate import layer_mean, neighbour_sum
+from recgraph.graph.propagate import layer_mean, layers
 from recgraph.registry import encoders
 from recgraph.types import Ego, Encoding, Inputs, NonNegativeInt, PositiveFloat, PositiveInt, identity
 
@@ -71,16 +67,6 @@ class LightGCN(Encoder):
         if inputs.perturb is identity:
             users, items = layer_mean(inputs.graph, users, items, self.num_layers, backend=self.backend)
         else:
-            users, items = self._perturbed(inputs.graph, inputs.perturb, users, items)
+            every = layers(inputs.graph, users, items, self.num_layers, backend=self.backend, perturb=inputs.perturb)
+            users, items = (sum(side[1:], side[0]) / len(every) for side in zip(*every, strict=True))
         return Encoding(lookup(users, inputs.users), items, ego)
-
-    def _perturbed(
-        self, graph: BipartiteGraph, perturb: Callable[[Tensor], Tensor], users: Tensor, items: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Layer by layer, so that a view can change what each layer hands to the next."""
-        total_users, total_items = users, items
-        for _ in range(self.num_layers):
-            users, items = neighbour_sum(graph, users, items, backend=self.backend)
-            users, items = perturb(users), perturb(items)
-            total_users, total_items = total_users + users, total_items + items
-        return total_users / (self.num_layers + 1), total_items / (self.num_layers + 1)

@@ -2,7 +2,7 @@
 
 from recgraph.graph.backends import from_dgl, from_pyg, to_dgl, to_pyg
 from recgraph.graph.bipartite import BipartiteGraph, Operator
-from recgraph.graph.propagate import layer_mean, layer_sum, neighbour_sum
+from recgraph.graph.propagate import layer_mean, layer_sum, layers, neighbour_sum
 
 __all__ = [
     "BipartiteGraph",
@@ -11,6 +11,7 @@ __all__ = [
     "from_pyg",
     "layer_mean",
     "layer_sum",
+    "layers",
     "neighbour_sum",
     "to_dgl",
     "to_pyg",

@@ -11,7 +11,7 @@ equation 4 combines the layers, e = Σₖ αₖ e⁽ᵏ⁾ (`layer_sum`), and th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from recgraph.graph import backends
 from recgraph.graph.backends import Backend
 from recgraph.graph.bipartite import BipartiteGraph, Operator
+from recgraph.types import identity
 
 Vectors = tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]
 
@@ -86,6 +87,30 @@ def layer_sum(
         layer = step(graph, *layer)
         total = total[0] + weight * layer[0], total[1] + weight * layer[1]
     return total
+
+
+def layers(
+    graph: BipartiteGraph,
+    users: Tensor,
+    items: Tensor,
+    num_layers: int,
+    *,
+    backend: Backend = "torch",
+    perturb: Callable[[Tensor], Tensor] = identity,
+) -> list[Vectors]:
+    """Layers 0 to L one by one, for what contrasts or weighs them; the gradient is L products as well.
+
+    Args:
+        num_layers: L, 0 or more.
+        perturb: applied to each layer from 1 on, before the next is made of it.
+
+    Shapes, backends and errors are those of `layer_sum`.
+    """
+    found = [(users, items)]
+    for _ in range(num_layers):
+        users, items = map(perturb, neighbour_sum(graph, *found[-1], backend=backend))
+        found.append((users, items))
+    return found
 
 
 class _LayerSum(torch.autograd.Function):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +43,9 @@ class TrainSettings(BaseModel):
     """Epochs between checkpoints, which a killed run resumes from."""
     max_grad_norm: PositiveFloat | None = None
     """Clip the gradient's norm to this; null for no clipping."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """Of matrix products in a step: tf32 lets a GPU round their arguments to 10 bits; bf16 is torch's autocast.
+    Parameters, sparse products, sums and ranking stay in float32."""
 
     @model_validator(mode="after")
     def _validates_before_it_stops(self) -> TrainSettings:
@@ -107,7 +111,9 @@ class Trainer:
             tracker.start(progress.epoch, settings.max_epochs, progress.best_value)
         try:
             while not progress.stopped:
-                validated = self._epoch(progress, optimizer)
+                with _precision(settings.precision, self.recommender.device):
+                    record = self._epoch(progress, optimizer)
+                validated = self._record(progress, record)
                 if progress.epoch == settings.max_epochs:
                     progress.stopped = "max_epochs"
                 elif validated and progress.epoch - progress.best_epoch >= settings.patience:
@@ -120,8 +126,8 @@ class Trainer:
         self.recommender.load_state_dict(progress.best_state)
         return progress
 
-    def _epoch(self, progress: Progress, optimizer: torch.optim.Optimizer) -> bool:
-        """Train for an epoch; returns whether it was validated."""
+    def _epoch(self, progress: Progress, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """Train for an epoch; returns its number, seconds and mean losses."""
         started = time.perf_counter()
         roles = list(self.objectives.terms)
         device = self.recommender.device
@@ -147,7 +153,10 @@ class Trainer:
         losses = dict(zip(roles, (sums / steps).tolist(), strict=True))
         seconds = time.perf_counter() - started
         progress.seconds += seconds
-        record: dict[str, Any] = {"epoch": progress.epoch, "seconds": round(seconds, 4), "losses": losses}
+        return {"epoch": progress.epoch, "seconds": round(seconds, 4), "losses": losses}
+
+    def _record(self, progress: Progress, record: dict[str, Any]) -> bool:
+        """Validate if it is time to, and tell the trackers; returns whether it was."""
         if progress.epoch % self.settings.validate_every == 0 or progress.epoch == self.settings.max_epochs:
             record["validation"] = self._validate(progress)
         for tracker in self.trackers:
@@ -215,3 +224,15 @@ class Trainer:
         progress = Progress(**state["progress"])
         progress.best_state = {key: value.to(device) for key, value in progress.best_state.items()}
         return progress
+
+
+@contextmanager
+def _precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Matrix products in `precision` within the block."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else before)
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
