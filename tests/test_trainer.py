@@ -228,7 +228,8 @@ class NoWaiting(TorchDispatchMode):
         name = op.overloadpacket.__name__
         by_mask = name == "index" and any(index is not None and index.dtype == torch.bool for index in args[1])
         by_count = name == "repeat_interleave" and (kwargs or {}).get("output_size") is None
-        assert not (name in self.WAITS or by_mask or by_count), f"{op} waits for the GPU"
+        waits = name in self.WAITS or by_mask or by_count
+        assert not waits, f"{op} waits for the GPU"
         return op(*args, **(kwargs or {}))
 
 
