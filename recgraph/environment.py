@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import platform
 import resource
@@ -19,6 +20,9 @@ import torch
 PACKAGES = ("recgraph", "torch", "torch-geometric", "dgl", "numpy", "scipy", "scikit-learn", "polars")
 """Packages whose versions can move a figure."""
 
+OUTSIDE = ("cli", "rendering.py", "report.py", "scheduling.py", "tables.py", "tuning.py")
+"""Files and folders that no figure depends on."""
+
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions, commit, hardware and command, as JSON."""
@@ -26,6 +30,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "commit": commit,
         "dirty": dirty,
+        "code": code_digest(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "system": platform.platform(),
@@ -53,6 +58,21 @@ def code_version() -> tuple[str | None, bool | None]:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", "."))
     except (OSError, subprocess.SubprocessError):
         return None, None
+
+
+@cache
+def code_digest() -> str:
+    """Ten hex digits of recgraph's source files, without those that only start runs or show what came out.
+
+    A result counts as up to date only for the code that made it; a commit that changes a document is no other code.
+    """
+    folder = Path(__file__).parent
+    hasher = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder)
+        if name.parts[0] not in OUTSIDE:
+            hasher.update(name.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return hasher.hexdigest()[:10]
 
 
 def keep_freed_memory() -> None:

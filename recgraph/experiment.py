@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
 from recgraph.files import digest
 from recgraph.sampling import BUILT
-from recgraph.schema import Experiment, RunConfig, Spec, folder_name, read, validate
+from recgraph.schema import Experiment, Range, RunConfig, Spec, folder_name, read, validate
 
 WEIGHT = {"weight": (Annotated[float, Field(ge=0, allow_inf_nan=False)], 1.0)}
 """What every objective takes beside its own arguments."""
@@ -74,6 +74,10 @@ def plan(
     experiment = read(path)
     chosen_cards = [_card(name, path) for name in dict.fromkeys(datasets) or experiment.datasets]
     baselines = {row for row in experiment.rows if "baseline" in resolve(experiment, row, {}, chosen_cards[0], path)}
+    for row, space in experiment.search.items():
+        for address, values in space.items():
+            for value in samples(values):
+                resolve(experiment, row, {address: value}, chosen_cards[0], path)
     chosen = dict.fromkeys(rows) or experiment.rows
     for row in chosen:
         if row not in experiment.rows:
@@ -89,6 +93,21 @@ def plan(
         for config in [resolve(experiment, row, for_baselines if row in baselines else everywhere, card, path)]
         for seed in dict.fromkeys(seeds) or experiment.seeds
     ]
+
+
+def smoke(run: Run) -> Run:
+    """The same run with two epochs at most."""
+    if "baseline" in run.config:
+        return run
+    short = {"max_epochs": 2, "patience": 2, "validate_every": 1}
+    return replace(run, config=run.config | {"train": run.config["train"] | short})
+
+
+def samples(space: Sequence[Any] | Range) -> list[Any]:
+    """Values of a search space that stand for all of it: each of a list, both ends of a range."""
+    if not isinstance(space, Range):
+        return list(space)
+    return list(space.uniform or space.log or space.int or ())
 
 
 def resolve(experiment: Experiment, row: str, overrides: Mapping[str, Any], card: Card, path: Path) -> dict[str, Any]:
@@ -152,7 +171,11 @@ def _of_training(address: str) -> bool:
 def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     """Validate components against their signatures and against each other."""
     known = list(config.evaluate.metrics)
-    checked: dict[str, Any] = {"evaluate": {"metrics": known}, "split": _check_split(config.split, card, where)}
+    checked: dict[str, Any] = {
+        "evaluate": config.evaluate.model_dump() | {"metrics": known},
+        "split": _check_split(config.split, card, where),
+        "refit": config.refit,
+    }
     if config.baseline is not None:
         return checked | {"baseline": registry.baselines.check(config.baseline, f"{where}: baseline")}
     if config.encoder is None:

@@ -6,7 +6,8 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,14 @@ import yaml
 from rich.console import Console
 from safetensors import SafetensorError
 
-from recgraph import registry
-from recgraph.baselines.base import Baseline
-from recgraph.data import datasets
-from recgraph.data.splits import Split
-from recgraph.environment import environment, keep_freed_memory, peak_memory, reset_peak_memory
+from recgraph.environment import code_digest, environment, peak_memory, reset_peak_memory
 from recgraph.errors import DataError, TrainingError
-from recgraph.evaluation.ranking import Evaluation, evaluate
 from recgraph.experiment import Run
 from recgraph.files import locked, write_json, write_text
-from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.fitting import fit, refit
 from recgraph.model import Model, catalogue_of
-from recgraph.objectives.base import Objectives
-from recgraph.random import isolated, torch_generator
-from recgraph.recommender import Recommender
-from recgraph.sampling import Batches
-from recgraph.training.trackers import JsonLines, ProgressBar
-from recgraph.training.trainer import Progress, Trainer, TrainSettings
+from recgraph.task import Task
+from recgraph.training.trackers import JsonLines, ProgressBar, Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -39,72 +31,43 @@ Result = dict[str, Any]
 """The content of `result.json`."""
 
 
-class Task:
-    """A dataset, split, and the matrices that ranking on it needs.
+@dataclass(frozen=True)
+class Settings:
+    """How runs are done, which is not what they are.
 
-    Args:
-        dataset: name of the dataset.
-        split: the resolved `split:` block of a configuration.
-        device: where models are.
+    Attributes:
+        device: where tensors live.
+        any_code: a result that other code came to will do.
     """
 
-    def __init__(self, dataset: str, split: dict[str, Any], device: torch.device) -> None:
-        keep_freed_memory()
-        loaded = datasets.load(dataset)
-        self.split: Split = loaded.split(_without(split, "seed"), seed=split["seed"])
-        if not len(self.split.validation):
-            raise DataError(
-                f"dataset {dataset}: the validation part of split {self.split.name} is empty; it must choose the epoch"
-            )
-        items = loaded.features.items.frame
-        self.titles = items["title"].to_list() if "title" in items.columns else None
-        self.device = device
-        self._train = self.split.train.csr()
-
-    @cached_property
-    def _validation(self) -> Any:
-        return self.split.validation.csr()
-
-    def validate(self, model: Model, metrics: Sequence[str]) -> Evaluation:
-        """Rank for the users with validation items; training positives are masked."""
-        return self._rank(model, metrics, self._validation, self._train)
-
-    def test(self, model: Model, metrics: Sequence[str]) -> Evaluation:
-        """Rank for the users with test items; training and validation positives are masked."""
-        return self._rank(model, metrics, self.split.test.csr(), self._train + self._validation)
-
-    def _rank(self, model: Model, metrics: Sequence[str], relevant: Any, seen: Any) -> Evaluation:
-        with torch.no_grad():
-            return evaluate(
-                model.eval().scorer(),
-                test=relevant,
-                seen=seen,
-                metrics=metrics,
-                popularity=self._train.sum(axis=0).A1,
-                device=self.device,
-                chunk=4096 if self.device.type == "cuda" else None,  # a GPU needs many rows at once to be busy
-            )
+    device: torch.device
+    any_code: bool = False
 
 
-def execute(run: Run, root: Path, *, device: torch.device, console: Console) -> Result:
+def execute(run: Run, root: Path, *, settings: Settings, console: Console, task: Task | None = None) -> Result:
     """Do a run, or what is left of it, and return its result; a finished one is only read.
 
-    The test set is ranked once, at the end, with the parameters that were best on validation.
+    The test set is ranked once, at the end, with the parameters that were best on validation. What was finished on
+    other data or by other code is moved aside, and the run is done anew.
 
     Args:
         run: what to do.
         root: folder of all runs.
-        device: where tensors live.
+        settings: how.
         console: where progress is drawn.
+        task: the run's dataset and split, if they are at hand.
 
     Raises:
         RecgraphError: something went wrong that the user can mend.
     """
     folder = run.folder(root)
-    task = Task(run.dataset, run.config["split"], device)
+    task = task or Task.load(run.dataset, run.config["split"], settings.device)
     with locked(folder):
         if (folder / "result.json").is_file():
-            return _read_result(folder, task.split.fingerprint)
+            result = read_result(folder)
+            if is_current(result, task.fingerprint, any_code=settings.any_code):
+                return result
+            _move_aside(folder)
         try:
             return _execute(run, task, folder, console)
         except (OSError, SafetensorError) as error:
@@ -112,17 +75,25 @@ def execute(run: Run, root: Path, *, device: torch.device, console: Console) -> 
 
 
 def _execute(run: Run, task: Task, folder: Path, console: Console) -> Result:
+    started = time.perf_counter()
     reset_peak_memory()
     write_text(folder / "config.yaml", yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True))
     machine = _environment(folder, task.device)
     write_json(folder / "env.json", machine)
-    device = task.device
-    with isolated(run.seed, "modules", device):
-        model, progress = _fit(run, task, folder, console)
-    model.catalogue = catalogue_of(task.split.train, [task.split.train, task.split.validation], task.titles)
-    model.save(folder)
     names = run.config["evaluate"]["metrics"]
-    validation, test = task.validate(model, names), task.test(model, names)
+    bar = None if "baseline" in run.config else run.config["train"]["monitor"]
+    trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl")]
+    if bar is not None:
+        trackers.append(ProgressBar(f"{run.row} · {run.dataset} · seed {run.seed}", bar, console))
+    model, progress = fit(run, task, folder, trackers)
+    validation = task.validate(model, names)
+    seconds = progress.seconds
+    if run.config["refit"]:
+        model, again = refit(run, task, folder, progress.best_epoch)
+        seconds += again
+    model.catalogue = catalogue_of(task.train, [task.train, task.validation], task.titles)
+    model.save(folder)
+    test = task.test(model, names)
     test.write(folder / "per_user.parquet")
     result = {
         "table": run.table,
@@ -130,15 +101,18 @@ def _execute(run: Run, task: Task, folder: Path, console: Console) -> Result:
         "dataset": run.dataset,
         "seed": run.seed,
         "config_hash": run.config_hash,
-        "split": task.split.name,
-        "data_fingerprint": task.split.fingerprint,
+        "split": task.split_name,
+        "data_fingerprint": task.fingerprint,
+        "code": "mixed" if "earlier" in machine else machine["code"],
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
         "stopped": progress.stopped,
-        "train_seconds": round(progress.seconds, 2),
+        "refit": run.config["refit"],
+        "seconds": round(time.perf_counter() - started, 2),
+        "train_seconds": round(seconds, 2),
         "eval_seconds": round(test.seconds, 2),
         "peak_memory_mib": peak_memory(),
-        "device": str(device),
+        "device": str(task.device),
         "commit": machine["commit"],
         "dirty": True if "earlier" in machine else machine["dirty"],
         "test_users": test.num_users,
@@ -146,8 +120,32 @@ def _execute(run: Run, task: Task, folder: Path, console: Console) -> Result:
         "validation": validation.summary,
         "test": test.summary,
     }
+    if progress.parity:
+        result |= {"parity_epoch": progress.parity_epoch, "parity": progress.parity}
     write_json(folder / "result.json", result)
     return result
+
+
+def read_result(folder: Path) -> Result:
+    """The result of a finished run."""
+    result: Result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return result
+
+
+def is_current(result: Result, fingerprint: str, *, any_code: bool = False) -> bool:
+    """Whether a result is on the data at hand and came out of this code."""
+    return bool(result["data_fingerprint"] == fingerprint and (any_code or result["code"] == code_digest()))
+
+
+def _move_aside(folder: Path) -> None:
+    """Make room in a run's folder, and lose nothing: what is there goes to a folder beside it."""
+    number = next(n for n in count(1) if not (folder.parent / f"{folder.name}.old-{n}").exists())
+    aside = folder.parent / f"{folder.name}.old-{number}"
+    aside.mkdir()
+    for path in folder.iterdir():
+        if path.name != ".lock":
+            path.rename(aside / path.name)
+    logger.warning("%s: was finished on other data or by other code; moved to %s", folder, aside.name)
 
 
 def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> list[tuple[str, float, float]]:
@@ -162,9 +160,13 @@ def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> li
     if not (folder / "result.json").is_file():
         raise DataError(f"{folder}: no result.json here; expected the folder of a finished run")
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    dataset = json.loads((folder / "result.json").read_text(encoding="utf-8"))["dataset"]
-    task = Task(dataset, config["split"], device)
-    _read_result(folder, task.split.fingerprint)
+    result = read_result(folder)
+    task = Task.load(result["dataset"], config["split"], device)
+    if result["data_fingerprint"] != task.fingerprint:
+        raise DataError(
+            f"{folder}: was run on other data (fingerprint {result['data_fingerprint'][:10]}, now "
+            f"{task.fingerprint[:10]})"
+        )
     model = Model.load(folder, device=device)
     names = metrics or config["evaluate"]["metrics"]
     validation, test = task.validate(model, names).summary, task.test(model, names).summary
@@ -176,71 +178,13 @@ def _environment(folder: Path, device: torch.device) -> dict[str, Any]:
     now = environment(device)
     if (folder / "checkpoint").exists() and (folder / "env.json").is_file():
         before = json.loads((folder / "env.json").read_text(encoding="utf-8"))
-        same = ("commit", "dirty", "packages", "threads", "device")
+        same = ("code", "packages", "threads", "device")
         if "earlier" in before or any(before[key] != now[key] for key in same):
             logger.warning("%s: resumed with other code, packages or hardware than it began with", folder)
             now["earlier"] = before.get("earlier", before)
     return now
 
 
-def _read_result(folder: Path, fingerprint: str) -> Result:
-    """A finished run's result, which must be on the data at hand."""
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    if result["data_fingerprint"] != fingerprint:
-        raise DataError(
-            f"{folder}: was run on other data (fingerprint {result['data_fingerprint'][:10]}, now {fingerprint[:10]}); "
-            "move the folder away to run again"
-        )
-    return result
-
-
 def _plain(value: Any) -> Any:
     """Tuples as lists, for YAML."""
     return json.loads(json.dumps(value))
-
-
-def _fit(run: Run, task: Task, folder: Path, console: Console) -> tuple[Model, Progress]:
-    config, train = run.config, task.split.train
-    if "baseline" in config:
-        model: Baseline = registry.baselines.build(config["baseline"], train.num_users, train.num_items)
-        started = time.perf_counter()
-        model.fit(train)
-        return model.to(task.device), Progress(seconds=time.perf_counter() - started)
-    graph = BipartiteGraph.from_edges(train.user_indices, train.item_indices, train.num_users, train.num_items)
-    recommender = Recommender.build(train.num_users, train.num_items, config, graph.to(task.device)).to(task.device)
-    objectives = Objectives(
-        {
-            role: (spec["weight"], registry.objectives.build(_without(spec, "weight"), where=f"objectives.{role}"))
-            for role, spec in config["objectives"].items()
-        }
-    ).to(task.device)
-    settings = TrainSettings(**config["train"])
-    generators = {name: torch_generator(run.seed, name) for name in ("order", "negatives")}
-    batches = Batches(
-        train=train,
-        batch_size=settings.batch_size,
-        order=generators["order"],
-        sampling=generators["negatives"],
-        graph=recommender.graph,
-        sampler=registry.samplers.build(config["negatives"], train) if "negatives" in objectives.needs else None,
-        device=task.device,
-    )
-    trainer = Trainer(
-        recommender=recommender,
-        objectives=objectives,
-        batches=batches,
-        settings=settings,
-        validate=lambda: task.validate(recommender, config["evaluate"]["metrics"]).summary,
-        generators=generators,
-        checkpoint=folder / "checkpoint" / "last.pt",
-        data=task.split.fingerprint,
-        trackers=[
-            JsonLines(folder / "metrics.jsonl"),
-            ProgressBar(f"{run.row} · {run.dataset} · seed {run.seed}", settings.monitor, console),
-        ],
-    )
-    return recommender, trainer.fit()
-
-
-def _without(spec: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in spec.items() if name != key}

@@ -9,15 +9,30 @@ rows:                                   row = base + overrides by dotted path
   two layers: {encoder.num_layers: 2}
   no L2: {objectives.l2: null}          null takes an objective or head out
   popularity: {baseline: popularity}    a baseline takes the place of encoder, heads, objectives and training
+against: LightGCN                       the row with which the others are compared, user by user
+published: {ml-100k: {LightGCN: {source: ..., metrics: {ndcg@10: 0.3}}}}
+search: {LightGCN: {train.lr: {log: [1.0e-4, 1.0e-2]}, encoder.num_layers: [1, 2, 3]}}
+ablate: {one_at_a_time: {encoder.num_layers: [1, 2]}, grid: {...}}     instead of several rows
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
@@ -33,6 +48,9 @@ class EvaluateSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     metrics: tuple[str, ...] = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
+    parity: bool = False
+    """Also rank for test at each validation, and report the epoch that is best there beside the honest figure: many
+    papers chose theirs so. It chooses nothing."""
 
     @field_validator("metrics")
     @classmethod
@@ -55,8 +73,63 @@ class RunConfig(BaseModel):
     """Each takes a `weight` (1 by default) beside its own arguments."""
     negatives: Spec = "uniform"
     baseline: Spec | None = None
+    refit: bool = False
+    """Once the epoch is chosen, fit anew on train and validation together, for as many epochs, and test that."""
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+
+
+class Published(BaseModel):
+    """What others report for a row on a dataset. Only what was read in their own files, with the place."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    on_test: bool = False
+    """Their epoch was picked on the test set."""
+    metrics: dict[str, float] = Field(min_length=1)
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, value: dict[str, float]) -> dict[str, float]:
+        for name in value:
+            metrics.parse(name)
+        return value
+
+
+class Range(BaseModel):
+    """A search space between two bounds, one of `uniform`, `log` (evenly on a logarithmic scale) and `int`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    uniform: tuple[float, float] | None = None
+    log: tuple[PositiveFloat, PositiveFloat] | None = None
+    int: tuple[StrictInt, StrictInt] | None = None
+
+    @model_validator(mode="after")
+    def _one_rising(self) -> Range:
+        given = [bounds for bounds in (self.uniform, self.log, self.int) if bounds is not None]
+        if len(given) != 1 or given[0][0] >= given[0][1]:
+            raise ValueError("expected one of uniform, log and int, with a lower and a higher bound")
+        return self
+
+
+class Ablation(BaseModel):
+    """The `ablate:` block: rows that are the base row with something changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    one_at_a_time: dict[str, list[Any]] = {}
+    """Dotted path -> values; each is a row. null takes an objective or head out."""
+    grid: dict[str, list[Any]] = {}
+    """Dotted path -> values; each combination is a row."""
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Name -> overrides."""
+        changes = [{path: value} for path, values in self.one_at_a_time.items() for value in values]
+        if self.grid:
+            changes += [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+        return {" ".join(f"{path}={_label(value)}" for path, value in change.items()): change for change in changes}
 
 
 class Experiment(BaseModel):
@@ -68,7 +141,33 @@ class Experiment(BaseModel):
     datasets: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     base: dict[str, Any] = {}
-    rows: dict[str, dict[str, Any]] = Field(min_length=1)
+    rows: dict[str, dict[str, Any]] = {"base": {}}
+    against: str | None = None
+    """The row with which the others are compared, user by user."""
+    published: dict[str, dict[str, Published]] = {}
+    """Dataset -> row -> figures."""
+    search: dict[str, dict[str, list[Any] | Range]] = {}
+    """Row -> dotted path -> values, or a range: what `recgraph tune` may try."""
+    ablate: Ablation | None = None
+    """Rows to be made of the only row there is, with which they are compared."""
+
+    @model_validator(mode="after")
+    def _known_rows(self) -> Experiment:
+        if self.ablate is not None:
+            if len(self.rows) != 1:
+                raise ValueError("with `ablate` there is one row, the one that is changed")
+            self.against = next(iter(self.rows))
+            self.rows = self.rows | {
+                row: {**self.rows[self.against], **changes} for row, changes in self.ablate.rows().items()
+            }
+            self._names(self.rows)
+        named: dict[str, Iterable[str]] = {f"published.{name}": rows for name, rows in self.published.items()}
+        named |= {"search": self.search, "against": [] if self.against is None else [self.against]}
+        for where, rows in named.items():
+            for row in rows:
+                if row not in self.rows:
+                    raise ValueError(f"{where}: no row {row!r}. {suggest(row, self.rows)}")
+        return self
 
     @field_validator("datasets", "seeds")
     @classmethod
@@ -123,6 +222,15 @@ def validate(schema: type[BaseModel], tree: Any, where: str) -> Any:
         for key in parents:
             schema = schema.model_fields[str(key)].annotation  # type: ignore[assignment]
         raise ConfigError(f"{where}: {address}: no such key. {suggest(str(leaf), schema.model_fields)}") from None
+
+
+def _label(value: Any) -> str:
+    """A value in a row's name, in which no comma may be."""
+    if isinstance(value, dict):
+        return " ".join(_label(part) if key == "name" else f"{key}={_label(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        return "-".join(map(_label, value))
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def folder_name(row: str) -> str:

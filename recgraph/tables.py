@@ -1,104 +1,271 @@
-"""From results to a tidy CSV and a table people can read."""
+"""From results to a tidy CSV, and to tables that people can judge."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
-from tabulate import tabulate
 
+from recgraph.errors import DataError
 from recgraph.evaluation.metrics import PER_USER, definitions, parse
+from recgraph.evaluation.significance import Comparison, compare
 from recgraph.files import write_text
+from recgraph.schema import Published
 
 Result = dict[str, Any]
 """The content of a run's `result.json`."""
 
 ABOUT = (
-    *("epochs", "best_epoch", "train_seconds", "eval_seconds", "peak_memory_mib", "device"),
-    *("commit", "dirty", "config_hash", "data_fingerprint"),
+    *("epochs", "best_epoch", "refit", "train_seconds", "eval_seconds", "peak_memory_mib", "device"),
+    *("commit", "dirty", "code", "config_hash", "data_fingerprint"),
 )
 """What a tidy row says of its run, beside what it measured."""
 
-
-def tidy(results: Sequence[Result]) -> pl.DataFrame:
-    """One row per run, part and metric, with what is needed to judge and repeat it."""
-    return pl.DataFrame(
-        [
-            {key: result[key] for key in ("table", "row", "dataset", "seed")}
-            | {"split": result["split"], "part": part, "group": "all", "metric": metric, "value": value}
-            | {key: result[key] for key in ABOUT}
-            for result in results
-            for part in ("validation", "test")
-            for metric, value in result[part].items()
-        ],
-        infer_schema_length=None,
-    )
+MARKS = ((0.01, "‡"), (0.05, "†"))
+"""Significance, by the corrected p that is stayed below."""
 
 
-def write_csv(path: Path, results: Sequence[Result]) -> None:
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: its text, whether it is the best of its column, and a mark of significance."""
+
+    text: str
+    best: bool = False
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table to be shown: its first column holds names, the others figures; below it stands what they mean."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: its result and its folder."""
+
+    result: Result
+    folder: Path
+
+
+def tidy(results: Iterable[Result]) -> pl.DataFrame:
+    """One row per run, part, group and metric, with what is needed to judge and repeat it.
+
+    `part` is validation, test, or parity: test at the epoch that is best on test.
+    """
+    rows = []
+    for result in results:
+        names = {key: result[key] for key in ("table", "row", "dataset", "seed", "split")}
+        about = {key: result[key] for key in ABOUT}
+        measured = [(part, "all", result[part]) for part in ("validation", "test", "parity") if part in result]
+        measured += [("test", group, found) for group, found in result.get("groups", {}).items()]
+        rows += [
+            names | {"part": part, "group": group, "metric": metric, "value": value} | about
+            for part, group, found in measured
+            for metric, value in found.items()
+        ]
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def write_csv(path: Path, results: Iterable[Result]) -> None:
     """Write the tidy table, atomically."""
     write_text(path, tidy(results).write_csv())
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """Mean ± sd over seeds on test, the best in bold, and below it what the numbers mean.
+def grids(
+    finished: Sequence[Finished],
+    *,
+    published: Mapping[str, Mapping[str, Published]] | None = None,
+    against: str | None = None,
+) -> list[Grid]:
+    """Tables of test figures: by row, differences from one row, and by group.
 
     Only what can be compared shares a table: the same data in the same split, by the same metrics.
+
+    Args:
+        finished: runs.
+        published: dataset -> row -> what others report.
+        against: the row with which the others are compared, user by user; None for no comparison.
+
+    Raises:
+        DataError: no row has the name `against`, or seeds of a row ranked for different users.
     """
-    blocks: dict[Any, list[Result]] = {}
-    for result in results:
-        key = (result["dataset"], result["data_fingerprint"], tuple(result["test"]))
-        blocks.setdefault(key, []).append(result)
-    return "\n\n".join(map(_block, blocks.values()))
+    blocks: dict[Any, list[Finished]] = {}
+    for one in finished:
+        result = one.result
+        blocks.setdefault((result["dataset"], result["data_fingerprint"], tuple(result["test"])), []).append(one)
+    found: list[Grid] = []
+    for (dataset, _, metrics), runs in blocks.items():
+        rows: dict[str, list[Finished]] = {}
+        for one in runs:
+            rows.setdefault(one.result["row"], []).append(one)
+        differences = _differences(rows, metrics, against) if against in rows and len(rows) > 1 else {}
+        found.append(_main(rows, metrics, (published or {}).get(dataset, {}), differences, against))
+        if differences:
+            found.append(_compared(differences, dataset, str(against)))
+        if all("groups" in one.result for one in runs):
+            found.append(_grouped(rows, metrics, dataset))
+    return found
 
 
-def _block(results: Sequence[Result]) -> str:
-    metrics = list(results[0]["test"])
-    names = dict.fromkeys(result["row"] for result in results)
-    rows = {name: [result for result in results if result["row"] == name] for name in names}
-    means = {name: {m: statistics.mean(run["test"][m] for run in runs) for m in metrics} for name, runs in rows.items()}
-    best = {m: max(mean[m] for mean in means.values()) for m in metrics if parse(m)[0] in PER_USER}
-    body = [
-        [name, *(_cell(runs, m, means[name][m] == best.get(m)) for m in metrics), *_cost(runs)]
-        for name, runs in rows.items()
-    ]
-    head = ["", *metrics, "best epoch", "train s", "rank s"]
-    table = tabulate(
-        body, head, tablefmt="github", disable_numparse=True, colalign=["left", *["right"] * (len(head) - 1)]
-    )
-    first = results[0]
-    seeds = sorted({result["seed"] for result in results})
+def _main(
+    rows: Mapping[str, Sequence[Finished]],
+    metrics: Sequence[str],
+    published: Mapping[str, Published],
+    differences: Mapping[str, Mapping[str, Comparison]],
+    against: str | None,
+) -> Grid:
+    every = [one.result for runs in rows.values() for one in runs]
+    means = {(row, m): _mean(runs, "test", m) for row, runs in rows.items() for m in metrics}
+    best = {m: max(means[row, m] for row in rows) for m in metrics if parse(m)[0] in PER_USER}
+    parity = any("parity" in result for result in every)
+    quoted = [m for m in metrics if any(m in published[row].metrics for row in rows if row in published)]
+    head = [""]
+    for metric in metrics:
+        head += [metric, *([f"{metric}, epoch picked on test"] if parity else [])]
+        head += ["published", "Δ"] if metric in quoted else []
+    body = []
+    for row, runs in rows.items():
+        cells = [Cell(row)]
+        for m in metrics:
+            mark = _mark(differences.get(m, {}).get(row))
+            cells.append(Cell(_figure(runs, "test", m), means[row, m] == best.get(m), mark))
+            if parity:
+                cells.append(Cell(_figure(runs, "parity", m) if "parity" in runs[0].result else ""))
+            if m in quoted:
+                cells += _quotation(published.get(row), m, means[row, m])
+        body.append([*cells, *_cost(runs)])
+    first = every[0]
+    title = f"{first['dataset']}, split {first['split']}, test"
+    return Grid(title, [*head, *COST], body, _notes(rows, metrics, every, published, differences, against))
+
+
+def _notes(
+    rows: Mapping[str, Sequence[Finished]],
+    metrics: Sequence[str],
+    every: Sequence[Result],
+    published: Mapping[str, Published],
+    differences: Mapping[str, Mapping[str, Comparison]],
+    against: str | None,
+) -> list[str]:
+    first, seeds = every[0], sorted({result["seed"] for result in every})
+    spread = " ± standard deviation" if len(seeds) > 1 else ""
     notes = [
-        f"Test of {first['dataset']}, split {first['split']} (data {first['data_fingerprint'][:10]}): mean over seeds "
-        f"{', '.join(map(str, seeds))}{' ± standard deviation' if len(seeds) > 1 else ''}. "
+        f"Data {first['data_fingerprint'][:10]}: mean over seeds {', '.join(map(str, seeds))}{spread}. "
         "The epoch is chosen on validation.",
         f"Whole catalogue ranked; training and validation positives masked; {first['test_users']} users, "
         f"{first['skipped_users']} without test items left out.",
         *(f"{name}: {meaning}" for name, meaning in definitions(metrics).items()),
     ]
-    flagged = [name for name, runs in rows.items() if any(_cut_short(run) for run in runs)]
-    if flagged:
-        notes.append(f"Best in the last epoch, so longer training may gain: {', '.join(flagged)}.")
-    return table + "\n\n" + "\n".join(notes)
+    if refitted := [row for row, runs in rows.items() if runs[0].result["refit"]]:
+        notes.append(f"Fitted again on train and validation before the test: {', '.join(refitted)}.")
+    for row in rows:
+        if row in published:
+            flag = "; its authors picked the epoch on the test set" if published[row].on_test else ""
+            notes.append(f"Published, {row}: {published[row].source}{flag}.")
+    if differences:
+        notes.append(f"{', '.join(f'{mark}: p < {p}' for p, mark in reversed(MARKS))} against {against} ({TESTS}).")
+    if cut := [row for row, runs in rows.items() if any(_cut_short(one.result) for one in runs)]:
+        notes.append(f"Best in the last epoch, so longer training may gain: {', '.join(cut)}.")
+    uneven = {row: len(runs) for row, runs in rows.items() if len(runs) < len(seeds)}
+    if uneven:
+        notes.append(f"Fewer seeds than the others: {', '.join(f'{row} ({n})' for row, n in uneven.items())}.")
+    if any(result["dirty"] for result in every):
+        notes.append("Some runs are of code with uncommitted changes.")
+    if len({result["code"] for result in every}) > 1:
+        notes.append("Not all runs are of the same code.")
+    return notes
+
+
+TESTS = "paired t-test over users, seeds averaged first, Holm-corrected over rows"
+
+COST = ("best epoch", "train s", "rank s", "peak MiB")
+
+
+def _cost(runs: Sequence[Finished]) -> list[Cell]:
+    keys = (("best_epoch", ".0f"), ("train_seconds", ".1f"), ("eval_seconds", ".2f"), ("peak_memory_mib", ".0f"))
+    return [Cell(f"{statistics.mean(one.result[key] for one in runs):{digits}}") for key, digits in keys]
+
+
+def _quotation(quoted: Published | None, metric: str, ours: float) -> list[Cell]:
+    """The published figure, and ours relative to it."""
+    if quoted is None or metric not in quoted.metrics:
+        return [Cell(""), Cell("")]
+    value = quoted.metrics[metric]
+    return [Cell(f"{value:.4f}{' (test)' if quoted.on_test else ''}"), Cell(f"{100 * (ours / value - 1):+.1f}%")]
+
+
+def _differences(
+    rows: Mapping[str, Sequence[Finished]], metrics: Sequence[str], against: str | None
+) -> dict[str, dict[str, Comparison]]:
+    """Metric -> row -> its comparison with `against`, of metrics that each user has a value of."""
+    values = {row: _per_user(runs) for row, runs in rows.items()}
+    return {
+        m: compare({row: found[m] for row, found in values.items()}, str(against))
+        for m in metrics
+        if parse(m)[0] in PER_USER
+    }
+
+
+def _per_user(runs: Sequence[Finished]) -> dict[str, np.ndarray]:
+    """The mean over seeds of each user's values."""
+    frames = [pl.read_parquet(one.folder / "per_user.parquet") for one in runs]
+    for one, frame in zip(runs, frames, strict=True):
+        if not frame["user"].equals(frames[0]["user"]):
+            raise DataError(f"{one.folder}: ranked for other users than {runs[0].folder}")
+    return {m: np.mean([frame[m].to_numpy() for frame in frames], axis=0) for m in frames[0].columns if m != "user"}
+
+
+def _compared(differences: Mapping[str, Mapping[str, Comparison]], dataset: str, against: str) -> Grid:
+    head = ["", *(f"{title} {m}" for m in differences for title in ("Δ", "95% interval", "p"))]
+    body = []
+    for row in next(iter(differences.values())):
+        cells = [Cell(row)]
+        for found in differences.values():
+            one = found[row]
+            cells += [
+                Cell(f"{one.difference:+.4f}", mark=_mark(one)),
+                Cell(f"{one.low:+.4f} to {one.high:+.4f}"),
+                Cell(f"{one.corrected:.2g}"),
+            ]
+        body.append(cells)
+    notes = [f"Mean difference from {against} over users; bootstrap interval over users; p: {TESTS}."]
+    return Grid(f"{dataset}, differences from {against}", head, body, notes)
+
+
+def _grouped(rows: Mapping[str, Sequence[Finished]], metrics: Sequence[str], dataset: str) -> Grid:
+    metric = next((m for m in metrics if m.startswith("ndcg")), metrics[0])
+    groups = list(next(iter(rows.values()))[0].result["groups"])
+    body = []
+    for row, runs in rows.items():
+        values = [[one.result["groups"][group].get(metric) for one in runs] for group in groups]
+        body.append([Cell(row), *(Cell("" if None in v else f"{statistics.mean(v):.4f}") for v in values)])
+    notes = ["Users by quartile of training interactions; items by popularity, others counted as not relevant."]
+    return Grid(f"{dataset}, {metric} by group", ["", *groups], body, notes)
+
+
+def _mark(found: Comparison | None) -> str:
+    return "" if found is None else next((mark for p, mark in MARKS if found.corrected < p), "")
+
+
+def _mean(runs: Sequence[Finished], part: str, metric: str) -> float:
+    return statistics.mean(one.result[part][metric] for one in runs)
+
+
+def _figure(runs: Sequence[Finished], part: str, metric: str) -> str:
+    values = [one.result[part][metric] for one in runs]
+    mean = f"{statistics.mean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
 def _cut_short(result: Result) -> bool:
-    return result["stopped"] == "max_epochs" and result["best_epoch"] == result["epochs"]
-
-
-def _cell(runs: Sequence[Result], metric: str, best: bool) -> str:
-    values = [run["test"][metric] for run in runs]
-    text = f"{statistics.mean(values):.4f}"
-    text = f"**{text}**" if best else text
-    return f"{text} ± {statistics.stdev(values):.4f}" if len(values) > 1 else text
-
-
-def _cost(runs: Sequence[Result]) -> list[str]:
-    return [
-        f"{statistics.mean(run['best_epoch'] for run in runs):.0f}",
-        f"{statistics.mean(run['train_seconds'] for run in runs):.1f}",
-        f"{statistics.mean(run['eval_seconds'] for run in runs):.2f}",
-    ]
+    return bool(result["stopped"] == "max_epochs" and result["best_epoch"] == result["epochs"])

@@ -56,7 +56,7 @@ def test_a_row_is_the_base_with_overrides_and_all_defaults(good: Path) -> None:
     assert set(rows["no L2"]["objectives"]) == {"rank"}
     assert rows["LightGCN"]["objectives"]["rank"] == {"weight": 1.0, "name": "bpr", "head": "rank"}
     assert rows["LightGCN"]["split"] == {"seed": 7, "name": "random_by_user", "ratios": (0.8, 0.1, 0.1)}
-    assert set(rows["popularity"]) == {"baseline", "split", "evaluate"}
+    assert set(rows["popularity"]) == {"baseline", "split", "evaluate", "refit"}
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers(good: Path) -> None:

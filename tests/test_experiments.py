@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from recgraph.experiment import plan
-from recgraph.running import execute
+from recgraph.running import Settings, execute
 
 FILES = sorted((Path(__file__).resolve().parent.parent / "experiments").glob("*.yaml"))
 
@@ -31,6 +31,6 @@ def test_every_row_runs_on_a_toy(path: Path, row: str, toy: Path) -> None:
     if "train" in run.config:
         short = {"train.max_epochs": 2, "train.patience": 2, "train.validate_every": 1}
         (run,) = plan(path, rows=[row], datasets=["toy"], seeds=[0], overrides=changes | short)
-    result = execute(run, Path("runs"), device=torch.device("cpu"), console=Console())
+    result = execute(run, Path("runs"), settings=Settings(torch.device("cpu")), console=Console())
     assert all(0 <= value <= 1 for value in result["test"].values())
     assert json.loads((run.folder(Path("runs")) / "result.json").read_text()) == result

@@ -87,8 +87,8 @@ def save_model(folder: Path) -> None:
 @pytest.mark.parametrize("tokens", commands("recgraph"))
 def test_a_command_exists_and_takes_these_arguments(tokens: list[str]) -> None:
     command, bound, *_ = cli.app.parse_args(tokens, exit_on_error=False, print_error=False)
-    assert command.__module__ == "recgraph.cli", "no such command"
-    if command is cli.train:  # a row or an address that is not there raises
+    assert command.__module__.startswith("recgraph.cli."), "no such command"
+    if command in (cli.runs.train, cli.runs.table):  # a row or an address that is not there raises
         options = bound.arguments
         rows, overrides = options.get("rows", ""), dict(text.split("=") for text in options.get("overrides", ()))
         values = {address: yaml.safe_load(value) for address, value in overrides.items()}

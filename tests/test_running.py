@@ -19,18 +19,22 @@ from sklearn.metrics import ndcg_score
 
 from recgraph.data import datasets
 from recgraph.data.importing import import_file
+from recgraph.data.interactions import Interactions
+from recgraph.data.splits import Split
 from recgraph.errors import DataError, RecgraphError, TrainingError
 from recgraph.experiment import Run, plan
 from recgraph.files import locked
+from recgraph.fitting import fit
 from recgraph.model import Model
-from recgraph.running import Task, execute, reevaluate
+from recgraph.running import Settings, execute, reevaluate
+from recgraph.task import Task
 
 CPU = torch.device("cpu")
 TIMES = ("seconds", "train_seconds", "eval_seconds", "peak_memory_mib")
 
 
 def run_all(toy: Path, root: Path, **selection: object) -> list[tuple[Run, dict]]:
-    return [(run, execute(run, root, device=CPU, console=Console())) for run in plan(toy, **selection)]
+    return [(run, execute(run, root, settings=Settings(CPU), console=Console())) for run in plan(toy, **selection)]
 
 
 def timeless(text: str) -> list[dict]:
@@ -80,12 +84,61 @@ def test_a_finished_run_is_not_run_again(toy: Path) -> None:
     assert (run.folder(Path("runs")) / "model.safetensors").stat().st_mtime_ns == stamp
 
 
-def test_a_finished_run_on_other_data_is_refused(toy: Path) -> None:
+@pytest.mark.parametrize("what", ["data_fingerprint", "code"])
+def test_a_run_finished_on_other_data_or_by_other_code_is_moved_aside_and_done_anew(toy: Path, what: str) -> None:
     ((run, result),) = run_all(toy, Path("runs"), rows=["popularity"], seeds=[0])
-    path = run.folder(Path("runs")) / "result.json"
-    path.write_text(json.dumps({**result, "data_fingerprint": "0" * 64}))
-    with pytest.raises(DataError, match=r"other data.*move the folder away"):
-        run_all(toy, Path("runs"), rows=["popularity"], seeds=[0])
+    folder = run.folder(Path("runs"))
+    (folder / "result.json").write_text(json.dumps({**result, what: "0" * 64}))
+    settings = Settings(CPU, any_code=True)
+    taken = execute(run, Path("runs"), settings=settings, console=Console())
+    assert (taken[what] == "0" * 64) == (what == "code")  # other code's result will do if asked for, other data's never
+    ((_, again),) = run_all(toy, Path("runs"), rows=["popularity"], seeds=[0])
+    assert again["test"] == result["test"]
+    assert again[what] == result[what]
+    old = json.loads((folder.parent / "seed-0.old-1" / "result.json").read_text())
+    assert old[what] == "0" * 64
+
+
+def test_refit_uses_validation_rows_for_as_many_epochs(toy: Path) -> None:
+    (plain,) = plan(toy, rows=["LightGCN"], seeds=[0])
+    (run,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides={"refit": True})
+    one, two = (execute(each, Path("runs"), settings=Settings(CPU), console=Console()) for each in (plain, run))
+    assert two["validation"] == one["validation"]  # of the first fit
+    assert two["test"] != one["test"]
+    lines = (run.folder(Path("runs")) / "refit.jsonl").read_text().splitlines()
+    assert len(lines) == one["best_epoch"] == two["best_epoch"]
+    graph = Model.load(run.folder(Path("runs"))).graph
+    task = Task.load("toy", run.config["split"], CPU)
+    assert graph.num_edges == len(task.train) + len(task.validation)
+    (popularity,) = plan(toy, rows=["popularity"], seeds=[0], overrides={"refit": True})
+    execute(popularity, Path("runs"), settings=Settings(CPU), console=Console())
+    counts = Model.load(popularity.folder(Path("runs"))).counts
+    assert counts.sum() == len(task.train) + len(task.validation)
+
+
+def test_parity_figures_stand_beside_the_honest_ones_and_choose_nothing(toy: Path) -> None:
+    (plain,) = plan(toy, rows=["LightGCN"], seeds=[0])
+    (run,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides={"evaluate.parity": True})
+    one, two = (execute(each, Path("runs"), settings=Settings(CPU), console=Console()) for each in (plain, run))
+    for key in ("best_epoch", "epochs", "validation", "test"):
+        assert one[key] == two[key]
+    assert "parity" not in one
+    monitor = run.config["train"]["monitor"]
+    assert two["parity"][monitor] >= two["test"][monitor]
+    assert 0 < two["parity_epoch"] <= two["epochs"]
+
+
+def test_a_sealed_task_does_not_show_its_test_part(toy: Path) -> None:
+    (run,) = plan(toy, rows=["popularity"], seeds=[0])
+    task = Task.load("toy", run.config["split"], CPU, sealed=True)
+    model, _ = fit(run, task, Path("runs"), [])
+    assert task.validate(model, ["ndcg@10"]).num_users > 0
+    with pytest.raises(DataError, match="the test part is sealed"):
+        task.test(model, ["ndcg@10"])
+    assert not any(
+        isinstance(value, Interactions | Split) and value is not task.train and value is not task.validation
+        for value in vars(task).values()
+    )
 
 
 def test_test_metrics_are_those_of_an_independent_ranking(toy: Path) -> None:
@@ -173,7 +226,7 @@ def interrupt(toy: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     (run,) = plan(toy, rows=["LightGCN"], seeds=[0])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Task, "test", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        execute(run, root, device=CPU, console=Console())
+        execute(run, root, settings=Settings(CPU), console=Console())
     return run
 
 
@@ -185,16 +238,17 @@ def test_an_interrupted_run_is_not_resumed_on_other_data(toy: Path, monkeypatch:
     shutil.rmtree("data/raw/toy")
     import_file(toy.with_suffix(".csv"), user="who", item="what", time="when")
     with pytest.raises(TrainingError, match="a run on other data was interrupted here"):
-        execute(run, Path("runs"), device=CPU, console=Console())
+        execute(run, Path("runs"), settings=Settings(CPU), console=Console())
 
 
 def test_a_run_resumed_by_other_code_says_so(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = interrupt(toy, Path("runs"), monkeypatch)
     path = run.folder(Path("runs")) / "env.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "commit": "another", "dirty": False}))
-    result = execute(run, Path("runs"), device=CPU, console=Console())
+    path.write_text(json.dumps({**json.loads(path.read_text()), "code": "another"}))
+    result = execute(run, Path("runs"), settings=Settings(CPU), console=Console())
     assert result["dirty"]
-    assert json.loads(path.read_text())["earlier"]["commit"] == "another"
+    assert result["code"] == "mixed"
+    assert json.loads(path.read_text())["earlier"]["code"] == "another"
 
 
 def test_leftovers_of_a_killed_write_are_cleared_away(toy: Path) -> None:
@@ -202,14 +256,14 @@ def test_leftovers_of_a_killed_write_are_cleared_away(toy: Path) -> None:
     leftover = run.folder(Path("runs")) / "checkpoint" / ".last.pt.123.tmp"
     leftover.parent.mkdir(parents=True)
     leftover.write_bytes(b"half")
-    execute(run, Path("runs"), device=CPU, console=Console())
+    execute(run, Path("runs"), settings=Settings(CPU), console=Console())
     assert not leftover.exists()
 
 
 def test_two_processes_do_not_share_a_run(toy: Path) -> None:
     (run,) = plan(toy, rows=["BPR-MF"], seeds=[0])
     with locked(run.folder(Path("runs"))), pytest.raises(RecgraphError, match="another process is at work here"):
-        execute(run, Path("runs"), device=CPU, console=Console())
+        execute(run, Path("runs"), settings=Settings(CPU), console=Console())
 
 
 def test_a_disk_that_fills_is_explained(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +273,7 @@ def test_a_disk_that_fills_is_explained(toy: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Model, "save", full)
     (run,) = plan(toy, rows=["BPR-MF"], seeds=[0])
     with pytest.raises(TrainingError, match=r"cannot write the run: .*No space left"):
-        execute(run, Path("runs"), device=CPU, console=Console())
+        execute(run, Path("runs"), settings=Settings(CPU), console=Console())
 
 
 def test_a_split_without_validation_is_refused(toy: Path) -> None:
@@ -227,4 +281,4 @@ def test_a_split_without_validation_is_refused(toy: Path) -> None:
         toy, rows=["popularity"], seeds=[0], overrides={"split": {"name": "random_by_user", "ratios": [9, 0, 1]}}
     )
     with pytest.raises(DataError, match="dataset toy: the validation part of split random_by_user is empty"):
-        execute(run, Path("runs"), device=CPU, console=Console())
+        execute(run, Path("runs"), settings=Settings(CPU), console=Console())

@@ -201,6 +201,12 @@ def test_official_takes_the_validation_part_of_the_files(pairs: set[Pair], seed:
         assert set(getattr(made, name).frame["part"]) <= {name}
 
 
+def test_official_carves_a_tenth_off_the_tail_by_default() -> None:
+    interactions = table({(user, item) for user in range(8) for item in "abcdefghij"}, 0)
+    tail = split(interactions, {"name": "official", "validation": 0.1, "carve": "tail"})
+    assert split(interactions, {"name": "official"}).fingerprint == tail.fingerprint
+
+
 def test_official_without_validation() -> None:
     made = split(
         table({(user, item) for user in range(4) for item in "abcdef"}, 0), {"name": "official", "validation": 0}

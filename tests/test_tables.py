@@ -4,58 +4,154 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
-from recgraph.tables import Result, markdown, write_csv
+from recgraph.errors import DataError
+from recgraph.rendering import escape, latex, markdown
+from recgraph.schema import Published
+from recgraph.tables import Finished, Result, grids, tidy, write_csv
 
 
 def result(row: str, seed: int, ndcg: float, **changes: object) -> Result:
     return {
         "table": "t", "row": row, "dataset": "toy", "seed": seed, "config_hash": "abc", "split": "random_by_user",
-        "data_fingerprint": "f" * 64, "epochs": 30, "best_epoch": 20, "stopped": "patience", "train_seconds": 4.0,
-        "eval_seconds": 0.5, "peak_memory_mib": 300, "device": "cpu", "commit": None, "dirty": None,
-        "test_users": 58, "skipped_users": 2, "validation": {"ndcg@10": ndcg + 0.1}, "test": {"ndcg@10": ndcg},
+        "data_fingerprint": "f" * 64, "code": "c0de", "epochs": 30, "best_epoch": 20, "stopped": "patience",
+        "refit": False, "train_seconds": 4.0, "eval_seconds": 0.5, "peak_memory_mib": 300, "device": "cpu",
+        "commit": None, "dirty": None, "test_users": 58, "skipped_users": 2,
+        "validation": {"ndcg@10": ndcg + 0.1}, "test": {"ndcg@10": ndcg},
     } | changes  # fmt: skip
 
 
 RESULTS = [result("A", 0, 0.30), result("A", 1, 0.32), result("B", 0, 0.2, epochs=20, stopped="max_epochs")]
 
 
+def finished(results: list[Result], folder: Path = Path()) -> list[Finished]:
+    return [Finished(one, folder / f"{one['row']}-{one['seed']}") for one in results]
+
+
+def text_of(results: list[Result], **options: object) -> str:
+    return markdown(grids(finished(results), **options))
+
+
 def test_cells_are_test_means_with_standard_deviation_and_the_best_is_bold() -> None:
-    text = markdown(RESULTS)
-    assert "**0.3100** ± 0.0141" in text  # sd of .30 and .32 with n - 1
+    text = text_of(RESULTS)
+    assert "**0.3100 ± 0.0141**" in text  # sd of .30 and .32 with n - 1
     assert "0.2000" in text
     assert "**0.2000**" not in text
     assert "0.4" not in text.replace("0.4000", "")  # nothing of validation
 
 
 def test_notes_say_split_masks_skipped_users_definitions_and_doubts() -> None:
-    text = markdown(RESULTS)
-    assert "split random_by_user (data ffffffffff)" in text
+    text = text_of([*RESULTS[:2], RESULTS[2] | {"dirty": True, "code": "other", "refit": True}])
+    assert "toy, split random_by_user, test" in text
+    assert "Data ffffffffff" in text
     assert "training and validation positives masked; 58 users, 2 without test items left out" in text
     assert "ndcg: Sum of 1/log2(rank + 1) over hits" in text
     assert "Best in the last epoch, so longer training may gain: B." in text
+    assert "Fitted again on train and validation before the test: B." in text
+    assert "Fewer seeds than the others: B (1)." in text
+    assert "uncommitted changes" in text
+    assert "Not all runs are of the same code." in text
+    assert "uncommitted" not in text_of(RESULTS)
 
 
 def test_only_what_can_be_compared_shares_a_table() -> None:
     other = result("C", 0, 0.9, data_fingerprint="e" * 64, split="leave_last_out")
-    first, second = markdown([*RESULTS, other]).split("\n\n|")
-    assert "**0.3100**" in first
-    assert "leave_last_out" in second
+    first, second = grids(finished([*RESULTS, other]))
+    assert [row[0].text for row in first.rows] == ["A", "B"]
+    assert [row[0].text for row in second.rows] == ["C"]
+    assert "leave_last_out" in second.title
 
 
 def test_less_is_not_marked_as_best_where_more_is_not_better() -> None:
     unequal = [result(row, 0, 0.3, test={"gini@10": value}) for row, value in (("A", 0.4), ("B", 0.8))]
-    assert "**" not in markdown(unequal)
+    assert not any(cell.best for row in grids(finished(unequal))[0].rows for cell in row)
+
+
+def test_published_figures_stand_beside_ours_with_their_source_and_flag() -> None:
+    published = {"toy": {"A": Published(source="their README", on_test=True, metrics={"ndcg@10": 0.25})}}
+    (grid,) = grids(finished(RESULTS), published=published)
+    assert list(grid.head[:4]) == ["", "ndcg@10", "published", "Δ"]
+    assert [cell.text for cell in grid.rows[0][2:4]] == ["0.2500 (test)", "+24.0%"]  # .31 / .25
+    assert [cell.text for cell in grid.rows[1][2:4]] == ["", ""]
+    assert "Published, A: their README; its authors picked the epoch on the test set." in grid.notes
+    (other,) = grids(finished(RESULTS), published={"elsewhere": published["toy"]})
+    assert "published" not in other.head
+
+
+def test_parity_figures_have_a_column_of_their_own() -> None:
+    (grid,) = grids(finished([result("A", 0, 0.3, parity={"ndcg@10": 0.35}), result("B", 0, 0.2)]))
+    assert list(grid.head[:3]) == ["", "ndcg@10", "ndcg@10, epoch picked on test"]
+    assert [cell.text for cell in grid.rows[0][1:3]] == ["0.3000", "0.3500"]
+    assert [cell.text for cell in grid.rows[1][1:3]] == ["0.2000", ""]
+
+
+@pytest.fixture
+def ranked(tmp_path: Path) -> tuple[list[Finished], dict[str, np.ndarray]]:
+    """Three rows of two seeds, with values of 200 users; C is A but for noise."""
+    rng = np.random.default_rng(0)
+    base = rng.random(200)
+    runs, means = [], {}
+    for row, gain, noise in (("A", 0, 0), ("B", 0.1, 0.05), ("C", 0, 0.05)):
+        seeds = [base + gain + noise * rng.standard_normal(200) for _ in range(2)]
+        means[row] = np.mean(seeds, axis=0)
+        for seed, values in enumerate(seeds):
+            one = result(row, seed, float(values.mean()), groups={"degree-q1": {"ndcg@10": 0.1}, "all": {}})
+            folder = tmp_path / f"{row}-{seed}"
+            folder.mkdir()
+            pl.DataFrame({"user": np.arange(200), "ndcg@10": values}).write_parquet(folder / "per_user.parquet")
+            runs.append(Finished(one, folder))
+    return runs, means
+
+
+def test_rows_are_compared_user_by_user_with_seeds_averaged_first(ranked: tuple) -> None:
+    runs, means = ranked
+    main, compared, groups = grids(runs, against="A")
+    cells = {row[0].text: row for row in compared.rows}
+    assert list(cells) == ["B", "C"]
+    for row in ("B", "C"):
+        assert cells[row][1].text == f"{(means[row] - means['A']).mean():+.4f}"
+    p = {row: stats.ttest_rel(means[row], means["A"]).pvalue for row in ("B", "C")}
+    assert cells["B"][3].text == f"{2 * p['B']:.2g}"  # Holm: the smaller of two counts twice
+    assert cells["C"][3].text == f"{p['C']:.2g}"
+    assert {row[0].text: row[1].mark for row in main.rows} == {"A": "", "B": "‡", "C": ""}
+    assert any(note.startswith("†: p < 0.05, ‡: p < 0.01 against A") for note in main.notes)
+    assert groups.rows[0][1].text == "0.1000"
+
+
+def test_seeds_of_other_users_are_refused(ranked: tuple) -> None:
+    runs, _ = ranked
+    path = runs[1].folder / "per_user.parquet"
+    pl.read_parquet(path).with_columns(pl.col("user") + 1).write_parquet(path)
+    with pytest.raises(DataError, match="ranked for other users"):
+        grids(runs, against="A")
+
+
+def test_latex_is_booktabs_and_escapes(ranked: tuple) -> None:
+    text = latex(grids(ranked[0], against="A"))
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 3
+    assert r"\textbf{" in text
+    assert r"$^\ddagger$" in text
+    assert r"random\_by\_user" in text
+    assert "±" not in text
+    assert (
+        escape("50% of a_b & {c} ~ ^ \\")
+        == r"50\% of a\_b \& \{c\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
+    )
 
 
 def test_the_csv_is_tidy(tmp_path: Path) -> None:
-    write_csv(tmp_path / "t.csv", RESULTS)
+    extra = result("C", 0, 0.4, parity={"ndcg@10": 0.5}, groups={"head": {"ndcg@10": 0.6}})
+    write_csv(tmp_path / "t.csv", [*RESULTS, extra])
     frame = pl.read_csv(tmp_path / "t.csv")
-    assert frame.height == 6  # 3 runs x 2 parts x 1 metric
+    assert frame.height == 3 * 2 + 4  # runs x parts; and C's validation, test, parity, head
     test = frame.filter((pl.col("part") == "test") & (pl.col("row") == "A"))
     assert test["value"].to_list() == pytest.approx([0.30, 0.32])
-    assert {"seed", "commit", "dirty", "config_hash", "data_fingerprint", "train_seconds", "device"} <= set(
-        frame.columns
-    )
+    assert frame.filter(pl.col("group") == "head")["value"].to_list() == [0.6]
+    assert frame.filter(pl.col("part") == "parity")["value"].to_list() == [0.5]
+    about = {"seed", "commit", "dirty", "code", "config_hash", "data_fingerprint", "train_seconds", "device"}
+    assert about <= set(frame.columns)
+    assert tidy(RESULTS).height == 6

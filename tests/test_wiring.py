@@ -28,7 +28,7 @@ from recgraph.model import Model
 from recgraph.objectives import Objective, Objectives
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
-from recgraph.running import execute, reevaluate
+from recgraph.running import Settings, execute, reevaluate
 from recgraph.sampling import Uniform
 from recgraph.training.trainer import Trainer
 
@@ -45,7 +45,7 @@ def train(
 ) -> tuple[Path, dict[str, Any]]:
     """Do one run; returns its folder and result."""
     (run,) = plan(file, rows=[row], seeds=[seed], datasets=[dataset], overrides=changes)
-    result = execute(run, Path(root), device=CPU, console=Console(quiet=True))
+    result = execute(run, Path(root), settings=Settings(CPU), console=Console(quiet=True))
     return run.folder(Path(root)), result
 
 

@@ -152,6 +152,10 @@ class Interactions:
         kept = self.frame.filter(pl.Series(rows)) if rows.dtype == bool else self.frame[rows]
         return Interactions(kept, self.users, self.items)
 
+    def concat(self, other: Interactions) -> Interactions:
+        """These rows and then those of `other`, which has the same vocabularies."""
+        return Interactions(pl.concat([self.frame, other.frame]), self.users, self.items)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of ids, column names and values in row order, whatever file or cache they came from.

@@ -66,6 +66,8 @@ class Progress:
     best_epoch: int = 0
     best_value: float = float("-inf")
     best_state: dict[str, Tensor] = field(default_factory=dict)
+    parity_epoch: int = 0
+    parity: dict[str, float] = field(default_factory=dict)
     stopped: Literal["", "patience", "max_epochs"] = ""
 
 
@@ -81,6 +83,8 @@ class Trainer:
         validate: returns the validation metrics of the recommender as it is.
         generators: every source of chance, by name; their states are part of a checkpoint.
         checkpoint: the checkpoint's file.
+        parity: measures the same on test, for papers that choose the epoch there. The best figures are kept beside the
+            honest ones, and choose nothing.
         data: fingerprint of what is trained on; a checkpoint of other data is refused.
         trackers: told about every epoch.
     """
@@ -92,6 +96,7 @@ class Trainer:
     validate: Callable[[], Mapping[str, float]]
     generators: Mapping[str, torch.Generator]
     checkpoint: Path
+    parity: Callable[[], Mapping[str, float]] | None = None
     data: str = ""
     trackers: Sequence[Tracker] = ()
 
@@ -167,6 +172,9 @@ class Trainer:
         self.recommender.eval()
         with torch.no_grad():
             metrics = dict(self.validate())
+            parity = dict(self.parity()) if self.parity is not None else {}
+        if parity and parity[self.settings.monitor] > progress.parity.get(self.settings.monitor, float("-inf")):
+            progress.parity, progress.parity_epoch = parity, progress.epoch
         if metrics[self.settings.monitor] > progress.best_value:
             progress.best_value, progress.best_epoch = metrics[self.settings.monitor], progress.epoch
             progress.best_state = {key: value.clone() for key, value in self.recommender.state_dict().items()}

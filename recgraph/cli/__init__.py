@@ -1,0 +1,27 @@
+"""The command line: every command is a documented function of a file here."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from rich.logging import RichHandler
+from rich.markup import escape
+
+from recgraph.cli import data, models, runs
+from recgraph.cli.common import app, errors
+from recgraph.errors import RecgraphError
+
+__all__ = ["app", "data", "main", "models", "runs"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; an error that the user can mend is printed without a traceback."""
+    # Warnings of the library, such as a resume by other code, reach the person at the terminal.
+    logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=errors, show_time=False, show_path=False)])
+    try:
+        app(sys.argv[1:] if arguments is None else arguments)
+    except RecgraphError as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(1)

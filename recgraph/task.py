@@ -1,0 +1,117 @@
+"""What a model is asked to do: a dataset and split, with the matrices that ranking on it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from recgraph import registry
+from recgraph.data import datasets
+from recgraph.data.interactions import Interactions
+from recgraph.data.splits import Split
+from recgraph.environment import keep_freed_memory
+from recgraph.errors import DataError
+from recgraph.evaluation.ranking import Evaluation, evaluate
+from recgraph.model import Model
+from recgraph.random import numpy_generator
+
+
+class Task:
+    """A split dataset, and the matrices that ranking on it needs.
+
+    Args:
+        split: its three parts.
+        device: where models are.
+        titles: of items, where the dataset has them.
+        sealed: forget the test part, so that nothing here can look at it.
+
+    Raises:
+        DataError: the validation part is empty.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        device: torch.device,
+        *,
+        titles: Sequence[str | None] | None = None,
+        sealed: bool = False,
+    ) -> None:
+        keep_freed_memory()
+        if not len(split.validation):
+            raise DataError(f"the validation part of split {split.name} is empty; it must choose the epoch")
+        self.split_name, self.fingerprint = split.name, split.fingerprint
+        self.train, self.validation = split.train, split.validation
+        self._test = None if sealed else split.test
+        self.titles, self.device = titles, device
+
+    @classmethod
+    def load(cls, dataset: str, split: Mapping[str, Any], device: torch.device, *, sealed: bool = False) -> Task:
+        """The task of a configuration.
+
+        Args:
+            dataset: name of the dataset.
+            split: the resolved `split:` block.
+            device, sealed: as above.
+        """
+        loaded = datasets.load(dataset)
+        parts = loaded.split({key: value for key, value in split.items() if key != "seed"}, seed=split["seed"])
+        items = loaded.features.items.frame
+        titles = items["title"].to_list() if "title" in items.columns else None
+        try:
+            return cls(parts, device, titles=titles, sealed=sealed)
+        except DataError as error:
+            raise DataError(f"dataset {dataset}: {error}") from None
+
+    @classmethod
+    def toy(cls, device: torch.device) -> Task:
+        """60 users and 40 items in four groups that like their own: to see that something runs, in no time."""
+        generator = numpy_generator(0, "toy")
+        same_group = np.arange(60)[:, None] % 4 == np.arange(40) % 4
+        liked = np.argwhere(generator.random((60, 40)) < np.where(same_group, 0.7, 0.05))
+        table = Interactions.from_frame(pl.DataFrame({"user": liked[:, 0], "item": liked[:, 1]}))
+        return cls(registry.splits.build("random_by_user", table, generator), device)
+
+    @cached_property
+    def train_and_validation(self) -> Interactions:
+        """Both, for a last fit."""
+        return self.train.concat(self.validation)
+
+    def validate(self, model: Model, metrics: Sequence[str]) -> Evaluation:
+        """Rank for the users with validation items; training positives are masked."""
+        return self._rank(model, metrics, self._validation, self._train)
+
+    def test(self, model: Model, metrics: Sequence[str]) -> Evaluation:
+        """Rank for the users with test items; training and validation positives are masked.
+
+        Raises:
+            DataError: the task is sealed.
+        """
+        if self._test is None:
+            raise DataError("the test part is sealed: nothing may look at it while settings are being chosen")
+        return self._rank(model, metrics, self._test.csr(), self._train + self._validation)
+
+    @cached_property
+    def _train(self) -> Any:
+        return self.train.csr()
+
+    @cached_property
+    def _validation(self) -> Any:
+        return self.validation.csr()
+
+    def _rank(self, model: Model, metrics: Sequence[str], relevant: Any, seen: Any) -> Evaluation:
+        with torch.no_grad():
+            return evaluate(
+                model.eval().scorer(),
+                test=relevant,
+                seen=seen,
+                metrics=metrics,
+                popularity=self._train.sum(axis=0).A1,
+                device=self.device,
+                chunk=4096 if self.device.type == "cuda" else None,  # a GPU needs many rows at once to be busy
+            )

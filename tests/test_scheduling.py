@@ -1,0 +1,120 @@
+"""Many runs: one that fails does not stop the others, workers give the same figures, a killed table goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from recgraph.experiment import plan
+from recgraph.running import Settings
+from recgraph.scheduling import do, preview
+
+SETTINGS = Settings(torch.device("cpu"))
+BROKEN = """
+from recgraph.baselines.popularity import Popularity
+
+class Broken(Popularity):
+    def fit(self, train):
+        raise ZeroDivisionError("on purpose")
+
+class Killed(Popularity):
+    def fit(self, train):
+        import os, signal
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def broken(toy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The toy table with a row that raises and one whose process dies."""
+    Path("broken.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    rows = '  broken: {baseline: "broken:Broken"}\n  killed: {baseline: "broken:Killed"}\n'
+    toy.write_text(toy.read_text().rstrip() + "\n" + rows)
+    return toy
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_run_that_fails_does_not_stop_the_others(broken: Path, workers: int) -> None:
+    names = ["broken", "popularity"] if workers == 1 else ["killed", "broken", "popularity"]
+    runs = plan(broken, rows=names, seeds=[0])
+    seen: list[str] = []
+    outcomes = do(
+        runs,
+        Path("runs"),
+        settings=SETTINGS,
+        console=Console(),
+        workers=workers,
+        report=lambda one: seen.append(one.run.row),
+    )
+    found = {one.run.row: one for one in outcomes}
+    assert sorted(seen) == sorted(names)
+    assert found["broken"].result is None
+    assert "ZeroDivisionError: on purpose" in found["broken"].error
+    assert "on purpose" in (found["broken"].folder / "error.txt").read_text()
+    assert found["popularity"].result is not None
+    if workers > 1:
+        assert "killed by SIGKILL" in found["killed"].error
+
+
+def test_workers_give_the_figures_of_one_process(toy: Path) -> None:
+    runs = plan(toy)
+    one, two = (
+        do(runs, Path(root), settings=SETTINGS, console=Console(), workers=workers)
+        for root, workers in (("one", 1), ("two", 2))
+    )
+    assert [a.run for a in one] == [b.run for b in two]
+    for a, b in zip(one, two, strict=True):
+        assert a.result["test"] == pytest.approx(b.result["test"], abs=0.02)  # other threads, other rounding
+
+
+def test_a_preview_knows_what_is_done_and_how_long_the_rest_will_take(toy: Path) -> None:
+    runs = plan(toy, rows=["popularity", "BPR-MF"], seeds=[0, 1])
+    cells = preview(runs, Path("runs"), any_code=False)
+    assert {(cell.state, cell.seconds) for cell in cells} == {("to do", None)}
+    (done,) = do([run for run in runs if run.row == "BPR-MF"][:1], Path("runs"), settings=SETTINGS, console=Console())
+    cells = {(cell.run.row, cell.run.seed): cell for cell in preview(runs, Path("runs"), any_code=False)}
+    assert cells["BPR-MF", 0].state == "done"
+    assert (cells["BPR-MF", 1].state, cells["BPR-MF", 1].seconds) == ("to do", done.result["seconds"])
+    assert cells["popularity", 0].seconds is None
+    path = done.folder / "result.json"
+    path.write_text(json.dumps({**done.result, "code": "old"}))
+    states = [cell.state for cell in preview(runs, Path("runs"), any_code=False) if cell.run == done.run]
+    assert states == ["stale"]
+    states = [cell.state for cell in preview(runs, Path("runs"), any_code=True) if cell.run == done.run]
+    assert states == ["done"]
+
+
+@pytest.mark.slow
+def test_workers_die_with_a_killed_table_and_the_table_goes_on(toy: Path) -> None:
+    def start(root: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "recgraph", "table", str(toy), "train.max_epochs=150", "train.patience=150"]
+        options = ["--workers", "2", "--runs", root, "--results", f"results-{root}"]
+        return subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
+
+    def figures(root: str) -> list[str]:
+        lines = Path(f"results-{root}/toy.csv").read_text().splitlines()
+        return [line.split(",")[:9] for line in lines]
+
+    assert start("whole").wait(300) == 0
+    for _ in range(2):
+        cut = start("cut")
+        deadline = time.monotonic() + 60
+        before = len(list(Path("cut").rglob("*.jsonl")))
+        while len(list(Path("cut").rglob("*.jsonl"))) <= before and cut.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(cut.pid, signal.SIGKILL)
+        cut.wait()
+        time.sleep(1)  # the workers notice
+    assert start("cut").wait(300) == 0
+    assert figures("cut") == figures("whole")
