@@ -54,7 +54,7 @@ def train(
     _fail_if_any(outcomes)
 
 
-@app.command
+@app.command(name=["table", "ablate"])
 def table(
     file: Path,
     *overrides: str,
@@ -71,7 +71,7 @@ def table(
     runs: Path = RUNS,
     results: Path | None = None,
 ) -> None:
-    """Run what is missing of a table, and write it as CSV, Markdown and LaTeX.
+    """Run what is missing of a table or an ablation, and write it as CSV, Markdown and LaTeX.
 
     A run with a result for the same configuration, data and code is not run again, and what was killed goes on from
     its last checkpoint. A run that fails does not stop the others: its traceback is in its folder, and the command

@@ -45,6 +45,7 @@ class Evaluation:
 
     Attributes:
         users: index of each user who has test items, ascending.
+        lists: the best items of each of them, best first; -1 fills up a short list.
         per_user: value of each per-user metric, aligned with `users`.
         summary: each metric that was asked for: means of `per_user`, and the whole-list metrics.
         num_skipped: users without test items, who are in no figure.
@@ -52,6 +53,7 @@ class Evaluation:
     """
 
     users: np.ndarray
+    lists: Int[Tensor, "users k"]
     per_user: dict[str, np.ndarray]
     summary: dict[str, float]
     num_skipped: int
@@ -111,25 +113,35 @@ def evaluate(
     seen = sparse.csr_matrix(test.shape, dtype=bool) if seen is None else _pattern(seen)
     _check_disjoint(test, seen)
 
-    num_relevant = np.diff(test.indptr)
-    users = np.flatnonzero(num_relevant)
+    users = np.flatnonzero(np.diff(test.indptr))
     if not len(users):
         raise DataError(f"test holds no item of any of its {num_users} users: nothing to measure")
-    items = top_k(scores, torch.from_numpy(users).to(device), seen, max(k for _, _, k in parsed.values()), chunk)
-    hits = _hits(items, test[users])
-    relevant = torch.from_numpy(num_relevant[users])
-
-    per_user: dict[str, np.ndarray] = {}
+    lists = top_k(scores, torch.from_numpy(users).to(device), seen, max(k for _, _, k in parsed.values()), chunk)
+    per_user = judge(lists, test[users], [text for text, (name, _, _) in parsed.items() if name in PER_USER])
     summary: dict[str, float] = {}
-    for text, (name, metric, k) in parsed.items():
-        if name in PER_USER:
-            per_user[text] = metric(hits[:, :k], relevant).numpy()
+    for text, (_, metric, k) in parsed.items():
+        if text in per_user:
             summary[text] = float(per_user[text].mean())
         else:
-            shown = items[:, :k]
+            shown = lists[:, :k]
             recommended = torch.bincount(shown[shown >= 0], minlength=num_items)
             summary[text] = float(metric(recommended, counts))
-    return Evaluation(users, per_user, summary, num_users - len(users), time.perf_counter() - start)
+    return Evaluation(users, lists, per_user, summary, num_users - len(users), time.perf_counter() - start)
+
+
+def judge(
+    lists: Int[Tensor, "users k"], test: sparse.csr_matrix, metrics: Sequence[str]
+) -> dict[str, Float[np.ndarray, "users"]]:
+    """The value of per-user metrics of ranked lists.
+
+    Args:
+        lists: items, best first; -1 where a list is short.
+        test: relevant items of the users of the lists, at least one each.
+        metrics: per-user metrics, whose K is at most the lists' length.
+    """
+    hits, relevant = _hits(lists, test), torch.from_numpy(np.diff(test.indptr))
+    parsed = {text: parse(text) for text in metrics}
+    return {text: metric(hits[:, :k], relevant).numpy() for text, (_, metric, k) in parsed.items()}
 
 
 @torch.no_grad()
