@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -24,6 +24,7 @@ from recgraph.fitting import fit, refit
 from recgraph.model import Model, catalogue_of
 from recgraph.task import Task
 from recgraph.training.trackers import JsonLines, ProgressBar, Tracker
+from recgraph.training.weights_biases import WeightsAndBiases
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +39,12 @@ class Settings:
     Attributes:
         device: where tensors live.
         any_code: a result that other code came to will do.
+        track: mirror runs to Weights & Biases, into the run's folder (offline) or to a server.
     """
 
     device: torch.device
     any_code: bool = False
+    track: Literal["none", "offline", "online"] = "none"
 
 
 def execute(run: Run, root: Path, *, settings: Settings, console: Console, task: Task | None = None) -> Result:
@@ -68,23 +71,32 @@ def execute(run: Run, root: Path, *, settings: Settings, console: Console, task:
             if is_current(result, task.fingerprint, any_code=settings.any_code):
                 return result
             _move_aside(folder)
+        trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl")]
+        if "baseline" not in run.config:
+            title = f"{run.row} · {run.dataset} · seed {run.seed}"
+            trackers.append(ProgressBar(title, run.config["train"]["monitor"], console))
+        if settings.track != "none":
+            trackers.append(WeightsAndBiases(run, folder, mode=settings.track))
         try:
-            return _execute(run, task, folder, console)
+            result = _execute(run, task, folder, trackers)
+            for tracker in trackers:
+                tracker.result(result)
+            return result
         except (OSError, SafetensorError) as error:
             raise TrainingError(f"{folder}: cannot write the run: {error}") from error
+        finally:
+            for tracker in trackers:
+                tracker.close()
 
 
-def _execute(run: Run, task: Task, folder: Path, console: Console) -> Result:
+def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> Result:
     started = time.perf_counter()
     reset_peak_memory()
     write_text(folder / "config.yaml", yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True))
     machine = _environment(folder, task.device)
     write_json(folder / "env.json", machine)
+    write_json(folder / "split.json", task.audit)
     names = run.config["evaluate"]["metrics"]
-    bar = None if "baseline" in run.config else run.config["train"]["monitor"]
-    trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl")]
-    if bar is not None:
-        trackers.append(ProgressBar(f"{run.row} · {run.dataset} · seed {run.seed}", bar, console))
     model, progress = fit(run, task, folder, trackers)
     validation = task.validate(model, names)
     seconds = progress.seconds
@@ -119,6 +131,7 @@ def _execute(run: Run, task: Task, folder: Path, console: Console) -> Result:
         "skipped_users": test.num_skipped,
         "validation": validation.summary,
         "test": test.summary,
+        "groups": task.groups(test),
     }
     if progress.parity:
         result |= {"parity_epoch": progress.parity_epoch, "parity": progress.parity}

@@ -12,10 +12,12 @@ import torch
 
 from recgraph import registry
 from recgraph.data import datasets
+from recgraph.data.audit import audit
 from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
 from recgraph.environment import keep_freed_memory
 from recgraph.errors import DataError
+from recgraph.evaluation.groups import by_group
 from recgraph.evaluation.ranking import Evaluation, evaluate
 from recgraph.model import Model
 from recgraph.random import numpy_generator
@@ -29,6 +31,12 @@ class Task:
         device: where models are.
         titles: of items, where the dataset has them.
         sealed: forget the test part, so that nothing here can look at it.
+
+    Attributes:
+        split_name: of the split.
+        fingerprint: of its three parts together.
+        train, validation: two of its parts.
+        audit: how the parts differ (`recgraph.data.audit`); None if sealed.
 
     Raises:
         DataError: the validation part is empty.
@@ -48,6 +56,7 @@ class Task:
         self.split_name, self.fingerprint = split.name, split.fingerprint
         self.train, self.validation = split.train, split.validation
         self._test = None if sealed else split.test
+        self.audit = None if sealed else audit(split)
         self.titles, self.device = titles, device
 
     @classmethod
@@ -92,9 +101,17 @@ class Task:
         Raises:
             DataError: the task is sealed.
         """
+        return self._rank(model, metrics, self._test_matrix, self._train + self._validation)
+
+    def groups(self, test: Evaluation) -> dict[str, dict[str, float]]:
+        """Metrics of a ranking for test by group of users and of items (see `by_group`)."""
+        return by_group(test, train=self._train, test=self._test_matrix)
+
+    @cached_property
+    def _test_matrix(self) -> Any:
         if self._test is None:
             raise DataError("the test part is sealed: nothing may look at it while settings are being chosen")
-        return self._rank(model, metrics, self._test.csr(), self._train + self._validation)
+        return self._test.csr()
 
     @cached_property
     def _train(self) -> Any:

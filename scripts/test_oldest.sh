@@ -4,5 +4,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ -x .venv-oldest/bin/python ] || "$(command -v python3.11 || command -v python3)" -m venv .venv-oldest
-.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable '.[dev,dgl]'
+.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable '.[dev,dgl,wandb,tune]'
 .venv-oldest/bin/python -m pytest "$@"

@@ -112,7 +112,7 @@ def test_by_group_equals_loops() -> None:
     table, seen = torch.from_numpy(scores), train | validation
     arguments = {"test": sparse.csr_matrix(test), "seen": sparse.csr_matrix(seen)}
     whole = evaluate(lambda users: table[users], metrics=[f"recall@{k}", f"coverage@{k}", f"ndcg@{k}"], **arguments)
-    found = by_group(whole, lambda users: table[users], train=sparse.csr_matrix(train.astype(float)), **arguments)
+    found = by_group(whole, train=sparse.csr_matrix(train.astype(float)), test=arguments["test"])
     assert set(found) == {"degree-q1", "degree-q2", "degree-q3", "degree-q4", "head", "mid", "tail", "warm", "cold"}
 
     has_test = test.any(1)
@@ -135,11 +135,31 @@ def test_other_test_items_keep_their_places() -> None:
     table = torch.tensor([[3.0, 2.0, 1.0]]).expand(6, -1)
     arguments = {"test": sparse.csr_matrix(test), "seen": sparse.csr_matrix(train)}
     whole = evaluate(lambda users: table[users], metrics=["mrr@2", "hit@1"], **arguments)
-    found = by_group(whole, lambda users: table[users], train=sparse.csr_matrix(train), **arguments)
+    found = by_group(whole, train=sparse.csr_matrix(train), test=arguments["test"])
     assert found["head"] == {"mrr@2": 1, "hit@1": 1}
     assert found["tail"] == {"mrr@2": 0.5, "hit@1": 0}
     assert "mid" not in found  # item 2, which nobody has in test
     assert "cold" not in found
+
+
+def test_stored_zeros_and_duplicates_do_not_count() -> None:
+    """User 0 has one item, stored twice; user 1 has two, beside a stored zero."""
+    untidy = sparse.csr_matrix((np.array([1, 1, 1, 0, 1]), np.array([2, 2, 2, 0, 3]), np.array([0, 2, 5])), (2, 5))
+    tidy = sparse.csr_matrix(np.array([[0, 0, 1, 0, 0], [0, 0, 1, 1, 0]]))
+    test, seen = sparse.csr_matrix(np.array([[1, 1, 0, 0, 0], [0, 1, 0, 0, 1]])), sparse.csr_matrix((2, 5))
+    table = torch.arange(10.0).reshape(2, 5)
+    whole = evaluate(lambda users: table[users], test=test, seen=seen, metrics=["recall@2"])
+    found = [by_group(whole, train=train, test=test) for train in (untidy, tidy)]
+    assert found[0] == found[1]
+    assert found[0].keys() == {"degree-q1", "degree-q4", "cold"}
+    assert untidy.nnz == 5  # what was given is left as it was
+
+
+def test_without_per_user_metrics() -> None:
+    test = sparse.csr_matrix(np.eye(3))
+    whole = evaluate(lambda users: torch.ones(len(users), 3), test=test, metrics=["coverage@1"])
+    nobody = sparse.csr_matrix((3, 3))
+    assert by_group(whole, train=nobody, test=test) == {}
 
 
 def test_train_of_another_shape() -> None:
@@ -147,4 +167,4 @@ def test_train_of_another_shape() -> None:
     empty = sparse.csr_matrix((3, 3))
     whole = evaluate(lambda users: torch.ones(len(users), 3), test=test, metrics=["hit@1"])
     with pytest.raises(DataError, match=r"train is \(3, 2\), test is \(3, 3\)"):
-        by_group(whole, lambda users: torch.ones(len(users), 3), train=empty[:, :2], test=test, seen=empty)
+        by_group(whole, train=empty[:, :2], test=test)

@@ -60,7 +60,7 @@ def test_models_beat_popularity_and_leave_a_complete_folder(toy: Path) -> None:
     run, result = results["LightGCN"]
     assert sorted(path.name for path in run.folder(Path("runs")).iterdir()) == [
         ".lock", "checkpoint", "config.yaml", "env.json", "items.parquet", "metrics.jsonl", "model.json", "model.safetensors",
-        "per_user.parquet", "result.json", "users.parquet",
+        "per_user.parquet", "result.json", "split.json", "users.parquet",
     ]  # fmt: skip
     assert result["test_users"] + result["skipped_users"] == 60
     machine = json.loads((run.folder(Path("runs")) / "env.json").read_text())

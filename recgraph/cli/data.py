@@ -12,6 +12,7 @@ from rich.table import Table
 
 from recgraph.cli.common import app, console, say
 from recgraph.data import cards, datasets
+from recgraph.data.audit import audit, lines
 from recgraph.data.formats import Encoding
 from recgraph.data.importing import import_file
 from recgraph.data.prepare import Duplicates
@@ -42,12 +43,14 @@ def list_datasets(*, markdown: bool = False) -> None:
 
 @data.command
 def info(name: str) -> None:
-    """Describe a dataset: source, licence, counts, degrees, split.
+    """Describe a dataset: source, licence, counts, degrees, and how its split's parts differ.
 
     Args:
         name: a name from `recgraph data list`.
     """
     _describe(datasets.info(name))
+    for line in lines(audit(datasets.load(name).split(seed=0))):
+        say(line)
 
 
 @data.command

@@ -21,8 +21,10 @@ from recgraph.running import Settings, execute
 from recgraph.scheduling import Outcome, do, preview
 from recgraph.schema import read
 from recgraph.task import Task
+from recgraph.training.weights_biases import log_table
 
 RUNS = Path("runs")
+Track = Literal["none", "offline", "online"]
 
 
 @app.command
@@ -67,6 +69,7 @@ def table(
     select: Literal["validation", "test"] = "validation",
     official: bool = False,
     any_code: bool = False,
+    track: Track = "none",
     device: str = "cpu",
     runs: Path = RUNS,
     results: Path | None = None,
@@ -90,6 +93,8 @@ def table(
             a column of their own, for comparison with papers that chose it so. These are runs of their own.
         official: refuse to run code with uncommitted changes.
         any_code: take results that other code came to as they are.
+        track: mirror runs and the table to Weights & Biases: offline writes to the runs' folders (`wandb sync` sends
+            them), online to the server. No key and no network fail or slow nothing.
         device: cpu, cuda, cuda:1 ...
         runs: folder that holds a folder for every run.
         results: folder of the CSV, Markdown and LaTeX; `results` beside the file for a whole table, else the table's
@@ -106,7 +111,7 @@ def table(
         return
     if official and code_version()[1] is not False:
         raise ConfigError("--official: the code has uncommitted changes, or is in no git checkout; commit them first")
-    outcomes = _do(planned, runs, Settings(find_device(device), any_code), workers)
+    outcomes = _do(planned, runs, Settings(find_device(device), any_code, track), workers)
     experiment = read(file)
     grids = tables.grids(_finished(outcomes), published=experiment.published, against=experiment.against)
     text = rendering.markdown(grids)
@@ -118,6 +123,8 @@ def table(
         write_text(folder / f"{file.stem}.md", text + "\n")
         write_text(folder / f"{file.stem}.tex", rendering.latex(grids))
         say(f"\nWrote {folder / file.stem}.csv, .md and .tex.")
+        if track != "none":
+            log_table(file.stem, folder / f"{file.stem}.csv", runs / file.stem, mode=track)
     _fail_if_any(outcomes)
 
 

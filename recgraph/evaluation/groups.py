@@ -7,12 +7,11 @@ from the training part, so that they are the same for every row of a table.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int
 from scipy import sparse
 
 from recgraph.errors import DataError
-from recgraph.evaluation.ranking import Evaluation, Scores, evaluate
+from recgraph.evaluation.ranking import Evaluation, judge
 
 
 def degree_groups(degrees: Int[np.ndarray, "users"]) -> dict[str, Bool[np.ndarray, "users"]]:
@@ -51,14 +50,7 @@ def item_groups(popularity: Int[np.ndarray, "items"]) -> dict[str, Bool[np.ndarr
 
 
 def by_group(
-    evaluation: Evaluation,
-    scores: Scores,
-    *,
-    train: sparse.csr_matrix,
-    test: sparse.csr_matrix,
-    seen: sparse.csr_matrix,
-    chunk: int | None = None,
-    device: torch.device | str = "cpu",
+    evaluation: Evaluation, *, train: sparse.csr_matrix, test: sparse.csr_matrix
 ) -> dict[str, dict[str, float]]:
     """The means of the per-user metrics of an evaluation, over each group.
 
@@ -68,32 +60,37 @@ def by_group(
     item of that group. So a figure tells how well such items are found by those who want them, and figures of groups do
     not add up to that of all.
 
-    Each group of items is ranked for again, which costs as much as the evaluation did.
-
     Args:
-        evaluation: of the same scores, test and seen items.
-        scores, test, seen, chunk, device: as `evaluate` takes them.
+        evaluation: of the whole.
         train: the training part, users × items; what is stored and not zero counts once.
+        test: what the evaluation took for relevant.
 
     Returns:
-        Group -> metric -> value; without groups that have no user, or no test item.
+        Group -> metric -> value; without groups that have no user, or no test item. Empty if the evaluation has no
+        per-user metric.
 
     Raises:
         DataError: `train` is not of the shape of `test`.
     """
     if train.shape != test.shape:
         raise DataError(f"train is {train.shape}, test is {test.shape}: expected the same users × items")
-    known = train.astype(bool)
+    if not evaluation.per_user:
+        return {}
+    known = sparse.csr_matrix(train, dtype=bool, copy=True)
+    known.sum_duplicates()
+    known.eliminate_zeros()
     found = {
         name: {metric: float(values[members].mean()) for metric, values in evaluation.per_user.items()}
         for name, members in degree_groups(known.getnnz(axis=1)[evaluation.users]).items()
     }
+    ranked = test[evaluation.users]
     for name, members in item_groups(known.getnnz(axis=0)).items():
-        wanted = sparse.csr_matrix(test.multiply(members))
-        if wanted.count_nonzero():
-            found[name] = evaluate(
-                scores, test=wanted, seen=seen, metrics=list(evaluation.per_user), chunk=chunk, device=device
-            ).summary
+        wanted = sparse.csr_matrix(ranked.multiply(members))
+        wanted.eliminate_zeros()
+        users = np.flatnonzero(np.diff(wanted.indptr))
+        if len(users):
+            values = judge(evaluation.lists[users], wanted[users], list(evaluation.per_user))
+            found[name] = {metric: float(each.mean()) for metric, each in values.items()}
     return found
 
 

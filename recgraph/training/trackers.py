@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ class Tracker:
 
     def finish(self) -> None:
         """Training is over, however it ended."""
+
+    def result(self, result: Mapping[str, Any]) -> None:
+        """The run is done, and this is its `result.json`."""
+
+    def close(self) -> None:
+        """Nothing more will come; without a `result` before it, the run failed."""
 
 
 class JsonLines(Tracker):

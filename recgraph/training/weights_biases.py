@@ -1,0 +1,245 @@
+"""Mirrors runs to Weights & Biases: offline, into the run's folder, unless told otherwise.
+
+Files stay the source of every table: W&B may be missing, unreachable or broken, and the run goes on the same. W&B has
+one state a process, which is only set to be silent and to the mode that runs are in; each run is an object of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import ssl
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from recgraph.errors import ConfigError
+from recgraph.files import digest, write_text
+from recgraph.training.trackers import Record, Tracker
+
+if TYPE_CHECKING:
+    from recgraph.experiment import Run
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["offline", "online"]
+
+PROJECT = "recgraph"
+"""The W&B project of runs, if no other is named."""
+
+PROBE_SECONDS = 3.0
+"""How long to wait for the server's first sign of life: TCP sends a lost first packet again after 1 s (RFC 6298)."""
+
+INIT_SECONDS = 10.0
+"""How long to wait for a server that answers to open a run; wandb's own 90 would hold up training."""
+
+FINISH_SECONDS = 30.0
+"""How long to wait at the end for uploads, which are kilobytes; what is left can be sent with `wandb sync`."""
+
+
+class WeightsAndBiases(Tracker):
+    """One run at W&B for one run here: group = table, name = row/dataset/seed, configuration with dotted names.
+
+    A run that is resumed keeps its id. What was measured before is read from `metrics.jsonl` and told again where the
+    server does not have it, so that the newest folder `wandb/offline-run-*` is complete and the only one.
+
+    Args:
+        run: what is tracked.
+        folder: of the run; files go to its `wandb/`.
+        project: name of the W&B project.
+        mode: "online" needs a key and a network; without, the run is tracked offline, with a warning.
+
+    Raises:
+        ConfigError: wandb is not installed.
+    """
+
+    def __init__(self, run: Run, folder: Path, *, project: str = PROJECT, mode: Mode = "offline") -> None:
+        self._wandb = _import()
+        self._folder, self._mode = folder, mode
+        self._what = {"table": run.table, "row": run.row, "dataset": run.dataset, "seed": run.seed}
+        self.id = digest([run.table, run.row, run.dataset, run.config_hash, run.seed], 16)
+        self._options = {
+            "project": project,
+            "id": self.id,
+            "group": run.table,
+            "name": f"{run.row}/{run.dataset}/{run.seed}",
+            "job_type": "run",
+            "config": {**self._what, **_flat(run.config, ".")},
+        }
+        self._started = False
+        self._run: Any = None
+
+    def start(self, epoch: int, max_epochs: int, best: float) -> None:
+        """Open the run and tell of the epochs before."""
+        # Only a resumed run adds to what the server has: a fresh one of the same id, say of other code, replaces it.
+        self._open("allow" if epoch else None)
+        path = self._folder / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines()[:epoch] if epoch and path.exists() else []
+        for line in lines:
+            self.epoch(json.loads(line))
+
+    def epoch(self, record: Record) -> None:
+        """Tell of an epoch, unless the server has it; the step at W&B is the epoch."""
+        with self._guarded():
+            if self._run is not None and record["epoch"] >= self._run.starting_step:
+                curves = {"loss": record["losses"], "validation": record.get("validation", {})}
+                values = {"epoch_seconds": record["seconds"], **_flat(curves, "/")}
+                self._run.log(values, step=record["epoch"], commit=True)
+
+    def result(self, result: Mapping[str, Any]) -> None:
+        """Put what `result.json` holds into the summary, and end the run."""
+        if not self._started:  # a baseline, which has no epochs
+            self._open(None)
+        with self._guarded():
+            if self._run is not None:
+                named = {key: value for key, value in result.items() if key not in self._what}
+                self._run.summary.update(_flat(named, "/"))
+        self._end(failed=False)
+
+    def close(self) -> None:
+        """End the run as failed, unless it has its result."""
+        self._end(failed=True)
+
+    def _open(self, resume: str | None) -> None:
+        self._started = True
+        with self._guarded():
+            write_text(self._folder / "wandb" / "id", self.id + "\n")
+            self._run = _open(self._wandb, self._folder, self._mode, resume, self._options)
+
+    def _end(self, *, failed: bool) -> None:
+        with self._guarded():
+            if self._run is not None:
+                self._run.finish(exit_code=int(failed))
+        self._run = None
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Whatever breaks in W&B ends the tracking, not the run."""
+        try:
+            yield
+        except Exception as error:  # wandb raises its own errors, and those of its sockets and of the disk
+            logger.warning("%s: Weights & Biases failed, the run goes on untracked: %r", self._folder, error)
+            self._run = None
+
+
+def log_table(table: str, csv: Path, folder: Path, *, project: str = PROJECT, mode: Mode = "offline") -> None:
+    """Log a table's CSV as an artifact, in a run of its own; logging it again makes a new version of the artifact.
+
+    Args:
+        table: name of the table, the group of its runs.
+        csv: what `tables.write_csv` wrote.
+        folder: of the table's runs; files go to its `wandb/`.
+        project: name of the W&B project.
+        mode: as of `WeightsAndBiases`.
+
+    Raises:
+        ConfigError: wandb is not installed.
+    """
+    wandb = _import()
+    options = {"project": project, "id": digest(["table", table], 16), "group": table, "name": table}
+    try:
+        run = _open(wandb, folder, mode, None, {**options, "job_type": "table"})
+        plain = re.sub(r"[^\w.-]", "-", table, flags=re.ASCII)  # all that W&B takes in such a name
+        artifact = wandb.Artifact(f"table-{plain}", type="table")
+        artifact.add_file(str(csv), name=csv.name)
+        run.log_artifact(artifact)
+        run.finish()
+    except Exception as error:
+        logger.warning("%s: Weights & Biases failed, the table is not logged: %r", folder, error)
+
+
+def _import() -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError(f"tracking needs wandb: pip install 'recgraph[wandb]' ({error})") from error
+    return wandb
+
+
+def _open(wandb: Any, folder: Path, mode: Mode, resume: str | None, options: Mapping[str, Any]) -> Any:
+    """A run at W&B in the wanted mode or, with a warning, offline."""
+    if mode == "online":
+        why = _why_not_online(wandb)
+        if not why:
+            try:
+                return _init(wandb, folder, "online", resume, options)
+            except Exception as error:  # a server that hangs or refuses: the key, the entity, an id that was deleted
+                why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                wandb.teardown()  # else its process holds the id as in use
+        logger.warning("%s: Weights & Biases is offline, for %s; `wandb sync` sends the run later", folder, why)
+    wandb.setup(wandb.Settings(silent=True, mode="offline"))  # online, W&B would send usage figures of its own
+    # Offline, `wandb sync` would add a resumed run to what the server has: some epochs would be there twice.
+    return _init(wandb, folder, "offline", None, options)
+
+
+def _init(wandb: Any, folder: Path, mode: Mode, resume: str | None, options: Mapping[str, Any]) -> Any:
+    for earlier in (folder / "wandb").glob(f"*run-*-{options['id']}*"):
+        shutil.rmtree(earlier)  # the new run holds all of it
+    settings = wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,  # the commit is in the summary
+        disable_code=True,
+        save_code=False,
+        symlink=False,
+        x_disable_stats=True,
+        init_timeout=INIT_SECONDS,
+        finish_timeout=FINISH_SECONDS,
+    )
+    (folder / "wandb").mkdir(parents=True, exist_ok=True)
+    # W&B writes from a process of its own, which stays where it was started: a relative path would miss.
+    folder = folder.absolute()
+    return wandb.init(**options, dir=folder, mode=mode, resume=resume, reinit="create_new", settings=settings)
+
+
+def _why_not_online(wandb: Any) -> str:
+    """What is missing for tracking online; empty if nothing is."""
+    # Not online yet: the process would then wait for a server that hangs, when it ends.
+    url = wandb.setup(wandb.Settings(silent=True, mode="offline")).settings.base_url
+    trouble = _trouble(url)
+    if trouble:
+        return f"{url} cannot be reached ({trouble})"
+    wandb.setup(wandb.Settings(silent=True, mode="online"))
+    try:
+        key = wandb.login(prompt=False, verify=False)  # asks nobody, even on a terminal
+    except Exception as error:
+        return str(error)
+    return "" if key else f"there is no key for {url} (`wandb login` stores one)"
+
+
+def _trouble(url: str) -> str:
+    """Why nothing answers at `url` within `PROBE_SECONDS`; empty if something does. Proxies are used as by wandb."""
+    answer = ["no answer"]
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(url, timeout=PROBE_SECONDS).close()
+            answer[0] = ""
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            # An error page or a certificate that only wandb is told to trust is a sign of life.
+            alive = isinstance(error, urllib.error.HTTPError) or isinstance(reason, ssl.SSLError)
+            answer[0] = "" if alive else str(reason)
+
+    # In a thread, for looking up a name waits as long as it likes.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return answer[0]
+
+
+def _flat(tree: Mapping[str, Any], separator: str) -> dict[str, Any]:
+    """Leaves by their whole path."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}{separator}{name}": leaf for name, leaf in _flat(value, separator).items()}
+        else:
+            flat[key] = value
+    return flat
