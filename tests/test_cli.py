@@ -51,7 +51,7 @@ def test_overrides_select_and_change(recgraph, toy: Path) -> None:
     code, output, _ = recgraph("train", str(toy), *arguments)
     assert code == 0
     assert "[2/2]" in output
-    assert "popularity" not in output
+    assert "| popularity" not in output
 
 
 @pytest.mark.parametrize(

@@ -168,3 +168,17 @@ def test_train_of_another_shape() -> None:
     whole = evaluate(lambda users: torch.ones(len(users), 3), test=test, metrics=["hit@1"])
     with pytest.raises(DataError, match=r"train is \(3, 2\), test is \(3, 3\)"):
         by_group(whole, train=empty[:, :2], test=test)
+
+
+def test_order_and_duplicates_of_test_items_do_not_count() -> None:
+    untidy = sparse.csr_matrix((np.ones(5), np.array([4, 1, 4, 3, 0]), np.array([0, 3, 5])), (2, 5))
+    tidy = sparse.csr_matrix(np.array([[0, 1, 0, 0, 1], [1, 0, 0, 1, 0]]))
+    train = sparse.csr_matrix(np.array([[0, 0, 1, 0, 0], [0, 0, 1, 0, 0]]))
+    table = torch.tensor([[0.0, 3, 0, 1, 2], [4.0, 3, 0, 1, 2]])
+    found = []
+    for test in (untidy, tidy):
+        whole = evaluate(lambda users: table[users], test=test, metrics=["recall@2"])
+        found.append(by_group(whole, train=train, test=test))
+    assert found[0] == found[1]
+    assert found[0]["cold"] == {"recall@2": 0.75}
+    assert untidy.nnz == 5  # what was given is left as it was
