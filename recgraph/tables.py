@@ -208,38 +208,39 @@ def _differences(
     rows: Mapping[str, Sequence[Finished]], metrics: Sequence[str], against: str | None
 ) -> dict[str, dict[str, Comparison]]:
     """Metric -> row -> its comparison with `against`, of metrics that each user has a value of."""
-    values = {row: _per_user(runs) for row, runs in rows.items()}
+    frames = {row: _per_user(runs) for row, runs in rows.items()}
+    users = {row: frame["user"].to_numpy() for row, frame in frames.items()}
     return {
-        m: compare({row: found[m] for row, found in values.items()}, str(against))
+        m: compare({row: frame[m].to_numpy() for row, frame in frames.items()}, str(against), users=users)
         for m in metrics
         if parse(m)[0] in PER_USER
     }
 
 
-def _per_user(runs: Sequence[Finished]) -> dict[str, np.ndarray]:
+def _per_user(runs: Sequence[Finished]) -> pl.DataFrame:
     """The mean over seeds of each user's values."""
     frames = [pl.read_parquet(one.folder / "per_user.parquet") for one in runs]
     for one, frame in zip(runs, frames, strict=True):
         if not frame["user"].equals(frames[0]["user"]):
             raise DataError(f"{one.folder}: ranked for other users than {runs[0].folder}")
-    return {m: np.mean([frame[m].to_numpy() for frame in frames], axis=0) for m in frames[0].columns if m != "user"}
+    values = {m: np.mean([frame[m].to_numpy() for frame in frames], axis=0) for m in frames[0].columns if m != "user"}
+    return pl.DataFrame({"user": frames[0]["user"], **values})
 
 
 def _compared(differences: Mapping[str, Mapping[str, Comparison]], dataset: str, against: str) -> Grid:
-    head = ["", *(f"{title} {m}" for m in differences for title in ("Δ", "95% interval", "p"))]
-    body = []
-    for row in next(iter(differences.values())):
-        cells = [Cell(row)]
-        for found in differences.values():
-            one = found[row]
-            cells += [
-                Cell(f"{one.difference:+.4f}", mark=_mark(one)),
-                Cell(f"{one.low:+.4f} to {one.high:+.4f}"),
-                Cell(f"{one.corrected:.2g}"),
-            ]
-        body.append(cells)
+    body = [
+        [
+            Cell(row if number == 0 else ""),
+            Cell(metric),
+            Cell(f"{found[row].difference:+.4f}", mark=_mark(found[row])),
+            Cell(f"{found[row].low:+.4f} to {found[row].high:+.4f}"),
+            Cell(f"{found[row].corrected:.2g}"),
+        ]
+        for row in next(iter(differences.values()))
+        for number, (metric, found) in enumerate(differences.items())
+    ]
     notes = [f"Mean difference from {against} over users; bootstrap interval over users; p: {TESTS}."]
-    return Grid(f"{dataset}, differences from {against}", head, body, notes)
+    return Grid(f"{dataset}, differences from {against}", ["", "metric", "Δ", "95% interval", "p"], body, notes)
 
 
 def _grouped(rows: Mapping[str, Sequence[Finished]], metrics: Sequence[str], dataset: str) -> Grid:

@@ -113,10 +113,10 @@ def test_rows_are_compared_user_by_user_with_seeds_averaged_first(ranked: tuple)
     cells = {row[0].text: row for row in compared.rows}
     assert list(cells) == ["B", "C"]
     for row in ("B", "C"):
-        assert cells[row][1].text == f"{(means[row] - means['A']).mean():+.4f}"
+        assert cells[row][2].text == f"{(means[row] - means['A']).mean():+.4f}"
     p = {row: stats.ttest_rel(means[row], means["A"]).pvalue for row in ("B", "C")}
-    assert cells["B"][3].text == f"{2 * p['B']:.2g}"  # Holm: the smaller of two counts twice
-    assert cells["C"][3].text == f"{p['C']:.2g}"
+    assert cells["B"][4].text == f"{2 * p['B']:.2g}"  # Holm: the smaller of two counts twice
+    assert cells["C"][4].text == f"{p['C']:.2g}"
     assert {row[0].text: row[1].mark for row in main.rows} == {"A": "", "B": "‡", "C": ""}
     assert any(note.startswith("†: p < 0.05, ‡: p < 0.01 against A") for note in main.notes)
     assert groups.rows[0][1].text == "0.1000"
@@ -128,6 +128,8 @@ def test_seeds_of_other_users_are_refused(ranked: tuple) -> None:
     pl.read_parquet(path).with_columns(pl.col("user") + 1).write_parquet(path)
     with pytest.raises(DataError, match="ranked for other users"):
         grids(runs, against="A")
+    with pytest.raises(DataError, match="expected the same users in the same order"):
+        grids([runs[0], *(Finished(one.result, runs[1].folder) for one in runs[2:3])], against="A")
 
 
 def test_latex_is_booktabs_and_escapes(ranked: tuple) -> None:
