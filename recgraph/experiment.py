@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import nn
 
 from recgraph import registry
+from recgraph.baselines.base import Baseline
 from recgraph.data import cards
 from recgraph.data.cards import Card
 from recgraph.errors import ConfigError, suggest
@@ -22,6 +23,9 @@ from recgraph.schema import Experiment, Range, RunConfig, Spec, folder_name, rea
 
 WEIGHT = {"weight": (Annotated[float, Field(ge=0, allow_inf_nan=False)], 1.0)}
 """What every objective takes beside its own arguments."""
+
+INIT: dict[str, tuple[Any, Any]] = {"init": (Any, None)}
+"""What every encoder takes beside its own arguments: a baseline whose vectors its tables start with."""
 
 SEED = {"seed": (int, 0)}
 """What every split takes beside its own arguments."""
@@ -194,7 +198,9 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     for role in (*config.heads, *config.objectives):
         if not role.isidentifier() or hasattr(nn.ModuleDict, role):
             raise ConfigError(f"{where}: {role!r} cannot name a head or objective; choose another word")
-    encoder = registry.encoders.check(config.encoder, f"{where}: encoder")
+    encoder = registry.encoders.check(config.encoder, f"{where}: encoder", INIT)
+    if encoder["init"] is not None:
+        encoder["init"] = _check_init(encoder["init"], encoder["dim"], f"{where}: encoder.init")
     _check_built(registry.encoders.find(encoder["name"]).reads, f"{where}: encoder {encoder['name']} reads")
     objectives = {}
     for role, spec in config.objectives.items():
@@ -211,6 +217,18 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
         "train": config.train.model_dump(),
     }
+
+
+def _check_init(spec: Spec, dim: int, where: str) -> dict[str, Any]:
+    """A baseline that has vectors, as wide as the encoder's unless it says otherwise."""
+    given = {"name": spec} if isinstance(spec, str) else spec
+    having = [name for name, kind in registry.baselines.components().items() if kind.embeddings is not Baseline.embeddings]
+    if isinstance(given, Mapping) and given.get("name") in having:
+        given = {"dim": dim, **given}
+    checked = registry.baselines.check(given, where)
+    if checked["name"] not in having:
+        raise ConfigError(f"{where}: {checked['name']!r} has no vectors to start with; these have: {', '.join(having)}")
+    return checked
 
 
 def _check_built(fields: frozenset[str], what: str) -> None:

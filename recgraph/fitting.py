@@ -20,6 +20,7 @@ from recgraph.sampling import Batches
 from recgraph.task import Task
 from recgraph.training.trackers import JsonLines, Tracker
 from recgraph.training.trainer import Progress, Trainer, TrainSettings
+from recgraph.warmstart import warm_start
 
 Measure = Callable[[Model], Mapping[str, float]]
 
@@ -93,7 +94,11 @@ def _train(
     config, device = run.config, task.device
     with isolated(run.seed, "modules", device):
         graph = BipartiteGraph.from_edges(train.user_indices, train.item_indices, train.num_users, train.num_items)
-        recommender = Recommender.build(train.num_users, train.num_items, config, graph.to(device)).to(device)
+        encoder = config["encoder"]
+        parts = config | {"encoder": _without(encoder, "init")}
+        recommender = Recommender.build(train.num_users, train.num_items, parts, graph.to(device)).to(device)
+        if encoder["init"] is not None and not checkpoint.exists():
+            warm_start(recommender.encoder, encoder["init"], train)
         objectives = Objectives(
             {
                 role: (spec["weight"], registry.objectives.build(_without(spec, "weight"), where=f"objectives.{role}"))

@@ -17,13 +17,16 @@ ablate: {one_at_a_time: {encoder.num_layers: [1, 2]}, grid: {...}}     instead o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import types
+import typing
+from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -114,6 +117,17 @@ class Range(BaseModel):
         return self
 
 
+def _space(value: Any) -> list[Any] | Range:
+    """Values, or a range; not a union, whose errors tell of both."""
+    if isinstance(value, Mapping):
+        if len(value) != 1 or not set(value) <= set(Range.model_fields):
+            raise ValueError(f"expected values, or one of {', '.join(Range.model_fields)} with two bounds")
+        return Range(**value)
+    if not isinstance(value, list) or not value:
+        raise ValueError("expected a list of values, or a range")
+    return value
+
+
 class Ablation(BaseModel):
     """The `ablate:` block: rows that are the base row with something changed."""
 
@@ -146,8 +160,8 @@ class Experiment(BaseModel):
     """The row with which the others are compared, user by user."""
     published: dict[str, dict[str, Published]] = {}
     """Dataset -> row -> figures."""
-    search: dict[str, dict[str, list[Any] | Range]] = {}
-    """Row -> dotted path -> values, or a range: what `recgraph tune` may try."""
+    search: dict[str, dict[str, Annotated[Any, AfterValidator(_space)]]] = {}
+    """Row -> dotted path -> values, or a `Range`: what `recgraph tune` may try."""
     ablate: Ablation | None = None
     """Rows to be made of the only row there is, with which they are compared."""
 
@@ -219,9 +233,14 @@ def validate(schema: type[BaseModel], tree: Any, where: str) -> Any:
             got = "" if first["type"] == "missing" else f", got {first['input']!r}"
             raise ConfigError(f"{where}: {address}: {first['msg']}{got}") from None
         *parents, leaf = first["loc"]
+        known: Any = schema
         for key in parents:
-            schema = schema.model_fields[str(key)].annotation  # type: ignore[assignment]
-        raise ConfigError(f"{where}: {address}: no such key. {suggest(str(leaf), schema.model_fields)}") from None
+            fields = getattr(known, "model_fields", None)
+            # A mapping's keys are free, and its values are of one kind.
+            known = fields[str(key)].annotation if fields else typing.get_args(known)[1]
+            if typing.get_origin(known) is types.UnionType:
+                known = next(part for part in typing.get_args(known) if hasattr(part, "model_fields"))
+        raise ConfigError(f"{where}: {address}: no such key. {suggest(str(leaf), known.model_fields)}") from None
 
 
 def _label(value: Any) -> str:

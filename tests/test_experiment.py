@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from recgraph.encoders import LightGCN
 from recgraph.errors import ConfigError
 from recgraph.experiment import Run, plan
+from recgraph.schema import read
 
 GOOD = """
 source: https://arxiv.org/abs/2002.02126
@@ -49,10 +51,10 @@ def configs(path: Path, **selection: object) -> dict[str, dict]:
 def test_a_row_is_the_base_with_overrides_and_all_defaults(good: Path) -> None:
     rows = configs(good)
     assert rows["LightGCN"]["encoder"] == {
-        "name": "lightgcn", "dim": 32, "num_layers": 3, "std": 0.1, "backend": "torch",
+        "name": "lightgcn", "dim": 32, "num_layers": 3, "std": 0.1, "backend": "torch", "init": None,
     }  # fmt: skip
     assert rows["one layer"]["encoder"]["num_layers"] == 1
-    assert rows["MF"]["encoder"] == {"name": "embedding", "dim": 64, "std": 0.1}
+    assert rows["MF"]["encoder"] == {"name": "embedding", "dim": 64, "std": 0.1, "init": None}
     assert set(rows["no L2"]["objectives"]) == {"rank"}
     assert rows["LightGCN"]["objectives"]["rank"] == {"weight": 1.0, "name": "bpr", "head": "rank"}
     assert rows["LightGCN"]["split"] == {"seed": 7, "name": "random_by_user", "ratios": (0.8, 0.1, 0.1)}
@@ -200,3 +202,63 @@ def test_a_missing_file_suggests_the_nearest(good: Path) -> None:
 def test_a_run_is_a_value() -> None:
     run = Run("t", "r", "d", 0, {"a": 1})
     assert run.config_hash == Run("other", "r", "d", 1, {"a": 1}).config_hash
+
+
+def test_a_warm_start_is_a_baseline_with_vectors_as_wide_as_the_encoder(good: Path) -> None:
+    (run,) = plan(good, rows=["LightGCN"], seeds=[0], overrides={"encoder.init": {"name": "ials", "epochs": 3}})
+    assert run.config["encoder"]["init"]["dim"] == run.config["encoder"]["dim"]
+    assert run.config["encoder"]["init"]["epochs"] == 3
+    for init, message in (
+        ("popularity", "encoder.init: 'popularity' has no vectors to start with; these have: ials"),
+        ({"name": "ials", "epoch": 3}, "encoder.init.epoch: baseline 'ials' takes no 'epoch'. Did you mean 'epochs'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            plan(good, rows=["LightGCN"], overrides={"encoder.init": init})
+
+
+def test_an_ablation_makes_rows_of_its_base(good: Path) -> None:
+    text = good.read_text()
+    rows = text.index("rows:")
+    good.write_text(
+        text[:rows]
+        + "rows: {LightGCN: {}}\n"
+        + "ablate:\n  one_at_a_time: {encoder.num_layers: [1, 2], objectives.l2: [null]}\n"
+        + "  grid: {encoder.dim: [8, 16], negatives: [{name: uniform, num: 4}, popularity]}\n"
+    )
+    runs = {run.row: run.config for run in plan(good, seeds=[0])}
+    assert list(runs) == [
+        "LightGCN", "encoder.num_layers=1", "encoder.num_layers=2", "objectives.l2=null",
+        "encoder.dim=8 negatives=uniform num=4", "encoder.dim=8 negatives=popularity",
+        "encoder.dim=16 negatives=uniform num=4", "encoder.dim=16 negatives=popularity",
+    ]  # fmt: skip
+    assert runs["encoder.num_layers=2"]["encoder"]["num_layers"] == 2
+    assert "l2" not in runs["objectives.l2=null"]["objectives"]
+    assert runs["encoder.dim=8 negatives=uniform num=4"]["negatives"]["num"] == 4
+    assert read(good).against == "LightGCN"
+    good.write_text(good.read_text().replace("{LightGCN: {}}", "{LightGCN: {}, other: {}}"))
+    with pytest.raises(ConfigError, match="with `ablate` there is one row"):
+        plan(good)
+
+
+@pytest.mark.parametrize(
+    ("addition", "message"),
+    [
+        ("against: LightGNC", "against: no row 'LightGNC'. Did you mean 'LightGCN'"),
+        ("published: {toy: {LightGNC: {source: x, metrics: {ndcg@10: 0.1}}}}", "published.toy: no row 'LightGNC'"),
+        ("published: {toy: {LightGCN: {source: x, metrics: {ndgc@10: 0.1}}}}", "no metric 'ndgc'"),
+        ("published: {toy: {LightGCN: {metrics: {ndcg@10: 0.1}}}}", "published.toy.LightGCN.source: Field required"),
+        ("search: {LightGNC: {train.lr: [0.1]}}", "search: no row 'LightGNC'"),
+        ("search: {LightGCN: {train.rl: [0.1]}}", "train.rl: no such key. Did you mean 'lr'"),
+        ("search: {LightGCN: {train.lr: {log: [0.1, 0.01]}}}", "a lower and a higher bound"),
+        ("search: {LightGCN: {train.lr: {lgo: [0.01, 0.1]}}}", "expected values, or one of uniform, log, int with two"),
+        (
+            "published: {toy: {LightGCN: {sorce: x, metrics: {ndcg@10: 0.1}}}}",
+            "sorce: no such key. Did you mean 'source'",
+        ),
+        ("ablate: {one_at_atime: {encoder.dim: [1]}}", "one_at_atime: no such key. Did you mean 'one_at_a_time'"),
+    ],
+)
+def test_what_surrounds_the_rows_is_checked_before_anything_runs(good: Path, addition: str, message: str) -> None:
+    good.write_text(good.read_text().rstrip() + "\n" + addition + "\n")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        plan(good)

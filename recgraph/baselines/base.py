@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor
 
 from recgraph import registry
@@ -19,6 +20,13 @@ class Baseline(Model):
 
     def fit(self, train: Interactions) -> None:
         """Learn from the training interactions."""
+        raise NotImplementedError
+
+    def embeddings(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
+        """Vectors of users and items whose products are the scores; only of models that have them.
+
+        Such a model takes its width as `dim`.
+        """
         raise NotImplementedError
 
     def options(self) -> dict[str, Any]:

@@ -180,7 +180,8 @@ def _open(wandb: Any, folder: Path, mode: Mode, resume: str | None, options: Map
 
 def _init(wandb: Any, folder: Path, mode: Mode, resume: str | None, options: Mapping[str, Any]) -> Any:
     for earlier in (folder / "wandb").glob(f"*run-*-{options['id']}*"):
-        shutil.rmtree(earlier)  # the new run holds all of it
+        # The new run holds all of it. The process of a run that was killed may for seconds still write there.
+        shutil.rmtree(earlier, ignore_errors=True)
     settings = wandb.Settings(
         silent=True,
         console="off",

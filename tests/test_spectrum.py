@@ -1,0 +1,70 @@
+"""Singular vectors by block Lanczos, against a dense decomposition and where Krylov spaces come to an end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from recgraph.baselines import spectrum
+from recgraph.baselines.filters import SparseRows
+from recgraph.baselines.spectrum import right_singular_vectors
+
+
+def as_rows(matrix: np.ndarray) -> SparseRows:
+    csr = sparse.csr_matrix(matrix)
+    return SparseRows(*(torch.from_numpy(part) for part in (csr.indptr, csr.indices, csr.data.astype(np.float32))))
+
+
+def found(matrix: np.ndarray, count: int) -> np.ndarray:
+    return right_singular_vectors(as_rows(matrix), as_rows(matrix.T), count).double().numpy()
+
+
+def sparse_matrix(num_rows: int, num_columns: int, density: float = 0.05, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.random((num_rows, num_columns)) * (rng.random((num_rows, num_columns)) < density)
+
+
+@pytest.fixture(params=["dense", "Lanczos"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "Lanczos":
+        monkeypatch.setattr(spectrum, "SMALL", 0)
+        monkeypatch.setattr(spectrum, "BLOCK", 8)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("shape", [(150, 220), (220, 150)])
+def test_the_space_is_that_of_the_dense_decomposition(shape: tuple[int, int]) -> None:
+    matrix = sparse_matrix(*shape)
+    vectors = found(matrix, 20)
+    _, values, expected = np.linalg.svd(matrix)
+    assert vectors.shape == (20, shape[1])
+    np.testing.assert_allclose(vectors @ vectors.T, np.eye(20), atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(matrix @ vectors.T, axis=0), values[:20], rtol=1e-4)  # largest first
+    # The space, not the vectors: signs are free, and so are vectors of equal values. The gap after it bounds the error.
+    distance = np.abs(vectors.T @ vectors - expected[:20].T @ expected[:20]).max()
+    assert distance < 10 * spectrum.TOLERANCE * values[0] ** 2 / (values[19] ** 2 - values[20] ** 2)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(("rank", "count"), [(5, 10), (30, 25), (60, 25)])
+def test_a_matrix_of_low_rank(rank: int, count: int) -> None:
+    """Its Krylov space is exhausted before it has grown to the size that is looked for."""
+    rng = np.random.default_rng(1)
+    left, right = rng.standard_normal((150, rank)), rng.standard_normal((rank, 200))
+    matrix = left @ right
+    vectors = found(matrix, count)
+    expected = np.linalg.svd(matrix)[2][: min(rank, count)]
+    assert len(vectors) == min(rank, count)
+    np.testing.assert_allclose(vectors @ vectors.T, np.eye(len(vectors)), atol=1e-3)
+    assert np.linalg.norm(matrix @ vectors.T) == pytest.approx(np.linalg.norm(matrix @ expected.T), rel=1e-4)
+
+
+def test_a_matrix_of_zeros_has_none() -> None:
+    assert found(np.zeros((6, 4)), 3).shape == (0, 4)
+
+
+def test_as_many_as_wanted_of_a_matrix_that_is_smaller() -> None:
+    matrix = sparse_matrix(12, 17, 0.5)
+    assert found(matrix, 100).shape == (12, 17)
