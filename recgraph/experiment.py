@@ -222,7 +222,9 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
 def _check_init(spec: Spec, dim: int, where: str) -> dict[str, Any]:
     """A baseline that has vectors, as wide as the encoder's unless it says otherwise."""
     given = {"name": spec} if isinstance(spec, str) else spec
-    having = [name for name, kind in registry.baselines.components().items() if kind.embeddings is not Baseline.embeddings]
+    having = [
+        name for name, kind in registry.baselines.components().items() if kind.embeddings is not Baseline.embeddings
+    ]
     if isinstance(given, Mapping) and given.get("name") in having:
         given = {"dim": dim, **given}
     checked = registry.baselines.check(given, where)

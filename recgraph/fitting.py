@@ -97,8 +97,10 @@ def _train(
         encoder = config["encoder"]
         parts = config | {"encoder": _without(encoder, "init")}
         recommender = Recommender.build(train.num_users, train.num_items, parts, graph.to(device)).to(device)
+        started = time.perf_counter()
         if encoder["init"] is not None and not checkpoint.exists():
             warm_start(recommender.encoder, encoder["init"], train)
+        spent = time.perf_counter() - started
         objectives = Objectives(
             {
                 role: (spec["weight"], registry.objectives.build(_without(spec, "weight"), where=f"objectives.{role}"))
@@ -126,6 +128,7 @@ def _train(
             checkpoint=checkpoint,
             data=task.fingerprint,
             trackers=trackers,
+            spent=spent,
         )
         return recommender, trainer.fit()
 

@@ -20,8 +20,11 @@ from recgraph.schema import Published
 Result = dict[str, Any]
 """The content of a run's `result.json`."""
 
+REACHED = ("epochs_to_95", "seconds_to_95", "epochs_to_99", "seconds_to_99")
+"""Epochs and seconds until validation was at 95% and 99% of its best; of what is trained by epochs."""
+
 ABOUT = (
-    *("epochs", "best_epoch", "refit", "train_seconds", "eval_seconds", "peak_memory_mib", "device"),
+    *("epochs", "best_epoch", "refit", *REACHED, "train_seconds", "eval_seconds", "peak_memory_mib", "device"),
     *("commit", "dirty", "code", "config_hash", "data_fingerprint"),
 )
 """What a tidy row says of its run, beside what it measured."""
@@ -65,7 +68,7 @@ def tidy(results: Iterable[Result]) -> pl.DataFrame:
     rows = []
     for result in results:
         names = {key: result[key] for key in ("table", "row", "dataset", "seed", "split")}
-        about = {key: result[key] for key in ABOUT}
+        about = {key: result.get(key) if key in REACHED else result[key] for key in ABOUT}
         measured = [(part, "all", result[part]) for part in ("validation", "test", "parity") if part in result]
         measured += [("test", group, found) for group, found in result.get("groups", {}).items()]
         rows += [
@@ -112,6 +115,8 @@ def grids(
         found.append(_main(rows, metrics, (published or {}).get(dataset, {}), differences, against))
         if differences:
             found.append(_compared(differences, dataset, str(against)))
+        if any(REACHED[0] in one.result for one in runs):
+            found.append(_learned(rows, dataset))
         if all("groups" in one.result for one in runs):
             found.append(_grouped(rows, metrics, dataset))
     return found
@@ -252,6 +257,17 @@ def _grouped(rows: Mapping[str, Sequence[Finished]], metrics: Sequence[str], dat
         body.append([Cell(row), *(Cell("" if None in v else f"{statistics.mean(v):.4f}") for v in values)])
     notes = ["Users by quartile of training interactions; items by popularity, others counted as not relevant."]
     return Grid(f"{dataset}, {metric} by group", ["", *groups], body, notes)
+
+
+def _learned(rows: Mapping[str, Sequence[Finished]], dataset: str) -> Grid:
+    body = []
+    for row, runs in rows.items():
+        if REACHED[0] in runs[0].result:
+            values = [statistics.mean(one.result[key] for one in runs) for key in REACHED]
+            body.append([Cell(row), *(Cell(f"{value:.1f}") for value in values)])
+    head = ["", "epochs to 95%", "seconds to 95%", "epochs to 99%", "seconds to 99%"]
+    notes = ["Until validation was at that share of its own best; seconds of training, a warm start included."]
+    return Grid(f"{dataset}, speed of learning", head, body, notes)
 
 
 def _mark(found: Comparison | None) -> str:

@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 from sklearn.metrics import ndcg_score
 
+from recgraph import registry
 from recgraph.data import datasets
 from recgraph.data.importing import import_file
 from recgraph.data.interactions import Interactions
@@ -30,7 +31,7 @@ from recgraph.running import Settings, execute, reevaluate
 from recgraph.task import Task
 
 CPU = torch.device("cpu")
-TIMES = ("seconds", "train_seconds", "eval_seconds", "peak_memory_mib")
+TIMES = ("seconds", "elapsed", "seconds_to_95", "seconds_to_99", "train_seconds", "eval_seconds", "peak_memory_mib")
 
 
 def run_all(toy: Path, root: Path, **selection: object) -> list[tuple[Run, dict]]:
@@ -163,6 +164,29 @@ def test_validation_picks_the_epoch_and_its_figures_are_in_the_curve(toy: Path) 
     assert max(curve, key=lambda epoch: curve[epoch]["ndcg@10"]) == result["best_epoch"]
     assert curve[result["best_epoch"]] == pytest.approx(result["validation"])
     assert not any("test" in line for line in lines)
+
+
+def test_a_result_says_how_fast_it_was_learned(toy: Path) -> None:
+    ((run, result),) = run_all(toy, Path("runs"), rows=["LightGCN"], seeds=[0])
+    lines = [json.loads(line) for line in (run.folder(Path("runs")) / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["elapsed"] == pytest.approx(sum(line["seconds"] for line in lines), abs=0.01)
+    curve = [(line["epoch"], line["validation"]["ndcg@10"]) for line in lines if "validation" in line]
+    best = max(value for _, value in curve)
+    for share in (95, 99):
+        assert result[f"epochs_to_{share}"] == next(epoch for epoch, value in curve if value >= share / 100 * best)
+
+
+def test_a_warm_start_is_where_training_begins(toy: Path) -> None:
+    init = {"name": "ials", "epochs": 2}
+    short = {"train.max_epochs": 1, "train.patience": 1, "train.validate_every": 1, "train.lr": 1e-9}
+    (run,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides={"encoder.init": init, **short})
+    execute(run, Path("runs"), settings=Settings(CPU), console=Console())
+    items = Model.load(run.folder(Path("runs"))).encoder.items.weight.detach()
+    table = Task.load("toy", run.config["split"], CPU).train
+    model = registry.baselines.build({**init, "dim": items.shape[1]}, table.num_users, table.num_items)
+    model.fit(table)
+    expected = model.items * (items.norm() / model.items.norm())
+    torch.testing.assert_close(items, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_test_part_is_read_once_and_only_after_training(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,7 @@ class Trainer:
             honest ones, and choose nothing.
         data: fingerprint of what is trained on; a checkpoint of other data is refused.
         trackers: told about every epoch.
+        spent: seconds that went into preparing the recommender; they count as training.
     """
 
     recommender: Recommender
@@ -99,6 +100,7 @@ class Trainer:
     parity: Callable[[], Mapping[str, float]] | None = None
     data: str = ""
     trackers: Sequence[Tracker] = ()
+    spent: float = 0.0
 
     def fit(self) -> Progress:
         """Train, or go on from the checkpoint, and leave the recommender in its best state.
@@ -158,7 +160,8 @@ class Trainer:
         losses = dict(zip(roles, (sums / steps).tolist(), strict=True))
         seconds = time.perf_counter() - started
         progress.seconds += seconds
-        return {"epoch": progress.epoch, "seconds": round(seconds, 4), "losses": losses}
+        times = {"seconds": round(seconds, 4), "elapsed": round(progress.seconds, 4)}
+        return {"epoch": progress.epoch, **times, "losses": losses}
 
     def _record(self, progress: Progress, record: dict[str, Any]) -> bool:
         """Validate if it is time to, and tell the trackers; returns whether it was."""
@@ -210,7 +213,7 @@ class Trainer:
 
     def _restore(self, optimizer: torch.optim.Optimizer) -> Progress:
         if not self.checkpoint.exists():
-            return Progress()
+            return Progress(seconds=self.spent)
         device = self.recommender.device
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
