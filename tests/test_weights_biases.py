@@ -153,7 +153,6 @@ def test_a_run_is_mirrored_whole(toy: Path, capfd: pytest.CaptureFixture[str]) -
     (record,) = of(Path("run"), "run")
     assert (record.project, record.run_group, record.display_name) == ("mine", "toy", "LightGCN/toy/0")
     assert record.run_id == Path("run/wandb/id").read_text().strip()
-    assert not record.git.commit
     config = values(record.config.update)
     assert config["encoder.dim"] == 8
     assert config["objectives.l2.weight"] == 1e-4

@@ -1,10 +1,10 @@
 """BSPM: a blurring, then a sharpening of the interaction matrix.
 
 Choi et al. 2023, Blurring-Sharpening Process Models for Collaborative Filtering (arXiv 2211.09324). Blurring is one
-Euler step of length 1 of dy/dt = y P - y from a user's row r, that is r P with P = R̃ᵀR̃, beside the ideal
-low-pass filter of GF-CF. Sharpening then undoes some of it: dy/dt = -y P, from time 0 to T. That is linear, so a step
-of a solver multiplies by a polynomial of P: the exponential, cut after the first power (Euler) or the fourth (every Runge-Kutta
-method of order four in four stages).
+Euler step of length 1 of dy/dt = y P - y from a user's row r, that is r P with P = R̃ᵀR̃, beside the ideal low-pass
+filter of GF-CF. Sharpening then undoes some of it: dy/dt = -y P, from time 0 to T. That is linear, so a step of a
+solver multiplies by a polynomial of P: the exponential, cut after the first power (Euler) or the fourth (every
+Runge-Kutta method of order four in four stages).
 """
 
 from __future__ import annotations

@@ -1,0 +1,209 @@
+"""Neighbourhood models: who is near whom, by the interactions that two items or two users share.
+
+A similarity matrix has an entry for each pair that shares anything, too many to keep and most of them noise. Of each
+item, or user, only the nearest neighbours are kept; among equally near ones those of the lower index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from recgraph.baselines.filters import SparseRows
+from recgraph.baselines.linear import LinearModel, SparseWeights, binary, dense_product, select, transpose
+from recgraph.data.interactions import Interactions
+from recgraph.model import Scorer
+from recgraph.registry import baselines
+from recgraph.types import NonNegativeFloat, PositiveInt
+
+CHUNK = 2**22
+"""Numbers in a chunk of a similarity matrix: 16 MB, see `evaluation.ranking.CHUNK_SCORES`."""
+
+Similarity = Callable[[Float[Tensor, "chunk columns"], Int[Tensor, "chunk"]], Float[Tensor, "chunk columns"]]
+"""What is in common, of the rows that are given -> how near that makes them; may work in place."""
+
+
+@baselines.register("item_knn")
+class ItemKNN(SparseWeights):
+    """Scores an item by its similarity to the items of the user's history.
+
+    The similarity of items with n and m users, c of them in common, is c / (√(n m) + shrinkage): the cosine of their
+    columns, drawn towards 0 where there is little to go by. It counts if the item of the history is among the nearest
+    neighbours of the item that is scored (Sarwar et al. 2001, https://doi.org/10.1145/371920.372071, for ratings).
+
+    Gowalla is fitted in FIT_ITEM seconds on two cores.
+
+    Args:
+        neighbours: of each item. 100 with the cosine is what the BARS benchmark found for Gowalla.
+        shrinkage: added to the denominator, 0 or more (Dacrema et al. 2019, arXiv 1907.06902, search up to 1000).
+    """
+
+    def __init__(
+        self, num_users: int, num_items: int, *, neighbours: PositiveInt = 100, shrinkage: NonNegativeFloat = 0.0
+    ) -> None:
+        super().__init__(num_users, num_items)
+        self.neighbours, self.shrinkage = neighbours, shrinkage
+
+    def fit(self, train: Interactions) -> None:
+        """Keep the history and find each item's neighbours."""
+        super().fit(train)
+        by_user, by_item = binary(train)
+        near = nearest(by_item, by_user, cosine(by_item, self.shrinkage), self.neighbours)
+        self.weights = transpose(near, self.num_items)
+
+
+@baselines.register("user_knn")
+class UserKNN(LinearModel):
+    """Scores an item by the similarity of the user's nearest neighbours who have it.
+
+    The similarity is that of `ItemKNN`, between users by the items they have in common (Herlocker et al. 1999,
+    https://doi.org/10.1145/312624.312682, for ratings). Each item in common adds the same to it: that is what a
+    score's explanation gives back.
+
+    Args:
+        neighbours: of each user. 146 with the cosine is what Anelli et al. 2023 (arXiv 2308.00404) found for Gowalla,
+            Yelp2018 and Amazon-Book alike.
+        shrinkage: added to the denominator, 0 or more.
+    """
+
+    near_starts: Tensor
+    near_columns: Tensor
+    near_values: Tensor
+
+    def __init__(
+        self, num_users: int, num_items: int, *, neighbours: PositiveInt = 146, shrinkage: NonNegativeFloat = 0.0
+    ) -> None:
+        super().__init__(num_users, num_items)
+        self.neighbours, self.shrinkage = neighbours, shrinkage
+        self.register_buffer("near_starts", torch.zeros(num_users + 1, dtype=torch.int32), persistent=False)
+        self.register_buffer("near_columns", torch.zeros(0, dtype=torch.int32), persistent=False)
+        self.register_buffer("near_values", torch.zeros(0), persistent=False)
+
+    def fit(self, train: Interactions) -> None:
+        """Keep the history and find each user's neighbours."""
+        super().fit(train)
+        by_user, by_item = binary(train)
+        self.near_starts, self.near_columns, self.near_values = nearest(
+            by_user, by_item, cosine(by_user, self.shrinkage), self.neighbours
+        )
+
+    def scorer(self) -> Scorer:
+        """See `Model.scorer`."""
+        ones = torch.ones_like(self.history, dtype=torch.float32)
+        matrix = SparseRows(self.starts, self.history, ones).csr(self.num_items)
+        return lambda users: dense_product(self._near(users).csr(self.num_users), matrix)
+
+    def contributions(self, user: int, item: int) -> Float[Tensor, "history"]:
+        """See `LinearModel.contributions`."""
+        index = torch.tensor([user], device=self.device)
+        near = self._near(index)
+        theirs = self.columns(near.columns.long())
+        shared = theirs[self.rows(index).columns.long()]
+        return shared @ (theirs[item] * near.values / shared.sum(0))
+
+    def _near(self, users: Int[Tensor, "batch"]) -> SparseRows:
+        return select(SparseRows(self.near_starts, self.near_columns, self.near_values), users)
+
+
+@baselines.register("rp3beta")
+class RP3Beta(SparseWeights):
+    """Scores an item by random walks of three steps: to an item of the user, to another user, to an item of theirs.
+
+    W_ij = d_j^-β Σᵤ d_i^-α dᵤ^-α over the users u of both items, where d are numbers of interactions; α sharpens or
+    evens the steps' probabilities, β demotes popular items (Paudel et al. 2017, https://doi.org/10.1145/2955101,
+    section 3). Of each row the largest weights are kept, without its own item.
+
+    Gowalla is fitted in FIT_RP3 seconds on two cores.
+
+    Args:
+        neighbours: weights kept of each item of a history.
+        alpha: α; 1 is the random walk itself.
+        beta: β; 0 is the paper's P³α.
+        normalise: divide what is kept of each row by its sum.
+
+    The defaults are those that Anelli et al. 2023 (arXiv 2308.00404) found for Gowalla (README of their code).
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        *,
+        neighbours: PositiveInt = 777,
+        alpha: NonNegativeFloat = 0.5664,
+        beta: NonNegativeFloat = 0.0011,
+        normalise: bool = True,
+    ) -> None:
+        super().__init__(num_users, num_items)
+        self.neighbours, self.alpha, self.beta, self.normalise = neighbours, alpha, beta, normalise
+
+    def fit(self, train: Interactions) -> None:
+        """Keep the history and find each item's largest weights."""
+        super().fit(train)
+        by_user, by_item = binary(train)
+        users, items = (matrix.starts.diff().clamp(min=1).float() for matrix in (by_user, by_item))
+        from_item, to_item, from_user = items**-self.alpha, items**-self.beta, users**-self.alpha
+
+        def walks(common: Float[Tensor, "chunk columns"], rows: Int[Tensor, "chunk"]) -> Float[Tensor, "chunk columns"]:
+            return common.mul_(to_item).mul_(from_item[rows, None])
+
+        stepped = by_item._replace(values=from_user[by_item.columns.long()])
+        near = nearest(stepped, by_user, walks, self.neighbours)
+        if self.normalise:
+            rows = torch.repeat_interleave(near.starts.diff())
+            sums = torch.zeros(self.num_items).index_add(0, rows, near.values)
+            near = near._replace(values=near.values / sums[rows])
+        self.weights = near
+
+
+def cosine(matrix: SparseRows, shrinkage: float) -> Similarity:
+    """The cosine of rows of zeros and ones, with `shrinkage` added to its denominator."""
+    lengths = matrix.starts.diff().clamp(min=1).float()  # 1: a row without entries has nothing in common with any
+
+    def similarity(
+        common: Float[Tensor, "chunk columns"], rows: Int[Tensor, "chunk"]
+    ) -> Float[Tensor, "chunk columns"]:
+        return common.div_((lengths[rows, None] * lengths).sqrt_().add_(shrinkage))
+
+    return similarity
+
+
+def nearest(matrix: SparseRows, transposed: SparseRows, similarity: Similarity, count: int) -> SparseRows:
+    """The nearest neighbours of each row, among the other rows that have anything in common with it.
+
+    Args:
+        matrix: A [rows, columns].
+        transposed: Bᵀ [columns, rows]; what rows have in common is A Bᵀ.
+        similarity: of what is in common.
+        count: neighbours of each row; fewer, where fewer have anything in common.
+
+    Returns:
+        A matrix [rows, rows] of similarities, without its diagonal.
+    """
+    size = matrix.num_rows
+    right = transposed.csr(size)
+    counts, columns, values = [], [], []
+    for chunk in torch.arange(size).split(max(1, CHUNK // size)):
+        near = similarity(dense_product(select(matrix, chunk).csr(transposed.num_rows), right), chunk)
+        near[torch.arange(len(chunk)), chunk] = 0
+        row, column = _largest(near, count)
+        counts.append(torch.bincount(row, minlength=len(chunk)))
+        columns.append(column.int())
+        values.append(near[row, column])
+    return SparseRows(F.pad(torch.cat(counts).cumsum(0), (1, 0)).int(), torch.cat(columns), torch.cat(values))
+
+
+def _largest(near: Float[Tensor, "rows width"], count: int) -> tuple[Int[Tensor, "kept"], Int[Tensor, "kept"]]:
+    """Where the largest positive entries of each row are; of equal ones those of the lower column."""
+    least = near.topk(min(count, near.shape[1]), dim=1).values[:, -1]
+    row, column = ((near >= least[:, None]) & (near > 0)).nonzero(as_tuple=True)
+    tied = near[row, column] == least[row]
+    before = tied.cumsum(0)  # in this row and those above it
+    per_row = torch.zeros(len(near), dtype=torch.int64).index_add(0, row, tied.long())
+    room = count - torch.bincount(row[~tied], minlength=len(near))
+    kept = ~tied | (before - (per_row.cumsum(0) - per_row)[row] <= room[row])
+    return row[kept], column[kept]
