@@ -119,3 +119,19 @@ def test_an_unknown_command_suggests(recgraph) -> None:
     code, output, errors = recgraph("trian")
     assert code != 0
     assert "train" in output + errors
+
+
+def test_explain_says_where_a_score_comes_from(recgraph, toy: Path) -> None:
+    toy.write_text(toy.read_text().rstrip() + "\n  ItemKNN: {baseline: item_knn}\n")
+    code, output, problem = recgraph("train", str(toy), "--rows", "ItemKNN,popularity", "--seeds", "0")
+    assert code == 0, problem
+    folders = {path.parts[2]: path.parent for path in Path("runs").rglob("result.json")}
+    code, output, _ = recgraph("explain", str(folders["ItemKNN"]), "--user", "u3", "-k", "2")
+    assert code == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if line.startswith("│")]
+    parts = [float(row[2]) for row in rows]
+    assert len(parts) == 3  # two items and the others
+    assert sum(parts) == pytest.approx(float(output.split("score ")[1].split()[0]), abs=2e-4)
+    code, _, problem = recgraph("explain", str(folders["popularity"]), "--user", "u3")
+    assert code == 1
+    assert "expected a LinearModel" in problem

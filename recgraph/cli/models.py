@@ -1,4 +1,4 @@
-"""Commands on what was trained, and on what there is to train: evaluate, recommend, export, list."""
+"""Commands on what was trained, and on what there is to train: evaluate, recommend, explain, export, list."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recgraph import registry
+from recgraph.baselines.linear import LinearModel
 from recgraph.cli.common import app, console, find_device, listed, say
 from recgraph.cli.data import list_datasets
 from recgraph.model import Model
@@ -47,6 +48,37 @@ def recommend(
     table = Table("", "item", "title", "score")
     for place, item in enumerate(Model.load(run, device=find_device(device)).recommend(user, k), start=1):
         table.add_row(str(place), escape(str(item.item)), escape(item.title or ""), f"{item.score:.4f}")
+    console.print(table)
+
+
+@app.command
+def explain(
+    run: Path,
+    *,
+    user: str,
+    item: str = "",
+    k: Annotated[int, Parameter(name=["--k", "-k"])] = 5,
+    device: str = "cpu",
+) -> None:
+    """Print which items of the user's history a recommendation comes from: "because you liked ...".
+
+    Args:
+        run: folder of a finished run of a neighbourhood or linear model, whose score is a sum over the history.
+        user: original id of the user.
+        item: original id of the item to explain; the best item for the user by default.
+        k: how many items of the history.
+        device: cpu, cuda, cuda:1 ...
+    """
+    model = LinearModel.load(run, device=find_device(device))
+    target = item or model.recommend(user, 1)[0].item
+    added = model.explain(user, target)
+    score = sum(one.contribution for one in added)
+    table = Table("because of", "title", "adds", title=f"user {user}, item {target}: score {score:.4f}")
+    for one in added[:k]:
+        table.add_row(str(one.item), escape(one.title or ""), f"{one.contribution:.4f}")
+    if len(added) > k:
+        rest = score - sum(one.contribution for one in added[:k])
+        table.add_row("", f"{len(added) - k} others", f"{rest:.4f}")
     console.print(table)
 
 
