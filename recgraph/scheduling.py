@@ -74,25 +74,25 @@ def do(
     """
     if workers > 1:
         return _in_processes(runs, root, settings, workers, report)
-    outcomes, tasks = [], _Tasks(settings.device)
+    outcomes, tasks = [], Tasks(settings.device)
     for run in runs:
         outcomes.append(_attempt(run, root, settings, console, tasks))
         report(outcomes[-1])
     return outcomes
 
 
-class _Tasks:
-    """Keeps the last task, for runs of the same data follow each other."""
+class Tasks:
+    """Keeps the last task, for runs of the same data follow each other; `device` and `sealed` as in `Task`."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.key = device, ""
+    def __init__(self, device: torch.device, *, sealed: bool = False) -> None:
+        self.device, self.sealed, self.key = device, sealed, ""
         self.task: Task | None = None
 
     def __call__(self, run: Run) -> Task:
         key = digest([run.dataset, run.config["split"]])
         if self.task is None or key != self.key:
             self.key, self.task = key, None  # free the old one first
-            self.task = Task.load(run.dataset, run.config["split"], self.device)
+            self.task = Task.load(run.dataset, run.config["split"], self.device, sealed=self.sealed)
         return self.task
 
 
@@ -110,18 +110,14 @@ def _attempt(run: Run, root: Path, settings: Settings, console: Console, tasks: 
 
 
 def _in_processes(runs: Sequence[Run], root: Path, settings: Settings, workers: int, report: Report) -> list[Outcome]:
-    context = multiprocessing.get_context("spawn")  # forked copies of torch's threads deadlock
     waiting = list(enumerate(runs))
     working: dict[Any, tuple[int, Run, SpawnProcess]] = {}
     outcomes: dict[int, Outcome] = {}
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
     try:
         while waiting or working:
             while waiting and len(working) < workers:
                 number, run = waiting.pop(0)
-                process = context.Process(target=_work, args=(run, root, settings), daemon=True)
-                with _environment(dict.fromkeys(THREADS, str(threads))):
-                    process.start()
+                process = start(_work, run, root, settings, workers=workers)
                 working[process.sentinel] = number, run, process
             for sentinel in wait(list(working)):
                 number, run, process = working.pop(sentinel)
@@ -136,11 +132,37 @@ def _in_processes(runs: Sequence[Run], root: Path, settings: Settings, workers: 
 
 def _work(run: Run, root: Path, settings: Settings) -> None:
     """A worker: one run."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
     quiet = Console(quiet=True)
-    outcome = _attempt(run, root, settings, quiet, _Tasks(settings.device))
+    outcome = _attempt(run, root, settings, quiet, Tasks(settings.device))
     if outcome.error:
         raise SystemExit(outcome.error)
+
+
+def start(target: Callable[..., None], *arguments: Any, workers: int) -> SpawnProcess:
+    """Start a process that has its share of the cores and does not outlive this one, however this one ends.
+
+    Args:
+        target: a function of a module, called in the new process.
+        arguments: its arguments; they are pickled.
+        workers: how many processes share the machine's cores.
+    """
+    context = multiprocessing.get_context("spawn")  # forked copies of torch's threads deadlock
+    process = context.Process(target=_mortal, args=(target, *arguments), daemon=True)
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    with _environment(dict.fromkeys(THREADS, str(threads))):
+        process.start()
+    return process
+
+
+def killed_by(exitcode: int) -> str:
+    """Why a process ended with a negative exit code."""
+    name = signal.Signals(-exitcode).name
+    return f"the process was killed by {name} (SIGKILL is often a lack of memory)"
+
+
+def _mortal(target: Callable[..., None], *arguments: Any) -> None:
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    target(*arguments)
 
 
 def _die_with_parent() -> None:
@@ -156,8 +178,7 @@ def _ended(run: Run, folder: Path, process: SpawnProcess) -> Outcome:
     if process.exitcode == 0:
         return Outcome(run, folder, read_result(folder))
     if process.exitcode is not None and process.exitcode < 0:
-        name = signal.Signals(-process.exitcode).name
-        return Outcome(run, folder, None, f"the process was killed by {name} (SIGKILL is often a lack of memory)")
+        return Outcome(run, folder, None, killed_by(process.exitcode))
     lines = (folder / "error.txt").read_text(encoding="utf-8").strip().splitlines()
     return Outcome(run, folder, None, lines[-1])
 
@@ -198,7 +219,7 @@ def preview(runs: Sequence[Run], root: Path, *, any_code: bool) -> list[Cell]:
         for path in (root / table).rglob("result.json"):
             result = json.loads(path.read_text(encoding="utf-8"))
             earlier.setdefault((result["row"], result["dataset"]), []).append(result["seconds"])
-    tasks, cells = _Tasks(torch.device("cpu")), []
+    tasks, cells = Tasks(torch.device("cpu")), []
     for run in runs:
         folder, state = run.folder(root), "to do"
         if (folder / "result.json").is_file():

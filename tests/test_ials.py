@@ -33,7 +33,10 @@ def naive(model: IALS) -> tuple[float, float, float]:
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_half_an_epoch_solves_each_row(settings: dict, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", chunk)
-    history = random_interactions().csr()
+    history = random_interactions().csr().tolil()
+    history[2], history[5] = 0, 0
+    history[2, 7] = 1  # degrees of 1 and 0
+    history = history.tocsr()
     model = IALS(12, 17, **settings)
     table = torch.randn(17, model.dim, generator=torch.Generator().manual_seed(0))
     expected = ials_half(history.toarray().astype(float), table.double().numpy(), *naive(model))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 
 from recgraph.baselines.filters import SparseRows
@@ -29,7 +28,10 @@ CHUNK = 2**22
 """Numbers in the rows that are worked on at once: 16 MB, see `evaluation.ranking.CHUNK_SCORES`."""
 
 BLOCK = 512
-"""Rows and columns of a block that is mirrored: reading a column of a matrix touches a page for each entry."""
+"""Rows and columns that are swept at once."""
+
+PANEL = 2048
+"""Rows that are updated at once; a multiple of `BLOCK`."""
 
 
 @baselines.register("ease")
@@ -61,9 +63,9 @@ class EASE(LinearModel):
         _check_memory(self.num_items, 12 if double else 4)
         gram = _gram(*binary(train), torch.float64 if double else torch.float32)
         gram.diagonal().add_(self.l2)
-        inverse = _invert(gram, self.l2)
-        inverse.div_(-inverse.diagonal().clone())
-        self.weights = inverse.fill_diagonal_(0).float()
+        weights = _negated_inverse(gram, self.l2)
+        weights.div_(-weights.diagonal())  # a negated diagonal is a copy
+        self.weights = weights.fill_diagonal_(0).float()
 
     def scorer(self) -> Scorer:
         """See `Model.scorer`."""
@@ -85,21 +87,33 @@ def _gram(by_user: SparseRows, by_item: SparseRows, dtype: torch.dtype) -> Float
     return gram
 
 
-def _invert(matrix: Float[Tensor, "n n"], l2: float) -> Float[Tensor, "n n"]:
-    """The inverse of a positive definite matrix, in the memory of that matrix."""
-    columns = matrix.numpy().T  # LAPACK goes by columns; by rows this is its upper triangle
-    factor, invert = get_lapack_funcs(("potrf", "potri"), (columns,))
-    _, failed = factor(columns, lower=True, clean=False, overwrite_a=True)
-    if failed:
-        raise DataError(f"ease: l2 of {l2} is too small: the Gram matrix is singular to {matrix.dtype} precision")
-    invert(columns, lower=True, overwrite_c=True)
+def _negated_inverse(matrix: Float[Tensor, "n n"], l2: float) -> Float[Tensor, "n n"]:
+    """-A⁻¹ of a positive definite matrix A, in the memory of that matrix.
+
+    By sweeping blocks (Goodnight 1979, https://doi.org/10.1080/00031305.1979.10482685) in the lower triangle, n³
+    operations as with LAPACK's potrf and potri. The OpenBLAS that scipy brings crashes in potrf at this size.
+    """
     size = len(matrix)
     for start in range(0, size, BLOCK):
+        pivot = slice(start, start + BLOCK)
+        columns = torch.cat([matrix[pivot, :start].T, matrix[start:, pivot]])
+        factor, failed = torch.linalg.cholesky_ex(columns[pivot].double())
+        if failed:
+            raise DataError(f"ease: l2 of {l2} is too small: the Gram matrix is singular to {matrix.dtype} precision")
+        inverse = torch.cholesky_inverse(factor).to(matrix.dtype)
+        columns[pivot] = 0  # these change in another way than the rest
+        swept = columns @ inverse
+        for row in range(0, size, PANEL):
+            matrix[row : row + PANEL, : row + PANEL].addmm_(
+                columns[row : row + PANEL], swept[: row + PANEL].T, alpha=-1
+            )
+        matrix[pivot, :start] = swept[:start].T
+        matrix[start:, pivot] = swept[start:]
+        matrix[pivot, pivot] = -inverse
+    for start in range(0, size, BLOCK):
         end = start + BLOCK
-        block = matrix[start:end, start:end]
-        block.copy_(block.triu() + block.triu(1).T)
-        for below in range(end, size, BLOCK):
-            matrix[below : below + BLOCK, start:end] = matrix[start:end, below : below + BLOCK].T
+        for row in range(end, size, BLOCK):
+            matrix[start:end, row : row + BLOCK] = matrix[row : row + BLOCK, start:end].T
     return matrix
 
 
