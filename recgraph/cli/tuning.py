@@ -1,0 +1,124 @@
+"""The command that tunes: tune."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from tabulate import tabulate
+
+from recgraph.cli.common import app, console, find_device, listed, say
+from recgraph.errors import ConfigError, RecgraphError
+from recgraph.search import Search, searches
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from recgraph.studies import Summary
+
+logger = logging.getLogger(__name__)
+
+
+@app.command
+def tune(
+    file: Path,
+    *,
+    trials: int | None = None,
+    budget_seconds: float | None = None,
+    rows: str = "",
+    on: Annotated[str, Parameter(name="--datasets")] = "",
+    seed: int = 0,
+    workers: int = 1,
+    storage: str = "",
+    adopt: str = "",
+    prune: bool = True,
+    device: str = "cpu",
+    runs: Path = Path("runs"),
+) -> None:
+    """Find the settings of rows that are best on validation, in the spaces of the file's `search:` block.
+
+    The test set is never ranked. What was killed goes on when the command is given again, and the same command in
+    several terminals shares the work: the trials of all together are as many as `--trials` says. A study for the same
+    space, settings and data is gone on with; with more trials, it is extended.
+
+    Args:
+        file: the experiment file, such as experiments/ml100k.yaml.
+        trials: settings to try for each row and dataset, the same for models and for baselines.
+        budget_seconds: seconds of trials for each row and dataset, those of all processes added up; beside or instead
+            of `--trials`. The trial that is running when they are over is finished.
+        rows: rows to tune, separated by commas; all of the `search:` block by default.
+        on: datasets to tune on, likewise; the file's by default.
+        seed: seed of the runs and of the sampler.
+        workers: processes at once, which share the cores.
+        storage: URL of a database that several machines share, such as postgresql://...; by default, SQLite in the
+            folder of runs.
+        adopt: places, separated by commas, of machines that will not come back, whose unfinished trials are done here.
+        prune: end a trial early if its validation curve stays below the median of the others'.
+        device: cpu, cuda, cuda:1 ...
+        runs: folder of all runs.
+    """
+    for name, number in {"trials": trials, "budget-seconds": budget_seconds, "workers": workers}.items():
+        if number is not None and not number > 0:
+            raise ConfigError(f"--{name}: expected a number above 0, got {number}")
+    if trials is None and budget_seconds is None:
+        raise ConfigError("set a budget: --trials, --budget-seconds, or both")
+    try:
+        from recgraph import tuning  # Optuna, which only this command needs
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"recgraph tune needs Optuna: pip install optuna ({error})") from None
+    found = searches(file, rows=listed(rows), datasets=listed(on), seed=seed)
+    options = tuning.Options(
+        runs, find_device(device), trials, budget_seconds, prune, storage, adopted=tuple(listed(adopt))
+    )
+    summaries, ended = tuning.tune(found, options, workers=workers, console=console, report=_line)
+    _show(summaries, runs)
+    for why in ended:
+        logger.warning("one of %d workers did not come to its end: %s", workers, why)
+    _fail_if_unfinished(summaries, ended, trials)
+
+
+def _line(search: Search, trial: FrozenTrial) -> None:
+    """A line about a trial that is over."""
+    value = f"{search.monitor} {trial.value:.4f}" if trial.value is not None else trial.user_attrs.get("error", "")
+    name = f"{search.run.row} · {search.run.dataset} · trial {trial.number}"
+    say(f"{name}: {trial.state.name.lower()} {value} ({trial.user_attrs.get('seconds', 0.0):.1f} s)")
+
+
+def _show(summaries: Sequence[Summary], runs: Path) -> None:
+    """A short table, and below it how to run the best."""
+    lines, commands = [], []
+    for one in summaries:
+        search, best = one.search, one.best
+        states = ", ".join(f"{count} {state}" for state, count in one.states.items())
+        figure = [search.monitor, "–", "–"] if best is None else [search.monitor, f"{best.value:.4f}", best.number]
+        lines.append([search.run.row, search.run.dataset, *figure, states, f"{one.seconds:.0f}"])
+        if best is not None:
+            threads, *command = one.command(runs)
+            commands.append(f"{threads} {shlex.join(command)}")
+        if len(one.codes) > 1:
+            logger.warning("%s: its trials were done by different code: %s", one.study, ", ".join(sorted(one.codes)))
+    head = ["row", "dataset", "validation", "best", "trial", "trials", "seconds"]
+    say("\n" + tabulate(lines, head, tablefmt="github", disable_numparse=True))
+    say(
+        "\nTo train and test with the best settings:\n" + "\n".join(commands) if commands else "\nNo trial is complete."
+    )
+    say(f"\nWrote best.yaml and tuning.csv to {', '.join(str(one.search.folder(runs)) for one in summaries)}.")
+
+
+def _fail_if_unfinished(summaries: Sequence[Summary], ended: Sequence[str], trials: int | None) -> None:
+    """A study that other processes are still at is no error; one that nobody will go on with is."""
+    for one in summaries:
+        for number, place in one.unfinished.items():
+            where = f" at {place} (--adopt does it here)" if place else ""
+            say(f"{one.study}: trial {number} is not over{where}: a process is at it, or was killed; run again to see")
+        if not one.trials or one.states.get("fail") == len(one.trials):
+            errors = {trial.user_attrs.get("error", "") for trial in one.trials}
+            raise RecgraphError(f"{one.study}: no trial could be done: {'; '.join(sorted(errors)) or 'none began'}")
+        if ended and (one.unfinished or (trials is not None and len(one.trials) < trials)):
+            raise RecgraphError(
+                f"{one.study}: not finished, for a worker ended early; the same command goes on with it"
+            )

@@ -1,0 +1,128 @@
+"""Studies that processes share: each trial has one owner, a dead owner's trial is taken up, a database may be remote."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shlex
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+import yaml
+from optuna.trial import TrialState
+
+from recgraph.cli.common import assignment
+from recgraph.errors import ConfigError
+from recgraph.scheduling import Tasks
+from recgraph.search import searches
+from recgraph.studies import Options, Shared, flow, plain
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def file(toy: Path) -> Path:
+    toy.write_text(toy.read_text() + "search: {LightGCN: {train.lr: {log: [1.0e-3, 1.0e-1]}}}\n")
+    return toy
+
+
+def shared(file: Path, root: str = "runs", **changes: Any) -> Shared:
+    (search,) = searches(file)
+    options = replace(Options(Path(root), CPU, trials=3), **changes)
+    return Shared(search, options, Tasks(CPU, sealed=True)(search.run))
+
+
+def claim_and_die(file: Path) -> None:
+    assert shared(file).claim() is not None
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_trial_has_one_owner_and_there_are_as_many_as_the_budget_says(file: Path) -> None:
+    one, two = shared(file), shared(file)
+    claims = [one.claim(), two.claim(), one.claim()]
+    assert [claim[0].number for claim in claims if claim] == [0, 1, 2]
+    assert one.claim() is None
+    assert two.claim() is None
+
+
+def test_the_trial_of_a_killed_process_is_taken_up_at_once_with_its_settings(file: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=claim_and_die, args=(file,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    study = shared(file)
+    (left,) = study.summarise().trials
+    assert left.state == TrialState.RUNNING
+    claimed = study.claim()
+    assert claimed is not None
+    assert (claimed[0].number, claimed[0].params) == (0, left.params)
+    following = shared(file).claim()  # the first has an owner again
+    assert following is not None
+    assert following[0].number == 1
+
+
+def test_a_trial_that_was_killed_before_it_chose_chooses_what_it_would_have(file: Path) -> None:
+    claimed = shared(file, "whole").claim()
+    assert claimed is not None
+    cut = shared(file, "cut")
+    optuna.load_study(study_name=cut.name, storage=cut.storage).ask()
+    again = cut.claim()
+    assert again is not None
+    assert (again[0].number, again[0].params) == (0, claimed[0].params)
+
+
+def test_of_a_shared_database_only_trials_of_this_place_are_taken_up_unless_adopted(file: Path) -> None:
+    url = f"sqlite:///{Path.cwd()}/shared.db"
+    here, there = shared(file, "here", storage=url), shared(file, "there", storage=url)
+    assert here.name == there.name
+    claimed = there.claim()
+    assert claimed is not None
+    claimed[1].close()  # as if its process were dead
+    place = here.summarise().unfinished[0]
+    assert place == there.place
+    mine = here.claim()
+    assert mine is not None
+    assert mine[0].number == 1
+    adopting = shared(file, "here", storage=url, adopted=(place,)).claim()
+    assert adopting is not None
+    assert (adopting[0].number, adopting[0].params) == (0, claimed[0].params)
+    assert here.summarise().unfinished == {0: here.place, 1: here.place}
+
+
+def test_a_trial_above_the_budget_is_not_done_and_does_not_count(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{Path.cwd()}/shared.db"
+    here, there = (shared(file, root, storage=url, trials=1) for root in ("here", "there"))
+    real = optuna.Study.ask
+
+    def overtaken(study: optuna.Study, *arguments: Any) -> optuna.Trial:
+        monkeypatch.setattr(optuna.Study, "ask", real)
+        assert there.claim() is not None  # between the look and the ask of another machine
+        return real(study, *arguments)
+
+    monkeypatch.setattr(optuna.Study, "ask", overtaken)
+    assert here.claim() is None
+    assert [trial.number for trial in here.summarise().trials] == [0]
+    more = shared(file, "here", storage=url, trials=2).claim()
+    assert more is not None
+    assert len(here.summarise().trials) == 2
+
+
+def test_a_storage_that_cannot_be_opened_is_an_error_for_people(file: Path) -> None:
+    for url in ("nonsense", "nosuchdatabase://host/name", "sqlite:////no/such/folder/x.db"):
+        with pytest.raises(ConfigError, match="--storage: cannot be opened"):
+            shared(file, storage=url)
+
+
+@pytest.mark.parametrize(
+    "value", [1e-05, 0.1 + 0.2, 3, None, True, "true", "a b", [1, 2], {"name": "x", "rate": 1e-17, "of": [None, "no"]}]
+)
+def test_values_survive_yaml_and_the_command_line_to_the_bit(value: Any) -> None:
+    assert yaml.safe_load(plain({"value": value}))["value"] == value
+    (word,) = shlex.split(shlex.join([f"a.b={flow(value)}"]))
+    assert assignment(word) == ("a.b", value)
+    assert "\n" not in flow(value)
