@@ -165,6 +165,30 @@ def rank(bench: Bench, dataset: str) -> dict[str, Any]:
     return compare(bench, dataset, workers, rounds=4, warm_up=False)
 
 
+def ials(bench: Bench, dataset: str) -> dict[str, Any]:
+    """Ten epochs of implicit ALS of 64 dimensions: ours solves each row exactly, implicit's default by three steps of
+    conjugate gradients."""
+    options = {"factors": 64, "iterations": 10, "use_gpu": False}
+    workers: Workers = {
+        "recgraph": ("ours.py", {"work": "fit", "baseline": {"name": "ials", "dim": 64, "epochs": 10}}),
+        "implicit, conjugate gradients": ("peer_implicit.py", {"work": "fit", "model": "als", "options": options}),
+        "implicit, exact": (
+            "peer_implicit.py",
+            {"work": "fit", "model": "als", "options": {**options, "use_cg": False}},
+        ),
+    }
+    return compare(bench, dataset, workers, rounds=3, warm_up=True)
+
+
+def item_knn(bench: Bench, dataset: str) -> dict[str, Any]:
+    """The 100 nearest neighbours of each item by cosine."""
+    workers: Workers = {
+        "recgraph": ("ours.py", {"work": "fit", "baseline": {"name": "item_knn", "neighbours": 100}}),
+        "implicit": ("peer_implicit.py", {"work": "fit", "model": "cosine", "options": {"K": 100}}),
+    }
+    return compare(bench, dataset, workers, rounds=3, warm_up=True)
+
+
 def floor(bench: Bench, dataset: str) -> dict[str, Any]:
     """Distance to the matrix products measured alone."""
     large = dataset == "gowalla"
@@ -198,6 +222,8 @@ KINDS: dict[Callable[[Bench, str], dict[str, Any]], Sequence[str]] = {
     lightgcn: SMALL_TO_LARGE,
     bpr: SMALL_TO_LARGE,
     rank: ("gowalla",),
+    ials: ("gowalla",),
+    item_knn: ("gowalla",),
     floor: SMALL_TO_LARGE,
     sampler: ("gowalla",),
     scaling: ("synthetic",),

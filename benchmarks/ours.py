@@ -14,6 +14,7 @@ import torch
 from library import Parts
 from worker import Channel, import_optimisers, versions
 
+from recgraph import registry
 from recgraph.data import datasets
 from recgraph.data.cards import data_root
 from recgraph.data.fetch import fetch
@@ -81,6 +82,19 @@ def rank(channel: Channel) -> None:
         channel.answer(seconds=time.perf_counter() - started, metrics=found.summary)
 
 
+def fit(channel: Channel) -> None:
+    """Answer with the seconds that a baseline takes to fit."""
+    spec = channel.task["baseline"]
+    channel.task["model"] = "lightgcn"  # loads the split; the model is left alone
+    split, _, loaded = ready(channel)
+    channel.answer(**loaded)
+    while True:
+        channel.wait()
+        started = time.perf_counter()
+        registry.baselines.build(spec, split.train.num_users, split.train.num_items).fit(split.train)
+        channel.answer(seconds=time.perf_counter() - started)
+
+
 def dump(name: str, folder: Path) -> None:
     """Write the split and the vectors of an untrained LightGCN for the peers.
 
@@ -122,7 +136,7 @@ def dump_for_peers(channel: Channel) -> None:
     channel.answer()
 
 
-WORK = {"train": train, "rank": rank, "dump": dump_for_peers}
+WORK = {"train": train, "rank": rank, "fit": fit, "dump": dump_for_peers}
 
 if __name__ == "__main__":
     import_optimisers()

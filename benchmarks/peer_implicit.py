@@ -1,4 +1,4 @@
-"""implicit: full ranking with its metrics, on our vectors; or an epoch of its BPR."""
+"""implicit: full ranking with its metrics, on our vectors; an epoch of its BPR; or a fit of its ALS or neighbours."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import numpy as np
 from implicit.als import AlternatingLeastSquares
 from implicit.bpr import BayesianPersonalizedRanking
 from implicit.evaluation import ranking_metrics_at_k
+from implicit.nearest_neighbours import CosineRecommender
 from scipy import sparse
 from worker import Repeat, pairs, serve
+
+MODELS = {"als": AlternatingLeastSquares, "cosine": CosineRecommender}
 
 
 def load(task: dict[str, Any]) -> Repeat:
@@ -36,6 +39,15 @@ def load(task: dict[str, Any]) -> Repeat:
             return {"seconds": (seconds[1] - seconds[0]) / 10}
 
         return epoch
+    if task["work"] == "fit":
+
+        def fit() -> dict[str, Any]:
+            model = MODELS[task["model"]](**task["options"], num_threads=threads)
+            started = time.perf_counter()
+            model.fit(train, show_progress=False)
+            return {"seconds": time.perf_counter() - started}
+
+        return fit
     model = AlternatingLeastSquares(factors=64, use_gpu=False, num_threads=threads)  # any class with plain factors
     model.user_factors, model.item_factors = np.load(folder / "users.npy"), np.load(folder / "items.npy")
 

@@ -243,6 +243,8 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Part]], str]]] = {
     "lightgcn": ("LightGCN-BPR, an epoch", _compared("epoch")),
     "bpr": ("BPR-MF, an epoch", _compared("epoch")),
     "rank": ("Full ranking with metrics", _compared("ranking")),
+    "ials": ("Implicit ALS, ten epochs of 64 dimensions", _compared("fit")),
+    "item_knn": ("The 100 nearest neighbours of each item", _compared("fit")),
     "floor": ("Distance to the floor", _floor),
     "sampler": ("Sampling on one thread", _sampler),
     "scaling": ("Growth with the graph", _scaling),
