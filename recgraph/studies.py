@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import torch
@@ -53,6 +53,7 @@ class Options:
         storage: URL of a database that machines share; "" for SQLite beside the trials' folders.
         adopted: places (`Summary.unfinished` names them) of machines that will not come back, whose unfinished trials
             are done here. To be said on one machine only.
+        track: mirror trials to Weights & Biases, each as a run of its own.
     """
 
     root: Path
@@ -62,6 +63,7 @@ class Options:
     prune: bool = True
     storage: str = ""
     adopted: tuple[str, ...] = ()
+    track: Literal["none", "offline", "online"] = "none"
 
 
 class Shared:

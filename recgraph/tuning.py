@@ -6,6 +6,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from recgraph.scheduling import Tasks, killed_by, start
 from recgraph.search import Search
 from recgraph.studies import Options, Shared, Summary, plain
 from recgraph.training.trackers import JsonLines, ProgressBar, Record, Tracker
+from recgraph.training.weights_biases import WeightsAndBiases
 
 Report = Callable[[Search, FrozenTrial], None]
 """A function of a module, called with each trial that is over, in the process that did it."""
@@ -133,6 +135,9 @@ def _fit(
     if console is not None and "baseline" not in run.config:
         title = f"{run.row} · {run.dataset} · trial {trial.number}"
         trackers.append(ProgressBar(title, shared.search.monitor, console))
+    if shared.options.track != "none":
+        named = replace(run, row=f"{run.row} trial {trial.number}")
+        trackers.append(WeightsAndBiases(named, folder, mode=shared.options.track))
     trackers.append(curve)  # last, for it may end the trial
     try:
         model, progress = fit(run, shared.task, folder, trackers)

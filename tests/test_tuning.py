@@ -292,3 +292,11 @@ def test_of_two_processes_one_is_killed_and_no_trial_is_lost_or_done_twice(file:
         )
         assert [line["epoch"] for line in two] == list(range(1, 121))
         assert [line["losses"] for line in one] == [line["losses"] for line in two]
+
+
+def test_each_trial_is_a_run_of_its_own_at_weights_and_biases(file: Path) -> None:
+    pytest.importorskip("wandb")
+    tuning.tune(searches(file, rows=["LightGCN"]), options(trials=2, prune=False, track="offline"))
+    ids = {path.read_text() for path in Path("runs").rglob("trial-*/wandb/id")}
+    assert len(ids) == 2
+    assert len(list(Path("runs").rglob("trial-*/wandb/offline-run-*"))) == 2

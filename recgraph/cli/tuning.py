@@ -6,7 +6,7 @@ import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from tabulate import tabulate
@@ -36,6 +36,7 @@ def tune(
     storage: str = "",
     adopt: str = "",
     prune: bool = True,
+    track: Literal["none", "offline", "online"] = "none",
     device: str = "cpu",
     runs: Path = Path("runs"),
 ) -> None:
@@ -58,6 +59,7 @@ def tune(
             folder of runs.
         adopt: places, separated by commas, of machines that will not come back, whose unfinished trials are done here.
         prune: end a trial early if its validation curve stays below the median of the others'.
+        track: mirror each trial to Weights & Biases as a run of its own, into its folder (offline) or to the server.
         device: cpu, cuda, cuda:1 ...
         runs: folder of all runs.
     """
@@ -72,7 +74,7 @@ def tune(
         raise ConfigError(f"recgraph tune needs Optuna: pip install optuna ({error})") from None
     found = searches(file, rows=listed(rows), datasets=listed(on), seed=seed)
     options = tuning.Options(
-        runs, find_device(device), trials, budget_seconds, prune, storage, adopted=tuple(listed(adopt))
+        runs, find_device(device), trials, budget_seconds, prune, storage, adopted=tuple(listed(adopt)), track=track
     )
     summaries, ended = tuning.tune(found, options, workers=workers, console=console, report=_line)
     _show(summaries, runs)
