@@ -33,9 +33,10 @@ def keep_largest(matrix: Matrix, count: int) -> Matrix:
     return result
 
 
-def item_knn(matrix: Matrix, neighbours: int, shrinkage: float) -> Matrix:
-    """The neighbours are those of the item that is scored: of the columns of W."""
-    return keep_largest(similarities(matrix.T, shrinkage), neighbours).T
+def item_knn(matrix: Matrix, neighbours: int, shrinkage: float, normalise: bool) -> Matrix:
+    """The neighbours are those of the items of the history: of the rows of W (Deshpande and Karypis 2004)."""
+    weights = keep_largest(similarities(matrix.T, shrinkage), neighbours)
+    return _with_sum_1(weights) if normalise else weights
 
 
 def user_knn(matrix: Matrix, neighbours: int, shrinkage: float) -> Matrix:
@@ -55,10 +56,11 @@ def rp3beta(matrix: Matrix, neighbours: int, alpha: float, beta: float, normalis
                     to_item = (1 / matrix[user].sum()) ** alpha
                     weights[start, end] += to_user * to_item / matrix[:, end].sum() ** beta
     weights = keep_largest(weights, neighbours)
-    if normalise:
-        for row in weights:
-            row /= row.sum() or 1
-    return weights
+    return _with_sum_1(weights) if normalise else weights
+
+
+def _with_sum_1(weights: Matrix) -> Matrix:
+    return np.array([row / row.sum() if row.any() else row for row in weights])
 
 
 def puresvd(matrix: Matrix, factors: int) -> Matrix:

@@ -108,13 +108,17 @@ def test_a_loaded_model_scores_and_explains_as_the_saved_one(name: str, tmp_path
     assert loaded.options() == model.options()
     users = torch.arange(12)
     torch.testing.assert_close(loaded.scorer()(users), model.scorer()(users), rtol=0, atol=0)
-    assert loaded.explain("u04", 98) == model.explain("u04", 98)
+    for again, reason in zip(loaded.explain("u04", 98), model.explain("u04", 98), strict=True):
+        assert again._replace(contribution=0) == reason._replace(contribution=0)
+        # Memory that is aligned in another way is added up in another order.
+        assert again.contribution == pytest.approx(reason.contribution, rel=1e-5, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_it_learns_the_checkerboard(name: str) -> None:
     split = checkerboard()
-    model = registry.baselines.build(name, 30, 30)
+    spec = {"name": name, "dim": 2} if name == "puresvd" else name  # with all of them the history comes back
+    model = registry.baselines.build(spec, 30, 30)
     model.fit(split.train)
     result = evaluate(model.scorer(), test=split.test.csr(), seen=split.train.csr(), metrics=["recall@1"])
     assert result.summary["recall@1"] == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cases import interactions, random_interactions
-from references_baselines import item_knn, keep_largest, rp3beta, user_knn
+from references_baselines import item_knn, keep_largest, rp3beta, similarities, user_knn
 
 from recgraph import registry
 from recgraph.baselines import neighbours as module
@@ -30,13 +30,14 @@ def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return request.param
 
 
+@pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("shrinkage", [0.0, 7.5])
 @pytest.mark.parametrize("count", [1, 3, 1000])
 @pytest.mark.usefixtures("chunk")
-def test_item_knn_is_the_dense_one(count: int, shrinkage: float) -> None:
-    model = ItemKNN(40, 50, neighbours=count, shrinkage=shrinkage)
+def test_item_knn_is_the_dense_one(count: int, shrinkage: float, normalise: bool) -> None:
+    model = ItemKNN(40, 50, neighbours=count, shrinkage=shrinkage, normalise=normalise)
     model.fit(train())
-    expected = item_knn(matrix(), count, shrinkage)
+    expected = item_knn(matrix(), count, shrinkage, normalise)
     np.testing.assert_allclose(model.weights.csr(50).to_dense().numpy(), expected, rtol=1e-5)
     users = torch.tensor([7, 0, 39])
     np.testing.assert_allclose(model.scorer()(users).numpy(), (matrix() @ expected)[users], rtol=1e-5, atol=1e-6)
@@ -51,6 +52,22 @@ def test_user_knn_is_the_dense_one(count: int, shrinkage: float) -> None:
     users = torch.tensor([7, 0, 39])
     expected = user_knn(matrix(), count, shrinkage)[users]
     np.testing.assert_allclose(model.scorer()(users).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_neighbour_of_user_knn_speaks_by_the_items_in_common() -> None:
+    model, liked = UserKNN(40, 50, neighbours=5), matrix()
+    model.fit(train())
+    near = keep_largest(similarities(liked, 0.0), 5)
+    for user, item in ((0, 3), (7, 20), (39, 49)):
+        history = np.flatnonzero(liked[user])
+        expected = [
+            sum(
+                near[user, other] * liked[other, item] * liked[other, mine] / (liked[user] @ liked[other])
+                for other in np.flatnonzero(near[user])
+            )
+            for mine in history
+        ]
+        np.testing.assert_allclose(model.contributions(user, item).numpy(), expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("normalise", [False, True])
@@ -78,7 +95,7 @@ def test_of_equally_near_neighbours_the_first_are_kept() -> None:
     pairs = np.array([[user, item] for user in (0, 1) for item in range(6)] + [[0, 6]])
     model = ItemKNN(2, 7, neighbours=3)
     model.fit(interactions(pairs))
-    kept = [(column > 0).nonzero()[:, 0].tolist() for column in model.weights.csr(7).to_dense().T]
+    kept = [row.nonzero()[:, 0].tolist() for row in model.weights.csr(7).to_dense()]
     assert kept == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 2]]
 
 

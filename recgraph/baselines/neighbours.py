@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.baselines.filters import SparseRows
-from recgraph.baselines.linear import LinearModel, SparseWeights, binary, dense_product, select, transpose
+from recgraph.baselines.linear import LinearModel, SparseWeights, binary, dense_product, select
 from recgraph.data.interactions import Interactions
 from recgraph.model import Scorer
 from recgraph.registry import baselines
@@ -32,28 +32,38 @@ class ItemKNN(SparseWeights):
     """Scores an item by its similarity to the items of the user's history.
 
     The similarity of items with n and m users, c of them in common, is c / (√(n m) + shrinkage): the cosine of their
-    columns, drawn towards 0 where there is little to go by. It counts if the item of the history is among the nearest
-    neighbours of the item that is scored (Sarwar et al. 2001, https://doi.org/10.1145/371920.372071, for ratings).
+    columns, drawn towards 0 where there is little to go by. Each item of the history speaks for its nearest
+    neighbours, with weights that add up to 1, so that all items of the history have the same say (Deshpande and
+    Karypis 2004, https://doi.org/10.1145/963770.963776).
 
-    Gowalla is fitted in FIT_ITEM seconds on two cores.
+    Gowalla is fitted in 4 seconds on two cores.
 
     Args:
-        neighbours: of each item. 100 with the cosine is what the BARS benchmark found for Gowalla.
-        shrinkage: added to the denominator, 0 or more (Dacrema et al. 2019, arXiv 1907.06902, search up to 1000).
+        neighbours: of each item. 100 is what the BARS benchmark found for the cosine on Gowalla.
+        shrinkage: added to the denominator, 0 or more. 100 is the default of Dacrema et al. 2019 (arXiv 1907.06902),
+            who search up to 1000.
+        normalise: divide an item's similarities by their sum. Without, popular items of the history have more say: on
+            the tail of Gowalla's lists that is a recall@20 of .156 instead of .173; without shrinkage .125 and .132.
     """
 
     def __init__(
-        self, num_users: int, num_items: int, *, neighbours: PositiveInt = 100, shrinkage: NonNegativeFloat = 0.0
+        self,
+        num_users: int,
+        num_items: int,
+        *,
+        neighbours: PositiveInt = 100,
+        shrinkage: NonNegativeFloat = 100.0,
+        normalise: bool = True,
     ) -> None:
         super().__init__(num_users, num_items)
-        self.neighbours, self.shrinkage = neighbours, shrinkage
+        self.neighbours, self.shrinkage, self.normalise = neighbours, shrinkage, normalise
 
     def fit(self, train: Interactions) -> None:
         """Keep the history and find each item's neighbours."""
         super().fit(train)
         by_user, by_item = binary(train)
         near = nearest(by_item, by_user, cosine(by_item, self.shrinkage), self.neighbours)
-        self.weights = transpose(near, self.num_items)
+        self.weights = normalised(near) if self.normalise else near
 
 
 @baselines.register("user_knn")
@@ -114,10 +124,10 @@ class RP3Beta(SparseWeights):
     """Scores an item by random walks of three steps: to an item of the user, to another user, to an item of theirs.
 
     W_ij = d_j^-β Σᵤ d_i^-α dᵤ^-α over the users u of both items, where d are numbers of interactions; α sharpens or
-    evens the steps' probabilities, β demotes popular items (Paudel et al. 2017, https://doi.org/10.1145/2955101,
-    section 3). Of each row the largest weights are kept, without its own item.
+    evens the steps' probabilities, β demotes popular items (Paudel et al. 2017, https://doi.org/10.1145/2955101).
+    Of each row the largest weights are kept, without its own item.
 
-    Gowalla is fitted in FIT_RP3 seconds on two cores.
+    Gowalla is fitted in 5 seconds on two cores.
 
     Args:
         neighbours: weights kept of each item of a history.
@@ -153,11 +163,7 @@ class RP3Beta(SparseWeights):
 
         stepped = by_item._replace(values=from_user[by_item.columns.long()])
         near = nearest(stepped, by_user, walks, self.neighbours)
-        if self.normalise:
-            rows = torch.repeat_interleave(near.starts.diff())
-            sums = torch.zeros(self.num_items).index_add(0, rows, near.values)
-            near = near._replace(values=near.values / sums[rows])
-        self.weights = near
+        self.weights = normalised(near) if self.normalise else near
 
 
 def cosine(matrix: SparseRows, shrinkage: float) -> Similarity:
@@ -195,6 +201,13 @@ def nearest(matrix: SparseRows, transposed: SparseRows, similarity: Similarity, 
         columns.append(column.int())
         values.append(near[row, column])
     return SparseRows(F.pad(torch.cat(counts).cumsum(0), (1, 0)).int(), torch.cat(columns), torch.cat(values))
+
+
+def normalised(matrix: SparseRows) -> SparseRows:
+    """The same rows, each divided by its sum."""
+    rows = torch.repeat_interleave(matrix.starts.diff())
+    sums = torch.zeros(matrix.num_rows).index_add(0, rows, matrix.values)
+    return matrix._replace(values=matrix.values / sums[rows])
 
 
 def _largest(near: Float[Tensor, "rows width"], count: int) -> tuple[Int[Tensor, "kept"], Int[Tensor, "kept"]]:

@@ -1,6 +1,6 @@
 """PureSVD: the leading singular vectors of the interaction matrix, zeros and all.
 
-Cremonesi, Koren and Turrin 2010 (https://doi.org/10.1145/1864708.1864721), equation 9: the scores of a user with the
+Cremonesi, Koren and Turrin 2010 (https://doi.org/10.1145/1864708.1864721): the scores of a user with the
 row r of R are r V Vᵀ, where V has the leading right singular vectors of R. What is not there counts as 0.
 """
 
