@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Popularity and BPR-MF on MovieLens-1M under NCF's protocol (one test item among 99 stored negatives), three seeds.
+#   RECGRAPH_MIRROR=/path/to/datasets bash scripts/table_ncf_ml1m.sh [--workers 2]
+# Time: not measured yet; never run on a GPU. Test hit@10:sampled-99: popularity .453.
+# Writes experiments/results/ncf_ml1m.{csv,md,tex}. A killed script goes on where it was.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+recgraph table experiments/ncf_ml1m.yaml "$@"
