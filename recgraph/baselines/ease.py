@@ -101,7 +101,6 @@ def _negated_inverse(matrix: Float[Tensor, "n n"], l2: float) -> Float[Tensor, "
         if failed:
             raise DataError(f"ease: l2 of {l2} is too small: the Gram matrix is singular to {matrix.dtype} precision")
         inverse = torch.cholesky_inverse(factor).to(matrix.dtype)
-        columns[pivot] = 0  # these change in another way than the rest
         swept = columns @ inverse
         for row in range(0, size, PANEL):
             matrix[row : row + PANEL, : row + PANEL].addmm_(
