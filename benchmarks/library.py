@@ -44,8 +44,9 @@ def build(config: dict[str, Any], train: Interactions) -> Parts:
     """What `recgraph.running` builds from a configuration, in a process that keeps its memory, as a run's does."""
     keep_freed_memory()
     graph = BipartiteGraph.from_edges(train.user_indices, train.item_indices, train.num_users, train.num_items)
+    encoder = {key: value for key, value in config["encoder"].items() if key != "init"}
     with isolated(0, "modules"):
-        recommender = Recommender.build(train.num_users, train.num_items, config, graph)
+        recommender = Recommender.build(train.num_users, train.num_items, {**config, "encoder": encoder}, graph)
     objectives = Objectives(
         {
             role: (spec["weight"], registry.objectives.build({k: v for k, v in spec.items() if k != "weight"}))
