@@ -23,6 +23,8 @@ PACKAGES = ("recgraph", "torch", "torch-geometric", "dgl", "numpy", "scipy", "sc
 OUTSIDE = (
     "charts.py",
     "cli",
+    "figures.py",
+    "page.py",
     "rendering.py",
     "report.py",
     "scheduling.py",

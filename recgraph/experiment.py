@@ -91,7 +91,7 @@ def plan(
     if not baselines.issuperset(chosen):
         for_baselines = {address: value for address, value in everywhere.items() if not _of_training(address)}
     return [
-        Run(path.stem, row, card.name, seed, config)
+        Run(path.stem, row, card.name, seed, _with_candidates(config, card, f"{path}: rows.{row}"))
         for card in chosen_cards
         for row in chosen
         for config in [resolve(experiment, row, for_baselines if row in baselines else everywhere, card, path)]
@@ -159,6 +159,17 @@ def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None
         node[leaf] = copy.deepcopy(value)
 
 
+def _with_candidates(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
+    """A configuration whose dataset has the candidates that sampled metrics rank."""
+    if config["evaluate"]["sampled"] and not card.has_candidates(config["split"]["name"]):
+        having = [other.name for other in cards.every() if other.has_candidates("official")]
+        raise ConfigError(
+            f"{where}: evaluate.sampled: dataset {card.name!r} has no stored candidates for its split "
+            f"{config['split']['name']!r}; those with candidates for their official split: {', '.join(having)}"
+        )
+    return config
+
+
 def _refuse_lost(changes: Mapping[str, Any], where: str) -> None:
     """Refuse a change of a part of what a later change replaces."""
     addresses = list(changes)
@@ -207,6 +218,7 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         address = f"{where}: objectives.{role}"
         objectives[role] = checked_spec = registry.objectives.check(spec, address, WEIGHT)
         _check_built(registry.objectives.find(checked_spec["name"]).needs, f"{address} needs")
+        _check_view(checked_spec.get("view"), encoder["name"], f"{address}.view")
         head = checked_spec.get("head", "rank")
         if head not in config.heads:
             raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
@@ -217,6 +229,15 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
         "train": config.train.model_dump(),
     }
+
+
+def _check_view(view: Mapping[str, Any] | None, encoder: str, where: str) -> None:
+    """Refuse a view that changes nothing the encoder reads."""
+    if view is None:
+        return
+    changes, reads = registry.views.find(view["name"]).changes, registry.encoders.find(encoder).reads | {"perturb"}
+    if not changes & reads:
+        raise ConfigError(f"{where}: {view['name']} changes {sorted(changes)}, which {encoder} does not read")
 
 
 def _check_init(spec: Spec, dim: int, where: str) -> dict[str, Any]:

@@ -108,6 +108,9 @@ def _train(
             }
         ).to(device)
         generators = {name: torch_generator(run.seed, name) for name in ("order", "negatives")}
+        if "generator" in objectives.needs:
+            # On the device: views draw a number or more for each edge or vector, which would take longer to copy.
+            generators["views"] = torch_generator(run.seed, "views", device)
         batches = Batches(
             train=train,
             batch_size=settings.batch_size,
@@ -116,6 +119,8 @@ def _train(
             graph=recommender.graph,
             sampler=registry.samplers.build(config["negatives"], train) if "negatives" in objectives.needs else None,
             device=device,
+            views=generators.get("views"),
+            distinct="distinct" in objectives.needs,
         )
         trainer = Trainer(
             recommender=recommender,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -39,3 +40,19 @@ class Dot(Head):
     def all_pairs(self, query: Float[Tensor, "*batch dim"], items: Float[Tensor, "items dim"]) -> Tensor:
         """One matrix product."""
         return query @ items.T
+
+
+@heads.register("cosine")
+class Cosine(Head):
+    """Cosine of the angle between query and item, in [-1, 1]; a vector of length 0 has it 0 with everything.
+
+    The vectors of an encoder stay as long as they are: whoever uses exported ones normalises them first.
+    """
+
+    def forward(self, query: Float[Tensor, "*#batch dim"], items: Float[Tensor, "*#batch dim"]) -> Tensor:
+        """⟨query, item⟩ / (‖query‖ ‖item‖) over the last axis."""
+        return (F.normalize(query, dim=-1) * F.normalize(items, dim=-1)).sum(-1)
+
+    def all_pairs(self, query: Float[Tensor, "*batch dim"], items: Float[Tensor, "items dim"]) -> Tensor:
+        """One matrix product of unit vectors."""
+        return F.normalize(query, dim=-1) @ F.normalize(items, dim=-1).T

@@ -105,7 +105,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
         seconds += again
     model.catalogue = catalogue_of(task.train, [task.train, task.validation], task.titles)
     model.save(folder)
-    test = task.test(model, names)
+    test = task.test(model, names, sampled=run.config["evaluate"]["sampled"])
     test.write(folder / "per_user.parquet")
     result = {
         "table": run.table,
@@ -178,7 +178,7 @@ def _move_aside(folder: Path) -> None:
 
 
 def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> list[tuple[str, float, float]]:
-    """Rank again with a saved model on its own dataset and split.
+    """Rank the whole catalogue again with a saved model, on its own dataset and split.
 
     Returns:
         (metric, value on validation, value on test) for each of `metrics`; of none, for what the run measured.

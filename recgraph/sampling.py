@@ -17,9 +17,9 @@ from recgraph.errors import DataError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.positives import Positives
 from recgraph.registry import samplers
-from recgraph.types import Batch, Inputs, NonNegativeFloat, PositiveInt
+from recgraph.types import Batch, Distinct, Inputs, NonNegativeFloat, PositiveInt
 
-BUILT = frozenset({"graph", "negatives"})
+BUILT = frozenset({"graph", "negatives", "generator", "distinct"})
 """Fields of `Inputs` and `Batch` that are built when an encoder reads or an objective needs them."""
 
 BLOCK = 2**18
@@ -186,6 +186,8 @@ class Batches:
         graph: handed to the encoder, already on the device; None if no encoder reads it.
         sampler: draws negatives; None if no objective reads them.
         device: where batches go.
+        views: generator that views draw from, on `device`; None if no objective needs it.
+        distinct: find each batch's distinct users and items.
     """
 
     train: Interactions
@@ -195,6 +197,8 @@ class Batches:
     graph: BipartiteGraph | None = None
     sampler: Sampler | None = None
     device: torch.device | str = "cpu"
+    views: torch.Generator | None = None
+    distinct: bool = False
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -218,8 +222,14 @@ class Batches:
             if sampler is not None and drawn is None:
                 negatives = sampler.sample(users[some], items[some], self.sampling)
                 hits = tuple(map(self._move, sampler.positives.hits(users[some], negatives)))
-            inputs = Inputs(users=self._move(users[some]), graph=self.graph)
-            yield Batch(inputs, self._move(items[some]), None if negatives is None else self._move(negatives), hits)
+            yield Batch(
+                Inputs(users=self._move(users[some]), graph=self.graph),
+                self._move(items[some]),
+                None if negatives is None else self._move(negatives),
+                hits,
+                generator=self.views,
+                distinct=Distinct(*map(self._move, Distinct.of(users[some], items[some]))) if self.distinct else None,
+            )
 
     def _move(self, tensor: Tensor) -> Tensor:
         if torch.device(self.device).type == "cuda":

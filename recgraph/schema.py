@@ -54,13 +54,24 @@ class EvaluateSettings(BaseModel):
     parity: bool = False
     """Also rank for test at each validation, and report the epoch that is best there beside the honest figure: many
     papers chose theirs so. It chooses nothing."""
+    sampled: bool = False
+    """At test, rank only the candidates that are stored with the dataset, for the sake of figures published so. Metrics
+    of test then have names such as hit@10:sampled-99; validation ranks the whole catalogue, under plain names."""
 
     @field_validator("metrics")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             metrics.parse(name)
+            if metrics.num_sampled(name):
+                raise ValueError(f"{name}: give plain names and set `sampled: true`, which adds the rest")
         return value
+
+    @model_validator(mode="after")
+    def _one_way_to_test(self) -> EvaluateSettings:
+        if self.parity and self.sampled:
+            raise ValueError("parity picks the epoch by full rankings for test, which `sampled` has none of")
+        return self
 
 
 class RunConfig(BaseModel):

@@ -105,8 +105,12 @@ class Shared:
             for known in counted(study):
                 if known.state == TrialState.RUNNING and self._is_here(known):
                     lock = self._lock(known.number)
-                    if lock is not None:
+                    if lock is None:
+                        continue
+                    # Only now is it certain: whoever had the lock may have finished since the trials were listed.
+                    if self.storage.get_trial(known._trial_id).state == TrialState.RUNNING:
                         return self._ready(study, optuna.Trial(study, known._trial_id), lock)
+                    lock.close()
             if self._used_up(counted(study)):
                 return None
             trial = study.ask()

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from recgraph.errors import DataError
-from recgraph.evaluation.metrics import PER_USER, definitions, parse
+from recgraph.evaluation.metrics import PER_USER, definitions, parse, ranked
 from recgraph.evaluation.significance import Comparison, compare
 from recgraph.files import write_text
 from recgraph.schema import Published
@@ -167,7 +167,7 @@ def _notes(
     notes = [
         f"Data {first['data_fingerprint'][:10]}: mean over seeds {', '.join(map(str, seeds))}{spread}. "
         "The epoch is chosen on validation.",
-        f"Whole catalogue ranked; training and validation positives masked; {first['test_users']} users, "
+        f"{ranked(metrics[0])}; training and validation positives masked; {first['test_users']} users, "
         f"{first['skipped_users']} without test items left out.",
         *(f"{name}: {meaning}" for name, meaning in definitions(metrics).items()),
     ]

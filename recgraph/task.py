@@ -56,6 +56,7 @@ class Task:
         self.split_name, self.fingerprint = split.name, split.fingerprint
         self.train, self.validation = split.train, split.validation
         self._test = None if sealed else split.test
+        self._candidates = None if sealed else split.candidates
         self.audit = None if sealed else audit(split)
         self.titles, self.device = titles, device
 
@@ -95,13 +96,21 @@ class Task:
         """Rank for the users with validation items; training positives are masked."""
         return self._rank(model, metrics, self._validation, self._train)
 
-    def test(self, model: Model, metrics: Sequence[str]) -> Evaluation:
+    def test(self, model: Model, metrics: Sequence[str], *, sampled: bool = False) -> Evaluation:
         """Rank for the users with test items; training and validation positives are masked.
 
+        Args:
+            model, metrics: what to rank with, and how to measure.
+            sampled: rank stored candidates only; the metrics' names say so.
+
         Raises:
-            DataError: the task is sealed.
+            DataError: the task is sealed, or has no candidates to rank.
         """
-        return self._rank(model, metrics, self._test_matrix, self._train + self._validation)
+        relevant = self._test_matrix
+        if sampled and self._candidates is None:
+            raise DataError(f"split {self.split_name} has no stored candidates, and none are drawn")
+        candidates = self._candidates if sampled else None
+        return self._rank(model, metrics, relevant, self._train + self._validation, candidates)
 
     def groups(self, test: Evaluation) -> dict[str, dict[str, float]]:
         """Metrics of a ranking for test by group of users and of items (see `by_group`)."""
@@ -121,12 +130,15 @@ class Task:
     def _validation(self) -> Any:
         return self.validation.csr()
 
-    def _rank(self, model: Model, metrics: Sequence[str], relevant: Any, seen: Any) -> Evaluation:
+    def _rank(
+        self, model: Model, metrics: Sequence[str], relevant: Any, seen: Any, candidates: Any = None
+    ) -> Evaluation:
         with torch.no_grad():
             return evaluate(
                 model.eval().scorer(),
                 test=relevant,
                 seen=seen,
+                candidates=candidates,
                 metrics=metrics,
                 popularity=self._train.sum(axis=0).A1,
                 device=self.device,

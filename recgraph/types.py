@@ -6,12 +6,12 @@ history; `negatives` drawn per row. `*batch` may be empty, one axis, or (rows, p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -23,6 +23,7 @@ PositiveInt = Annotated[int, Gt(0)]
 NonNegativeInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Ge(0), Lt(1)]
 """Types of options with their ranges, which configurations are held to."""
 
 PAD = 0
@@ -45,6 +46,7 @@ class Inputs:
         features: attributes of users and items.
         perturb: called by encoders on each hidden layer; a view replaces it (noise, dropout).
         every_position: ask for a query at each step of the history, not only after the last.
+        every_layer: ask for `Encoding.layers`.
     """
 
     users: Int[Tensor, "*batch"]
@@ -53,6 +55,31 @@ class Inputs:
     features: Features | None = None
     perturb: Callable[[Tensor], Tensor] = identity
     every_position: bool = False
+    every_layer: bool = False
+
+
+class Distinct(NamedTuple):
+    """Each user and each positive item of a batch once, in the order of their indices.
+
+    Attributes:
+        rows: the first row of each user.
+        items: the items themselves.
+    """
+
+    rows: Int[Tensor, "distinct_users"]
+    items: Int[Tensor, "distinct_items"]
+
+    @classmethod
+    def of(
+        cls, users: Int[Tensor, "batch"], items: Int[Tensor, "batch"], mask: Bool[Tensor, "batch"] | None = None
+    ) -> Distinct:
+        """Found among the rows where `mask` is True. On CUDA the host waits for how many there are."""
+        rows = torch.arange(len(users), device=users.device)
+        if mask is not None:
+            users, items, rows = users[mask], items[mask], rows[mask]
+        found, place = users.unique(return_inverse=True)
+        first = rows.new_empty(len(found)).scatter_reduce_(0, place, rows, "amin", include_self=False)
+        return cls(first, items.unique())
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +95,8 @@ class Batch:
             flattened matrix [its rows, negatives]. None where each row has a set of its own, which holds none.
         labels: targets of auxiliary tasks by name.
         mask: True where a row counts; None when all do.
+        generator: what views draw from, on the device of the batch.
+        distinct: its users and items without repetition, known to the host beforehand so that nothing waits for a GPU.
     """
 
     inputs: Inputs
@@ -76,6 +105,8 @@ class Batch:
     hits: tuple[Int[Tensor, "hits"], ...] | None = None
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     mask: Bool[Tensor, "*batch"] | None = None
+    generator: torch.Generator | None = None
+    distinct: Distinct | None = None
 
     @property
     def num_valid(self) -> int | Int[Tensor, ""]:
@@ -126,11 +157,14 @@ class Encoding:
         query: one vector per row (and position).
         items: one vector per item of the catalogue.
         ego: the same before any transformation.
+        layers: (query, items) of each hidden layer from 0 on, as far as they are vectors of the same space; only when
+            `Inputs.every_layer` asks for them, and None from an encoder that has no layers.
     """
 
     query: Float[Tensor, "*batch dim"]
     items: Float[Tensor, "items dim"]
     ego: Ego
+    layers: Sequence[tuple[Float[Tensor, "*batch dim"], Float[Tensor, "items dim"]]] | None = None
 
 
 class View:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -103,7 +104,9 @@ def test_the_cache_follows_files_and_card(root: Path) -> None:
     assert len({first.folder, second.folder, third.folder}) == 3
 
 
-@pytest.mark.parametrize("name", ["interactions.parquet", "users.parquet", "items.parquet", "hashes.json"])
+@pytest.mark.parametrize(
+    "name", ["interactions.parquet", "users.parquet", "items.parquet", "candidates.parquet", "hashes.json"]
+)
 @pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
 def test_a_damaged_cache_is_made_again(root: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     first = load("tiny", root=root)
@@ -121,7 +124,7 @@ def test_a_damaged_cache_is_made_again(root: Path, name: str, damage: str, caplo
     assert path.read_bytes() == good
 
 
-@pytest.mark.parametrize("fails_at", [1, 2, 3])
+@pytest.mark.parametrize("fails_at", [1, 2, 3, 4])
 def test_a_full_disk_is_an_error_and_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int) -> None:
     write, calls = Path.write_bytes, []
 
@@ -330,6 +333,25 @@ def test_real_data_has_the_counts_of_its_card(name: str, mirror: Path, tmp_path:
             )  # a fifth of the articles have no tags
 
 
+def test_ncf_has_a_hundred_candidates_for_each_user_but_where_a_negative_is_the_test_item(
+    mirror: Path, tmp_path: Path
+) -> None:
+    split = load("ncf-ml-1m", root=tmp_path).split(seed=0)
+    assert [len(part) for part in parts(split)] == [988_129, 6_040, 6_040]
+    counts = np.bincount(np.diff(split.candidates.indptr))
+    assert {size: number for size, number in enumerate(counts) if number} == {99: 156, 100: 5_884}
+    test = split.test.csr()
+    assert split.candidates.multiply(test).nnz == 6_040
+    assert split.candidates.multiply(split.train.csr() + split.validation.csr()).nnz == 0
+    first = (mirror / "ml-1m/ncf/ml-1m.test.negative").read_text().split("\n")[0].split("\t")[1:]
+    assert set(split.candidates[[0]].indices) == {25, *map(int, first)}  # ids are indices here
+    # Validation is the latest row by time, which the last row in the file is for 113 users.
+    train, held = split.train.frame, split.validation.frame.sort("user")
+    latest = train.group_by("user").agg(pl.col("time").max()).sort("user")["time"]
+    assert (held["time"] >= latest).all()
+    assert (split.test.frame.sort("user")["time"] >= held["time"]).all()
+
+
 def test_gowalla_validates_on_the_tail_of_each_list(mirror: Path, tmp_path: Path) -> None:
     split = load("gowalla", root=tmp_path).split(seed=0)
     tails = {}
@@ -377,8 +399,6 @@ def test_both_sources_of_ml_100k_give_the_same_table(
 @pytest.mark.slow
 def test_ten_million_rows_load_from_the_cache_in_seconds(root: Path) -> None:
     import time
-
-    import numpy as np
 
     generator = np.random.default_rng(0)
     users, items = np.divmod(generator.choice(300_000 * 1000, 10_000_000, replace=False), 1000)

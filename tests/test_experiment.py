@@ -51,7 +51,7 @@ def configs(path: Path, **selection: object) -> dict[str, dict]:
 def test_a_row_is_the_base_with_overrides_and_all_defaults(good: Path) -> None:
     rows = configs(good)
     assert rows["LightGCN"]["encoder"] == {
-        "name": "lightgcn", "dim": 32, "num_layers": 3, "std": 0.1, "backend": "torch", "init": None,
+        "name": "lightgcn", "dim": 32, "num_layers": 3, "first_layer": 0, "std": 0.1, "backend": "torch", "init": None,
     }  # fmt: skip
     assert rows["one layer"]["encoder"]["num_layers"] == 1
     assert rows["MF"]["encoder"] == {"name": "embedding", "dim": 64, "std": 0.1, "init": None}
@@ -262,3 +262,13 @@ def test_what_surrounds_the_rows_is_checked_before_anything_runs(good: Path, add
     good.write_text(good.read_text().rstrip() + "\n" + addition + "\n")
     with pytest.raises(ConfigError, match=re.escape(message)):
         plan(good)
+
+
+def test_a_view_must_change_what_the_encoder_reads(good: Path) -> None:
+    contrast = {"name": "view_contrast", "view": {"name": "edge_drop", "rate": 0.1}}
+    plan(good, rows=["LightGCN"], overrides={"objectives.ssl": contrast})
+    with pytest.raises(
+        ConfigError, match=r"objectives.ssl.view: edge_drop changes \['graph'\], which embedding does not"
+    ):
+        plan(good, rows=["MF"], overrides={"objectives.ssl": contrast})
+    plan(good, rows=["MF"], overrides={"objectives.ssl": {"name": "view_contrast", "view": "noise"}})

@@ -363,6 +363,21 @@ def test_mirror_is_used_in_place(server: Server, tmp_path: Path, monkeypatch: py
     assert files_in(root) == ["raw/toy/z"]
 
 
+def test_a_form_may_have_a_folder_of_its_own_in_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECGRAPH_MIRROR", str(tmp_path / "mirror"))
+    forms = {name: Form(files={"x": {}}, mirror=mirror) for name, mirror in (("own", "big/toy"), ("usual", None))}
+    raw = tmp_path / "raw/toy/x"
+    raw.parent.mkdir(parents=True)
+    raw.write_bytes(b"")
+    assert fetch("toy", forms, tmp_path) == Fetched(raw.parent, "own")
+    for name, folder in (("usual", "toy"), ("own", "big/toy")):
+        (tmp_path / "mirror" / folder).mkdir(parents=True)
+        (tmp_path / "mirror" / folder / "x").write_bytes(b"")
+        assert fetch("toy", forms, tmp_path) == Fetched(tmp_path / "mirror" / folder, name)
+    with pytest.raises(ValidationError, match="expected a path inside"):
+        Form(files={"x": {}}, mirror="../else")
+
+
 def test_wrong_file_in_the_mirror_is_said_and_passed_over(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

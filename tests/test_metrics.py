@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from recgraph.errors import ConfigError
-from recgraph.evaluation.metrics import PER_USER, WHOLE_LIST, coverage, definitions, gini, mean_popularity, ndcg, parse
+from recgraph.evaluation.metrics import (
+    PER_USER,
+    WHOLE_LIST,
+    coverage,
+    definitions,
+    gini,
+    mean_popularity,
+    ndcg,
+    num_sampled,
+    parse,
+    ranked,
+    sampled,
+)
 
 Naive = Callable[[list[int], set[int]], float]
 
@@ -156,7 +168,33 @@ def test_parse() -> None:
     assert parse("gini@5") == ("gini", WHOLE_LIST["gini"], 5)
 
 
-@pytest.mark.parametrize("text", ["ndcg", "ndcg@", "ndcg@0", "ndcg@-1", "ndcg@1.5", "ndcg@ten", "@10", "", "ndcg@10 "])
+def test_sampled_metrics_carry_the_number_of_negatives_in_their_name() -> None:
+    name = sampled("hit@10", 99)
+    assert name == "hit@10:sampled-99"
+    assert parse(name) == ("hit", PER_USER["hit"], 10)
+    assert (num_sampled(name), num_sampled("hit@10")) == (99, None)
+    assert definitions([name]) == definitions(["hit@10"])
+    assert ranked("hit@10") == "Whole catalogue ranked"
+    assert "among 99 sampled negatives" in ranked(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ndcg",
+        "ndcg@",
+        "ndcg@0",
+        "ndcg@-1",
+        "ndcg@1.5",
+        "ndcg@ten",
+        "@10",
+        "",
+        "ndcg@10 ",
+        "ndcg@10:sampled",
+        "ndcg:sampled-9@10",
+        "ndcg@10:sampled-0",
+    ],
+)
 def test_malformed_metrics(text: str) -> None:
     with pytest.raises(ConfigError, match="metric"):
         parse(text)

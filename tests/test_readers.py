@@ -87,6 +87,10 @@ def review(**changes: Any) -> str:
             "b x y\r\n", {"format": "adjacency", "columns": {"user": "str", "tag": "str"}}, [("b", "x"), ("b", "y")],
             id="adjacency of strings",
         ),
+        pytest.param(
+            "(0,25)\t7\t25\n(3,1)\t2 4\r\n", {"format": "negatives"},
+            [(0, 25), (0, 7), (0, 25), (3, 1), (3, 2), (3, 4)], id="negatives",
+        ),
         pytest.param("2 7 8\n0\n1 3\n", {"format": "counts"}, [(0, 7), (0, 8), (2, 3)], id="counts"),
         pytest.param(
             "1 3\n", {"format": "counts", "columns": {"item": "int", "tag": "int"}, "first": 1}, [(1, 3)], id="from 1"

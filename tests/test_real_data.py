@@ -40,6 +40,15 @@ def test_lightgcn_learns_movielens(data_root: Path) -> None:
     assert lightgcn > 0.26
 
 
+def test_popularity_under_the_protocol_of_ncf_is_as_published(data_root: Path) -> None:
+    result = run(ROOT / "experiments" / "ncf_ml1m.yaml", data_root, "popularity")
+    assert (result["test_users"], result["skipped_users"]) == (6040, 0)
+    # .4533 and .2542 in Dacrema et al., see the file; the measured .45348 is one user in 6,040 more, by a tie. Counts are of
+    # train and validation together. Of the whole catalogue popularity reaches hit@10 .041.
+    assert result["test"]["hit@10:sampled-99"] == pytest.approx(0.4533, abs=2.5e-4)
+    assert result["test"]["ndcg@10:sampled-99"] == pytest.approx(0.2542, abs=1e-4)
+
+
 @pytest.mark.slow
 def test_an_epoch_of_gowalla_trains_and_evaluates(data_root: Path) -> None:
     path = data_root / "gowalla.yaml"

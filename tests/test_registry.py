@@ -14,7 +14,14 @@ KINDS = ("encoders", "heads", "objectives", "views", "samplers", "splits", "base
 def test_defaults_are_filled_in_and_types_converted() -> None:
     # PyYAML reads 1e-3 as text; the schema makes a number of it
     checked = registry.encoders.check({"name": "lightgcn", "dim": "32", "std": "1e-3"}, "encoder")
-    assert checked == {"name": "lightgcn", "dim": 32, "num_layers": 3, "std": 0.001, "backend": "torch"}
+    assert checked == {
+        "name": "lightgcn",
+        "dim": 32,
+        "num_layers": 3,
+        "first_layer": 0,
+        "std": 0.001,
+        "backend": "torch",
+    }
     assert registry.heads.check("dot", "heads.rank") == {"name": "dot"}
 
 

@@ -193,7 +193,7 @@ def test_the_test_part_is_read_once_and_only_after_training(toy: Path, monkeypat
     calls = []
     for name in ("validate", "test"):
         real = getattr(Task, name)
-        monkeypatch.setattr(Task, name, lambda *a, _real=real, _name=name: calls.append(_name) or _real(*a))
+        monkeypatch.setattr(Task, name, lambda *a, _real=real, _name=name, **k: calls.append(_name) or _real(*a, **k))
     run_all(toy, Path("runs"), rows=["BPR-MF"], seeds=[0])
     assert calls.count("test") == 1
     assert calls[-1] == "test"
@@ -211,6 +211,34 @@ def test_evaluating_again_gives_the_same_figures_and_new_metrics(toy: Path) -> N
     assert 0 < validation <= 1
     with pytest.raises(DataError, match="expected the folder of a finished run"):
         reevaluate(folder.parent, [], CPU)
+
+
+VIEWS = {
+    "edges": {"name": "view_contrast", "weight": 0.1, "view": {"name": "edge_drop", "rate": 0.2}, "against": "all"},
+    "noise": {"name": "layer_contrast", "weight": 0.1, "view": "noise"},
+}
+
+
+@pytest.mark.parametrize("ssl", VIEWS)
+def test_a_killed_run_with_views_ends_as_if_it_had_not_been(
+    toy: Path, ssl: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides={"objectives.ssl": VIEWS[ssl]})
+    execute(run, Path("whole"), settings=Settings(CPU), console=Console())
+    calls, real = [], Task.validate
+
+    def dies(self: Task, *arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Task, "validate", dies)
+        execute(run, Path("cut"), settings=Settings(CPU), console=Console())
+    assert (run.folder(Path("cut")) / "checkpoint" / "last.pt").exists()
+    execute(run, Path("cut"), settings=Settings(CPU), console=Console())
+    assert outcome(run.folder(Path("cut"))) == outcome(run.folder(Path("whole")))
 
 
 @pytest.mark.slow
@@ -249,7 +277,7 @@ def interrupt(toy: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run that dies after training, when its result is about to be measured."""
     (run,) = plan(toy, rows=["LightGCN"], seeds=[0])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Task, "test", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Task, "test", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         execute(run, root, settings=Settings(CPU), console=Console())
     return run
 

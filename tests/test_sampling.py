@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,17 @@ def test_fields_that_nobody_reads_are_not_built() -> None:
     batch = next(iter(Batches(made.train, 10, made.order, made.sampling)))
     assert batch.negatives is None
     assert batch.inputs.graph is None
+    assert batch.generator is None
+    assert batch.distinct is None
+
+
+def test_batches_know_their_distinct_users_and_items() -> None:
+    made = replace(make_batches(), distinct=True, views=torch_generator(0, "views"))
+    for batch in made:
+        users, items = batch.inputs.users.tolist(), batch.items.tolist()
+        assert batch.distinct.rows.tolist() == [users.index(user) for user in sorted(set(users))]
+        assert batch.distinct.items.tolist() == sorted(set(items))
+        assert batch.generator is made.views
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40).filter(lambda weights: sum(weights) > 0.01))

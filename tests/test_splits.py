@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from recgraph.data.interactions import PARTS, Interactions
 from recgraph.data.splits import Split, shares
@@ -28,6 +30,7 @@ SPECS: list[dict[str, Any]] = [
     {"name": "global_time"},
     {"name": "official"},
     {"name": "official", "carve": "random"},
+    {"name": "official", "carve": "latest"},
     {"name": "item_cold"},
     {"name": "user_cold", "validation": 0.2, "test": 0.3},
 ]
@@ -191,6 +194,20 @@ def test_official_carves_validation_from_train_only(carve: str, pairs: set[Pair]
             assert own["validation"] == given_train[len(given_train) - count :]
 
 
+@pytest.mark.parametrize("share", [0.1, 0.9])
+@FEWER
+@given(pairs=PAIRS, seed=st.integers(0, 99))
+def test_official_carves_the_latest_row_of_each_user(share: float, pairs: set[Pair], seed: int) -> None:
+    interactions = table(pairs, seed)
+    part, time = interactions.frame["part"].to_list(), interactions.frame["time"].to_list()
+    made = split(interactions, {"name": "official", "validation": share, "carve": "latest"}, seed)
+    assert rows(made.test) == [row for row, name in enumerate(part) if name == "test"]
+    for own in parts_by_user(made).values():
+        train = own["train"] + own["validation"]
+        latest = [max(train, key=lambda row: (time[row], row))] if len(train) > 1 else []
+        assert own["validation"] == latest
+
+
 @FEWER
 @given(pairs=PAIRS, seed=st.integers(0, 99))
 def test_official_takes_the_validation_part_of_the_files(pairs: set[Pair], seed: int) -> None:
@@ -277,3 +294,23 @@ def test_the_fingerprint_tells_parts_apart() -> None:
     one = split(interactions, {"name": "random_by_user"})
     swapped = Split(one.name, one.train, one.test, one.validation)
     assert one.fingerprint != swapped.fingerprint
+
+
+def test_the_fingerprint_tells_candidates_apart_in_whatever_order_they_are_stored() -> None:
+    interactions = table({(user, item) for user in range(4) for item in "abcdef"}, 0)
+    one = split(interactions, {"name": "random_by_user"})
+    dense = np.eye(4, 6, dtype=bool)
+    dense[2, 5] = True
+    tidy = sparse.csr_matrix(dense)
+    untidy = tidy.copy()
+    untidy.indices[2:4] = untidy.indices[2:4][::-1]
+    untidy.has_sorted_indices = False
+    made = [replace(one, candidates=each) for each in (tidy, untidy, sparse.csr_matrix(np.eye(4, 6, dtype=bool)))]
+    assert made[0].fingerprint == made[1].fingerprint
+    assert len({one.fingerprint, *(each.fingerprint for each in made)}) == 3
+
+
+def test_the_latest_row_needs_times() -> None:
+    frame = pl.DataFrame({"user": [1, 1, 1], "item": [4, 5, 6], "part": ["train", "train", "test"]})
+    with pytest.raises(DataError, match="split official: the dataset has no `time` column for `carve: latest`"):
+        splits.build({"name": "official", "carve": "latest"}, Interactions.from_frame(frame), np.random.default_rng(0))

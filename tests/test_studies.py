@@ -66,6 +66,26 @@ def test_the_trial_of_a_killed_process_is_taken_up_at_once_with_its_settings(fil
     assert following[0].number == 1
 
 
+def test_a_trial_that_is_finished_while_another_process_looks_is_not_done_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = shared(file), shared(file)
+    claimed = one.claim()
+    assert claimed is not None
+    real = two._lock
+
+    def late(number: int) -> Any:
+        if number == 0:  # listed as running; now its owner finishes and lets go
+            claimed[0].study.tell(claimed[0], 0.5)
+            claimed[1].close()
+        return real(number)
+
+    monkeypatch.setattr(two, "_lock", late)
+    following = two.claim()
+    assert following is not None
+    assert following[0].number == 1
+
+
 def test_a_trial_that_was_killed_before_it_chose_chooses_what_it_would_have(file: Path) -> None:
     claimed = shared(file, "whole").claim()
     assert claimed is not None

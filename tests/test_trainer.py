@@ -18,13 +18,14 @@ from recgraph.encoders import Embedding, LightGCN
 from recgraph.errors import TrainingError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Dot
-from recgraph.objectives import BPR, EgoL2, Objective, Objectives, rows
+from recgraph.objectives import BPR, EgoL2, LayerContrast, Objective, Objectives, ViewContrast, rows
 from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
 from recgraph.sampling import Batches, Uniform
 from recgraph.training.trackers import JsonLines
 from recgraph.training.trainer import Trainer, TrainSettings
 from recgraph.types import Batch, Encoding
+from recgraph.views import EdgeDrop, NodeDrop, Noise
 
 
 def make_trainer(
@@ -38,8 +39,13 @@ def make_trainer(
     table = random_interactions()
     with isolated(seed, "modules"):
         recommender = Recommender(Embedding(table.num_users, table.num_items, dim=4), {"rank": Dot(4)})
-    generators = {name: torch_generator(seed, name) for name in ("order", "negatives")}
-    batches = Batches(table, 16, generators["order"], generators["negatives"], sampler=Uniform(table))
+    generators = {name: torch_generator(seed, name) for name in ("order", "negatives", "views")}
+    batches = Batches(
+        *(table, 16, generators["order"], generators["negatives"]),
+        sampler=Uniform(table),
+        views=generators["views"],
+        distinct=True,
+    )
     return Trainer(
         recommender=recommender,
         objectives=Objectives({"rank": (1.0, BPR()), "l2": (0.01, EgoL2()), **(extra or {})}),
@@ -115,6 +121,25 @@ def test_patience_below_the_validation_period_is_refused() -> None:
         TrainSettings(patience=3, validate_every=5)
 
 
+VIEWS = [
+    ViewContrast(view=EdgeDrop(), against="all"),
+    ViewContrast(view=NodeDrop()),
+    ViewContrast(view=Noise()),
+    LayerContrast(view=Noise()),
+]
+
+
+def on_a_graph(trainer: Trainer, **negatives: int) -> Trainer:
+    """The same with LightGCN."""
+    table = trainer.batches.train
+    graph = BipartiteGraph.from_edges(table.user_indices, table.item_indices, table.num_users, table.num_items)
+    with isolated(0, "modules"):
+        encoder = LightGCN(table.num_users, table.num_items, dim=4, num_layers=2)
+    recommender = Recommender(encoder, {"rank": Dot(4)}, graph=graph)
+    batches = replace(trainer.batches, graph=graph, sampler=Uniform(table, **negatives))
+    return replace(trainer, recommender=recommender, batches=batches)
+
+
 class Killed(Exception):
     """Stands for a power cut."""
 
@@ -152,6 +177,28 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, checkpoint_ever
         assert torch.equal(value, resumed.recommender.state_dict()[key]), key
     without_seconds = [[{**r, "seconds": 0, "elapsed": 0} for r in records(folder)] for folder in (whole, cut)]
     assert without_seconds[0] == without_seconds[1]
+
+
+@pytest.mark.parametrize("ssl", VIEWS)
+def test_views_go_on_where_a_killed_run_stopped(tmp_path: Path, ssl: Objective) -> None:
+    validations = iter([0.0, 0.0, 0.0])
+
+    def stop(_: Recommender) -> Mapping[str, float]:
+        for value in validations:
+            return {"ndcg@20": value}
+        raise Killed  # in epoch 4; the checkpoint is of epoch 2
+
+    whole = on_a_graph(make_trainer(tmp_path / "whole", extra={"ssl": (1.0, ssl)}, checkpoint_every=2))
+    cut = on_a_graph(make_trainer(tmp_path / "cut", extra={"ssl": (1.0, ssl)}, checkpoint_every=2, validate=stop))
+    resumed = on_a_graph(make_trainer(tmp_path / "cut", extra={"ssl": (1.0, ssl)}, checkpoint_every=2))
+    whole.fit()
+    with pytest.raises(Killed):
+        cut.fit()
+    resumed.fit()
+    last, expected = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("cut", "whole"))
+    for key, value in expected["recommender"].items():
+        assert torch.equal(last["recommender"][key], value)
+    assert records(tmp_path / "cut")[-1]["losses"] == records(tmp_path / "whole")[-1]["losses"]
 
 
 def test_a_finished_training_is_only_read(tmp_path: Path) -> None:
@@ -255,6 +302,19 @@ def test_a_step_never_waits_for_a_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, negatives: dict, settings: dict, chunk: int | None
 ) -> None:
     """On a GPU, the host must run ahead. There is none here, so what would stop it is looked for on the way down."""
+    run_without_waiting(make_trainer(tmp_path, **settings), monkeypatch, chunk, **negatives)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("ssl", VIEWS)
+@pytest.mark.parametrize("chunk", [8, None])
+def test_a_step_with_views_never_waits_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ssl: Objective, precision: str, chunk: int | None
+) -> None:
+    run_without_waiting(make_trainer(tmp_path, extra={"ssl": (1.0, ssl)}, precision=precision), monkeypatch, chunk)
+
+
+def run_without_waiting(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, chunk: int | None, **negatives: int) -> None:
     if chunk is not None:
         monkeypatch.setattr(rows, "CHUNK_FLOATS", chunk)
     for method in ("tolist", "numpy", "cpu"):  # these do not pass through torch's dispatcher
@@ -265,13 +325,8 @@ def test_a_step_never_waits_for_a_gpu(
             return real(self, *args, **kwargs)
 
         monkeypatch.setattr(torch.Tensor, method, checked)
-    trainer = make_trainer(tmp_path, **settings)
-    table = trainer.batches.train
-    graph = BipartiteGraph.from_edges(table.user_indices, table.item_indices, table.num_users, table.num_items)
-    encoder = LightGCN(table.num_users, table.num_items, dim=4, num_layers=2)
-    recommender = Recommender(encoder, {"rank": Dot(4)}, graph=graph)
-    batches = replace(trainer.batches, graph=graph, sampler=Uniform(table, **negatives))
-    replace(trainer, recommender=recommender, batches=Prepared(batches)).fit()
+    trainer = on_a_graph(trainer, **negatives)
+    replace(trainer, batches=Prepared(trainer.batches)).fit()
 
 
 def test_the_watchdog_bites() -> None:

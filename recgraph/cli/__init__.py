@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from recgraph.cli import data, models, runs, tuning
+from recgraph.cli import data, models, reporting, runs, tuning
 from recgraph.cli.common import app, errors
 from recgraph.errors import RecgraphError
 
-__all__ = ["app", "data", "main", "models", "runs", "tuning"]
+__all__ = ["app", "data", "main", "models", "reporting", "runs", "tuning"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

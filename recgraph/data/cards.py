@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 from recgraph.data.features import FeatureFile
 from recgraph.data.fetch import Form
+from recgraph.data.formats import Format
 from recgraph.data.prepare import Duplicates
 from recgraph.data.readers import FileFormat
 from recgraph.errors import ConfigError, DataError, suggest
@@ -45,26 +46,52 @@ class InteractionFile(BaseModel):
     read: FileFormat
 
 
+class CandidateFile(BaseModel):
+    """A file of stored candidates, which sampled metrics rank in place of the catalogue.
+
+    Attributes:
+        file: name among the form's files.
+        read: its format, with the columns `user` and `item`: as many rows for each user, test items among them or not.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str
+    read: FileFormat
+
+    @field_validator("read")
+    @classmethod
+    def _pairs(cls, value: Format) -> Format:
+        if sorted(value.wanted) != ["item", "user"]:
+            raise ValueError(f"expected the columns user and item, got {', '.join(value.wanted)}")
+        return value
+
+
 class CardForm(Form):
     """A form in which the dataset is published, and how to read it. All forms must prepare to the same table.
 
     Attributes:
         interactions: one file, or several with the same columns, which are put one below the other.
         features: files of attributes.
+        candidates: a file of candidates for the test part of the official split.
     """
 
     interactions: tuple[InteractionFile, ...] = Field(min_length=1)
     features: tuple[FeatureFile, ...] = ()
+    candidates: CandidateFile | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> CardForm:
-        for file in [table.file for table in self.interactions] + [source.file for source in self.features]:
+        files = [table.file for table in self.interactions] + [source.file for source in self.features]
+        for file in files + ([self.candidates.file] if self.candidates else []):
             if file not in self.files:
                 raise ValueError(f"no file {file!r}. {suggest(file, self.files)}")
         if len({tuple(table.read.columns.items()) for table in self.interactions}) > 1:
             raise ValueError("interactions: the files must have the same columns, types and order")
         if len({table.part is None for table in self.interactions}) > 1:
             raise ValueError("interactions: give `part` for all files or for none")
+        if self.candidates and all(table.part != "test" for table in self.interactions):
+            raise ValueError("candidates: they belong to the test part of an official split, and no file is that part")
         for side in ("user", "item"):
             own = [name for source in self.features if side in source.read.columns for name in source.features]
             if len(set(own)) < len(own):
@@ -144,10 +171,20 @@ class Card(BaseModel):
             splits.check({"name": name, **options}, f"splits.{name}")
         return value
 
+    @model_validator(mode="after")
+    def _candidates_in_every_form(self) -> Card:
+        if len({form.candidates is None for form in self.forms.values()}) > 1:
+            raise ValueError("forms: give `candidates` for all or for none")
+        return self
+
     @property
     def default_split(self) -> str:
         """Name of the first split."""
         return next(iter(self.splits))
+
+    def has_candidates(self, split: str) -> bool:
+        """Whether a split of this name has stored candidates: the official one, where there is a file of them."""
+        return split == "official" and next(iter(self.forms.values())).candidates is not None
 
 
 def data_root() -> Path:

@@ -9,15 +9,16 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 from recgraph import files
-from recgraph.data.cards import Card, data_root, find
+from recgraph.data.cards import Card, CardForm, data_root, find
 from recgraph.data.features import Attributes, Features, kinds, load_attributes
 from recgraph.data.fetch import fetch
 from recgraph.data.interactions import PARTS, Interactions, Vocabulary
@@ -29,10 +30,10 @@ from recgraph.registry import splits
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Part of the cache key; raise it when the code that prepares tables changes what comes out."""
 
-TABLES = ("interactions", "users", "items")
+TABLES = ("interactions", "users", "items", "candidates")
 HASHES = "hashes.json"
 
 
@@ -45,6 +46,7 @@ class Dataset:
         form: the form it was read from.
         interactions: prepared interactions.
         features: attributes of users and items.
+        candidates: indices `user` and `item` (UInt32) of stored candidates, in file order; no rows if there are none.
         folder: where the prepared tables are cached.
     """
 
@@ -52,10 +54,11 @@ class Dataset:
     form: str
     interactions: Interactions
     features: Features
+    candidates: pl.DataFrame
     folder: Path
 
     def split(self, spec: str | Mapping[str, Any] | None = None, *, seed: int) -> Split:
-        """Split the interactions.
+        """Split the interactions. The official split gets the candidates, where there are any, and its test items.
 
         Args:
             spec: a split's name, or a mapping with `name` and options; the card's default if None. Options that
@@ -70,9 +73,16 @@ class Dataset:
         options = self.card.splits.get(str(given.get("name")), {})
         generator = numpy_generator(seed, "split")
         try:
-            return splits.build({**options, **given}, self.interactions, generator, where="split")
+            made: Split = splits.build({**options, **given}, self.interactions, generator, where="split")
         except DataError as error:
             raise DataError(f"dataset {self.card.name}: {error}") from error
+        if not self.card.has_candidates(made.name):
+            return made
+        pairs = (
+            pl.concat([self.candidates, made.test.frame.select("user", "item")]).unique().to_numpy().astype(np.int64)
+        )
+        shape = (self.interactions.num_users, self.interactions.num_items)
+        return replace(made, candidates=sparse.csr_matrix((np.ones(len(pairs), bool), pairs.T), shape))
 
 
 def load(name: str, *, root: Path | None = None) -> Dataset:
@@ -96,19 +106,19 @@ def load(name: str, *, root: Path | None = None) -> Dataset:
     folder = root / "cache" / f"{name}-{files.digest(content, 16)}"
     tables = _read_cache(folder)
     if tables is None:
-        interactions, features = build(card, fetched.form, fetched.folder)
-        frames = (interactions.frame, features.users.frame, features.items.frame)
+        interactions, features, candidates = build(card, fetched.form, fetched.folder)
+        frames = (interactions.frame, features.users.frame, features.items.frame, candidates)
         _write_cache(folder, dict(zip(TABLES, frames, strict=True)))
     else:
-        frame, users, items = (tables[name] for name in TABLES)
+        frame, users, items, candidates = (tables[name] for name in TABLES)
         interactions = Interactions(frame, Vocabulary(users["id"]), Vocabulary(items["id"]))
         features = Features(
             Attributes(users, kinds("user", form.features)), Attributes(items, kinds("item", form.features))
         )
-    return Dataset(card, fetched.form, interactions, features, folder)
+    return Dataset(card, fetched.form, interactions, features, candidates, folder)
 
 
-def build(card: Card, form: str, folder: Path) -> tuple[Interactions, Features]:
+def build(card: Card, form: str, folder: Path) -> tuple[Interactions, Features, pl.DataFrame]:
     """Read and prepare a dataset from the raw files in `folder`, and check it against the card.
 
     Raises:
@@ -133,7 +143,29 @@ def build(card: Card, form: str, folder: Path) -> tuple[Interactions, Features]:
         raise DataError(f"dataset {card.name} in {folder} is not what its card says: {'; '.join(wrong)}")
     users = load_attributes("user", interactions.users, source.features, folder)
     items = load_attributes("item", interactions.items, source.features, folder)
-    return interactions, Features(users, items)
+    return interactions, Features(users, items), _read_candidates(source, folder, interactions)
+
+
+def _read_candidates(form: CardForm, folder: Path, interactions: Interactions) -> pl.DataFrame:
+    """The candidates of a form, as in `Dataset`."""
+    if form.candidates is None:
+        return pl.DataFrame(schema={"user": pl.UInt32, "item": pl.UInt32})
+    path = folder / form.candidates.file
+    frame = form.candidates.read.read(path)
+    each = np.unique(frame.group_by("user").len()["len"].to_numpy())
+    if len(each) > 1:  # then the number in a metric's name would say little
+        raise DataError(f"{path}: users have from {each[0]} to {each[-1]} candidates; expected as many for each")
+    columns = {}
+    for name, vocabulary in (("user", interactions.users), ("item", interactions.items)):
+        try:
+            columns[name] = vocabulary.encode(frame[name]).astype(np.uint32)
+        except DataError as error:
+            raise DataError(f"{path}: {name}: {error}") from None
+    tested = interactions.user_indices[interactions.frame["part"].to_numpy() == "test"]
+    if len(lacking := np.setdiff1d(tested, columns["user"])):
+        user = interactions.users.series[int(lacking[0])]
+        raise DataError(f"{path}: {len(lacking)} users of the test part have no candidates, such as {user!r}")
+    return pl.DataFrame(columns)
 
 
 def counts(interactions: Interactions) -> dict[str, int]:

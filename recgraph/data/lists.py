@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +65,24 @@ class Adjacency(_Pairs):
 
     def parse(self, path: Path, text: str) -> pl.DataFrame:
         return self._pairs(path, text, None)
+
+
+class Negatives(_Pairs):
+    """A line per user: `(user,item) item item ...`, a test item and sampled negatives (NCF's test.negative).
+
+    The user is paired with the test item first, then with each negative.
+    """
+
+    format: Literal["negatives"]
+
+    def parse(self, path: Path, text: str) -> pl.DataFrame:
+        lines = text.split("\n")
+        heads = [re.match(r"\(([^\s(),]+),([^\s(),]+)\)(?=\s)", line) for line in lines]
+        if None in heads:
+            number = heads.index(None)
+            raise bad_line(path, number + 1, "expected (user,item) and then items", lines[number])
+        pairs = (f"{head[1]} {head[2]}{line[head.end() :]}" for head, line in zip(heads, lines, strict=True) if head)
+        return self._pairs(path, "\n".join(pairs), None)
 
 
 class Counts(_Pairs):

@@ -19,7 +19,7 @@ import polars as pl
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from recgraph.data.formats import ColumnType, Format, NamedFormat, bad_line, clean, dtype, problem
-from recgraph.data.lists import Adjacency, Counts, JsonLines, JsonLists, Lines
+from recgraph.data.lists import Adjacency, Counts, JsonLines, JsonLists, Lines, Negatives
 from recgraph.errors import ConfigError, DataError, suggest
 
 _MARK = "\x1f"  # ASCII's unit separator, in place of separators longer than the one byte that polars takes
@@ -135,7 +135,7 @@ class RecBole(NamedFormat):
 
 
 FileFormat = Annotated[
-    Table | RecBole | Adjacency | Counts | Lines | JsonLines | JsonLists, Field(discriminator="format")
+    Table | RecBole | Adjacency | Negatives | Counts | Lines | JsonLines | JsonLists, Field(discriminator="format")
 ]
 """What a card writes about a file: `{format: tsv, header: false, columns: {user: int, item: int}}`."""
 

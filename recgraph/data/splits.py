@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 from recgraph.data.interactions import PARTS, Interactions
 from recgraph.data.prepare import describe
@@ -26,6 +27,10 @@ Ratios = tuple[float, float, float]
 class Split:
     """Three parts of one table, which share vocabularies but no (user, item) pair.
 
+    Attributes:
+        candidates: users × items, Boolean: what sampled metrics rank for test, the test items among them; None if none
+            are stored.
+
     Raises:
         DataError: train or test is empty, or two parts share a pair.
     """
@@ -34,6 +39,7 @@ class Split:
     train: Interactions
     validation: Interactions
     test: Interactions
+    candidates: sparse.csr_matrix | None = None
 
     def __post_init__(self) -> None:
         parts = dict(zip(PARTS, (self.train, self.validation, self.test), strict=True))
@@ -52,8 +58,11 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the three parts: results are comparable only where it is equal."""
-        parts = (self.train.fingerprint, self.validation.fingerprint, self.test.fingerprint)
+        """SHA-256 (hex) of the three parts, and of candidates: results are comparable only where it is equal."""
+        parts = [self.train.fingerprint, self.validation.fingerprint, self.test.fingerprint]
+        if self.candidates is not None:
+            where = np.stack(self.candidates.sorted_indices().nonzero()).astype("<i8")
+            parts.append(hashlib.sha256(where.tobytes()).hexdigest())
         return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
@@ -122,7 +131,7 @@ def official(
     generator: np.random.Generator,
     *,
     validation: float = 0.1,
-    carve: Literal["tail", "random"] = "tail",
+    carve: Literal["tail", "random", "latest"] = "tail",
 ) -> Split:
     """The files' own split. Where they have no validation part it is carved from train, never from test.
 
@@ -130,7 +139,9 @@ def official(
         validation: share of each user's train rows that validates, in [0, 1), rounded as in `shares`; unused
             where the files hold a validation part.
         carve: "tail" takes the last rows of each user in file order, "random" any. Files in order of time with
-            test last, such as Gowalla's, need the tail: a random part ranks models unlike test does.
+            test last, such as Gowalla's, need the tail: a random part ranks models unlike test does. "latest" takes one
+            row of each user, whatever the share, as suits files that leave one out for test: the last by time, and
+            of those of one time the last in the file. A user's only row stays in train.
     """
     if "part" not in interactions.frame.columns:
         raise DataError("split official: the files of this dataset hold no split")
@@ -140,8 +151,16 @@ def official(
         rows = np.flatnonzero(parts == TRAIN)
         if carve == "random":
             rows = generator.permutation(rows)
+        elif carve == "latest":
+            rows = rows[
+                np.argsort(_times(interactions, "official", " for `carve: latest`").to_numpy()[rows], kind="stable")
+            ]
         rows, counts = _grouped(interactions, rows)
-        parts[rows] = _in_turn(*shares(counts, _normalised((1 - validation, validation, 0))))
+        sizes = shares(counts, _normalised((1 - validation, validation, 0)))
+        if carve == "latest":
+            one = (counts > 1).astype(int)
+            sizes = counts - one, one, np.zeros_like(one)
+        parts[rows] = _in_turn(*sizes)
     return _cut("official", interactions, parts)
 
 
@@ -189,7 +208,7 @@ def _grouped(interactions: Interactions, rows: np.ndarray) -> tuple[np.ndarray, 
     """`rows` with those of a user together, users ascending, the order within kept; and how many each user has."""
     users = interactions.user_indices[rows]
     # A stable argsort, as a sort of keys that hold the place: numpy sorts numbers ten times as fast as it sorts places.
-    grouped = np.sort(users * len(rows) + np.arange(len(rows))) % max(1, len(rows))
+    grouped = np.sort((users << 32) + np.arange(len(rows))) & (2**32 - 1)
     return rows[grouped], np.bincount(users, minlength=interactions.num_users)
 
 

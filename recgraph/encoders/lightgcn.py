@@ -7,9 +7,10 @@ https://arxiv.org/abs/2002.02126 (equations 3 to 5, with the layer weights αₖ
 from __future__ import annotations
 
 from recgraph.encoders.base import Encoder, embedding_table, lookup
+from recgraph.errors import ConfigError
 from recgraph.graph.backends import Backend
 from recgraph.graph.bipartite import BipartiteGraph
-from recgraph.graph.propagate import layer_mean, layers
+from recgraph.graph.propagate import layer_sum, layers
 from recgraph.registry import encoders
 from recgraph.types import Ego, Encoding, Inputs, NonNegativeInt, PositiveFloat, PositiveInt, identity
 
@@ -30,6 +31,7 @@ class LightGCN(Encoder):
         num_items: size of the item catalogue.
         dim: width of the vectors (64 in the paper).
         num_layers: L, the number of propagations (3 in most of the paper's tables).
+        first_layer: where the mean begins: 0 in the paper; 1 leaves E⁰ out, as SimGCL and XSimGCL do.
         std: standard deviation of the initial E⁰ (0.1 in the authors' PyTorch code).
         backend: library that multiplies by Â; all agree, "torch" is the fastest.
     """
@@ -43,11 +45,14 @@ class LightGCN(Encoder):
         *,
         dim: PositiveInt = 64,
         num_layers: NonNegativeInt = 3,
+        first_layer: NonNegativeInt = 0,
         std: PositiveFloat = 0.1,
         backend: Backend = "torch",
     ) -> None:
         super().__init__(num_users, num_items, dim=dim)
-        self.num_layers, self.backend = num_layers, backend
+        if first_layer > num_layers:
+            raise ConfigError(f"first_layer is {first_layer}; expected no more than num_layers, which is {num_layers}")
+        self.num_layers, self.first_layer, self.backend = num_layers, first_layer, backend
         self.users = embedding_table(num_users, dim, std)
         self.items = embedding_table(num_items, dim, std)
 
@@ -64,9 +69,12 @@ class LightGCN(Encoder):
             )
         users, items = self.users.weight, self.items.weight
         ego = Ego(lookup(users, inputs.users), items)
-        if inputs.perturb is identity:
-            users, items = layer_mean(inputs.graph, users, items, self.num_layers, backend=self.backend)
-        else:
-            every = layers(inputs.graph, users, items, self.num_layers, backend=self.backend, perturb=inputs.perturb)
-            users, items = (sum(side[1:], side[0]) / len(every) for side in zip(*every, strict=True))
-        return Encoding(lookup(users, inputs.users), items, ego)
+        first, count = self.first_layer, self.num_layers + 1 - self.first_layer
+        if inputs.perturb is identity and not inputs.every_layer:
+            weights = [0.0] * first + [1 / count] * count
+            users, items = layer_sum(inputs.graph, users, items, weights, backend=self.backend)
+            return Encoding(lookup(users, inputs.users), items, ego)
+        every = layers(inputs.graph, users, items, self.num_layers, backend=self.backend, perturb=inputs.perturb)
+        users, items = (sum(side[first + 1 :], side[first]) / count for side in zip(*every, strict=True))
+        shown = [(lookup(side, inputs.users), table) for side, table in every] if inputs.every_layer else None
+        return Encoding(lookup(users, inputs.users), items, ego, shown)

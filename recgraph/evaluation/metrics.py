@@ -96,14 +96,16 @@ PER_USER: Mapping[str, Metric] = {
 }
 WHOLE_LIST: Mapping[str, ListMetric] = {"coverage": coverage, "gini": gini, "popularity": mean_popularity}
 
+_SAMPLED = re.compile(r":sampled-([1-9][0-9]*)$")
+
 
 def parse(text: str) -> tuple[str, Metric | ListMetric, int]:
-    """Split a metric such as "ndcg@20" into its name, its function and its K.
+    """Split a metric such as "ndcg@20" or "ndcg@20:sampled-99" into its name, its function and its K.
 
     Raises:
         ConfigError: it is not of the form name@K with K of at least 1, or nothing has that name.
     """
-    match = re.fullmatch(r"(.*)@([1-9][0-9]*)", text)
+    match = re.fullmatch(r"(.*)@([1-9][0-9]*)", _SAMPLED.sub("", text))
     if match is None:
         raise ConfigError(f"metric {text!r}: expected name@K with K of at least 1, such as 'ndcg@20'")
     known = {**PER_USER, **WHOLE_LIST}
@@ -111,6 +113,28 @@ def parse(text: str) -> tuple[str, Metric | ListMetric, int]:
     if name not in known:
         raise ConfigError(f"metric {text!r}: no metric {name!r}. {suggest(name.lower(), known)}")
     return name, known[name], k
+
+
+def sampled(metric: str, num_negatives: int) -> str:
+    """The name of a metric of a ranking in which so many stored negatives took the catalogue's place."""
+    return f"{metric}:sampled-{num_negatives}"
+
+
+def num_sampled(metric: str) -> int | None:
+    """How many negatives a user had been ranked with, by a metric's name; None where it was the whole catalogue."""
+    match = _SAMPLED.search(metric)
+    return int(match[1]) if match else None
+
+
+def ranked(metric: str) -> str:
+    """What was ranked, for the foot of a table."""
+    negatives = num_sampled(metric)
+    if negatives is None:
+        return "Whole catalogue ranked"
+    return (
+        f"Only stored candidates ranked, a user's test items among {negatives} sampled negatives: not comparable with "
+        "rankings of the whole catalogue, in which models may stand in another order. Validation ranked it whole"
+    )
 
 
 def definitions(metrics: Iterable[str]) -> dict[str, str]:

@@ -20,7 +20,8 @@ from scipy import sparse
 from torch import Tensor
 
 from recgraph.errors import ConfigError, DataError
-from recgraph.evaluation.metrics import PER_USER, parse
+from recgraph.evaluation.matrices import check_disjoint, count_negatives, padded, pattern
+from recgraph.evaluation.metrics import PER_USER, num_sampled, parse, sampled
 from recgraph.files import replacing
 
 Scores = Callable[[Int[Tensor, "batch"]], Float[Tensor, "batch items"]]
@@ -77,12 +78,13 @@ def evaluate(
     *,
     test: sparse.csr_matrix,
     seen: sparse.csr_matrix | None = None,
+    candidates: sparse.csr_matrix | None = None,
     metrics: Sequence[str],
     popularity: np.ndarray | None = None,
     chunk: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
-    """Rank the full catalogue for each user with test items, and measure the ranking.
+    """Rank the full catalogue, or what `candidates` leave of it, for users with test items; measure the ranking.
 
     All metrics are taken from one ranking, whose length is the largest K asked for.
 
@@ -90,33 +92,42 @@ def evaluate(
         scores: users (on `device`) -> scores of all items, on any device.
         test: relevant items, users × items; what is stored and not zero counts, whatever its value.
         seen: items that are never recommended, of the same shape: at test time, those of train and of validation.
+        candidates: users × items; only these are ranked, the test items among them, and metrics are then called as in
+            "ndcg@10:sampled-99", by the number of negatives.
         metrics: per-user metrics and whole-list metrics, such as "ndcg@10" and "coverage@10".
         popularity: training interactions of each item; needed by popularity@K only.
         chunk: users scored at once; None chooses what suits a CPU, a GPU gains from thousands.
         device: where `scores` wants its users.
 
     Raises:
-        ConfigError: a metric is unknown or malformed, or none is given, or popularity@K lacks `popularity`.
-        DataError: a shape is wrong, nobody has a test item, a test item is also in `seen`, or a score is NaN.
+        ConfigError: a metric is unknown, malformed or named as sampled, or none is given, or popularity@K lacks
+            `popularity`.
+        DataError: a shape is wrong, nobody has a test item, a test item or candidate is also in `seen`, a test item is
+            no candidate, or a score is NaN.
     """
     start = time.perf_counter()
     parsed = {text: parse(text) for text in metrics}
-    if not parsed:
-        raise ConfigError("metrics: expected at least one, such as 'ndcg@10'")
+    if not parsed or any(num_sampled(text) for text in parsed):
+        raise ConfigError(f"metrics: expected at least one, all named as 'ndcg@10' is, got {[*metrics]}")
     if popularity is None and any(name == "popularity" for name, _, _ in parsed.values()):
         raise ConfigError("metrics: popularity@K needs the training interactions of each item")
     num_users, num_items = test.shape
     counts = torch.zeros(num_items) if popularity is None else torch.from_numpy(np.asarray(popularity))
     if counts.shape != (num_items,):
         raise DataError(f"popularity: expected a count for each of {num_items} items, got {tuple(counts.shape)}")
-    test = _pattern(test)
-    seen = sparse.csr_matrix(test.shape, dtype=bool) if seen is None else _pattern(seen)
-    _check_disjoint(test, seen)
+    test = pattern(test)
+    seen = sparse.csr_matrix(test.shape, dtype=bool) if seen is None else pattern(seen)
+    check_disjoint(test, seen)
 
     users = np.flatnonzero(np.diff(test.indptr))
     if not len(users):
         raise DataError(f"test holds no item of any of its {num_users} users: nothing to measure")
-    lists = top_k(scores, torch.from_numpy(users).to(device), seen, max(k for _, _, k in parsed.values()), chunk)
+    if candidates is not None:
+        candidates = pattern(candidates)
+        negatives = count_negatives(candidates, test, seen)
+        parsed = {sampled(text, negatives): found for text, found in parsed.items()}
+    longest = max(k for _, _, k in parsed.values())
+    lists = top_k(scores, torch.from_numpy(users).to(device), seen, longest, chunk, candidates)
     per_user = judge(lists, test[users], [text for text, (name, _, _) in parsed.items() if name in PER_USER])
     summary: dict[str, float] = {}
     for text, (_, metric, k) in parsed.items():
@@ -151,15 +162,17 @@ def top_k(
     seen: sparse.csr_matrix | None,
     k: int,
     chunk: int | None = None,
+    candidates: sparse.csr_matrix | None = None,
 ) -> Int[Tensor, "users k"]:
     """The K best items of each user, best first; among equal scores the lower item index comes first.
 
     Args:
         scores: users -> scores of all items.
         users: whom to rank for, on the device `scores` wants.
-        seen: users × items; each stored entry is an item never to recommend to that user.
+        seen: users × items; each stored entry is an item never to recommend to that user, candidate or not.
         k: length of each list, at least 1.
         chunk: users scored at once, at least 1; None chooses what suits a CPU.
+        candidates: users × items, columns sorted in each row; only stored entries are recommended. None for all.
 
     Returns:
         Item indices on the CPU. A list ends in -1 where the user has fewer than K items left to recommend.
@@ -170,7 +183,9 @@ def top_k(
     """
     if k < 1 or (chunk is not None and chunk < 1):
         raise ConfigError(f"top_k: expected k and chunk of at least 1, got k {k} and chunk {chunk}")
-    entries = sparse.csr_matrix((len(users), 0)) if seen is None else seen[users.cpu().numpy()]
+    rows = users.cpu().numpy()
+    entries = sparse.csr_matrix((len(users), 0)) if seen is None else seen[rows]
+    among = None if candidates is None else candidates[rows]
     num_items = entries.shape[1]  # 0: not known
     chunk = chunk or max(CHUNK_USERS, CHUNK_SCORES // (num_items or CHUNK_SCORES))
     masked, ends = _keys(entries), entries.indptr
@@ -179,7 +194,8 @@ def top_k(
         part = users[start : start + chunk]
         inside = masked[ends[start] : ends[start + len(part)]] - start * num_items
         # No name holds the scores: freed before the next chunk's are made, their memory is used again while it is warm.
-        lists.append(_ranked(_checked(scores(part), len(part), num_items), part, inside, k))
+        own = None if among is None else padded(among[start : start + len(part)])
+        lists.append(_ranked(_checked(scores(part), len(part), num_items), part, inside, own, k))
     return torch.cat(lists)
 
 
@@ -195,14 +211,23 @@ def _checked(scores: Tensor, num_users: int, num_items: int) -> Float[Tensor, "r
 
 @torch.inference_mode()  # so that scores made in inference mode can be masked as well
 def _ranked(
-    scores: Float[Tensor, "rows items"], users: Int[Tensor, "rows"], masked: Int[Tensor, "entries"], k: int
+    scores: Float[Tensor, "rows items"],
+    users: Int[Tensor, "rows"],
+    masked: Int[Tensor, "entries"],
+    own: Int[Tensor, "rows width"] | None,
+    k: int,
 ) -> Int[Tensor, "rows k"]:
-    """`top_k` of one chunk; `masked` holds positions in its flattened scores."""
+    """`top_k` of one chunk; `masked` holds positions in its flattened scores, `own` candidates as `padded` has them."""
     flat = scores.contiguous().view(-1)  # a row expanded over users would be one memory for all of them
     masked = masked.to(flat.device)
     original = flat[masked]
     flat[masked] = -torch.inf
-    best, items = _largest(flat.view(scores.shape), min(k, scores.shape[1]))
+    ranked = flat.view(scores.shape)
+    if own is not None:  # in ascending order, so that ties keep theirs
+        own = own.to(flat.device)
+        ranked = ranked.gather(1, own.clamp(min=0)).masked_fill(own < 0, -torch.inf)
+    best, items = _largest(ranked, min(k, ranked.shape[1]))
+    items = items if own is None else own.gather(1, items)
     flat[masked] = original  # the scores may be the model's own memory
     if (broken := best[:, 0].isnan().cpu()).any():  # NaN sorts first
         raise DataError(f"scores of user {int(users.cpu()[broken][0])} hold NaN: cannot rank them")
@@ -265,23 +290,3 @@ def _hits(items: Int[Tensor, "users k"], test: sparse.csr_matrix) -> Bool[Tensor
     wanted = torch.arange(len(items))[:, None] * test.shape[1] + items
     found = relevant[torch.searchsorted(relevant, wanted).clamp(max=len(relevant) - 1)]
     return (found == wanted) & (items >= 0)
-
-
-def _pattern(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Where `matrix` is not zero: True, each pair once, columns sorted."""
-    pattern = sparse.csr_matrix(matrix, dtype=bool, copy=True)
-    pattern.sum_duplicates()
-    pattern.eliminate_zeros()
-    return pattern
-
-
-def _check_disjoint(test: sparse.csr_matrix, seen: sparse.csr_matrix) -> None:
-    """Refuse test items that could never be recommended: a leak between parts, or the wrong mask."""
-    if test.shape != seen.shape:
-        raise DataError(f"test is {test.shape}, seen is {seen.shape}: expected the same users × items")
-    both = test.multiply(seen).tocoo()
-    if both.nnz:
-        raise DataError(
-            f"{both.nnz} test pairs are also in seen, the first: user {both.row[0]}, item {both.col[0]}; "
-            "expected parts that do not overlap"
-        )

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from recgraph.types import Batch, Encoding
+from recgraph.types import Batch, Encoding, Inputs
 
 if TYPE_CHECKING:
     from recgraph.recommender import Recommender
@@ -24,8 +24,12 @@ class Objective(nn.Module):
     needs: ClassVar[frozenset[str]] = frozenset()
     """Optional fields of `Batch` that the objective reads, such as "negatives"; nothing else is built for it."""
 
+    def inputs(self, inputs: Inputs, batch: Batch) -> Inputs:
+        """What the encoding that all objectives share is made of: `inputs`, unless the objective changes them."""
+        return inputs
+
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Float[Tensor, ""]:
-        """The loss of one batch, given the encoding of `batch.inputs`."""
+        """The loss of one batch, given the shared encoding; `batch.inputs` is as nobody has changed it."""
         raise NotImplementedError
 
 
@@ -44,7 +48,10 @@ class Objectives(nn.Module):
 
     def forward(self, recommender: Recommender, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "terms"]]:
         """Encode the batch once; return the total to minimise and each objective's value, detached and unweighted."""
-        encoding = recommender.encoder(batch.inputs)
+        inputs = batch.inputs
+        for term in self.terms.values():
+            inputs = term.inputs(inputs, batch)  # type: ignore[operator]  # a ModuleDict holds any module
+        encoding = recommender.encoder(inputs)
         parts = {role: term(recommender, batch, encoding) for role, term in self.terms.items()}
         total = torch.stack([self.weights[role] * part for role, part in parts.items()]).sum()
         return total, torch.stack([part.detach() for part in parts.values()])

@@ -1,9 +1,10 @@
-"""Objectives that put positives above negatives."""
+"""Objectives that compare a row's positive with sampled negatives, and the oldest of them."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.objectives.base import Objective
@@ -13,16 +14,11 @@ from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding
 
 
-@objectives.register("bpr")
-class BPR(Objective):
-    """Bayesian personalised ranking: -ln σ(score of the positive - score of a negative).
-
-    The mean over rows and negatives of softplus(s⁻ - s⁺), which equals -ln σ(s⁺ - s⁻) without its overflow. Rendle et
-    al., "BPR: Bayesian personalized ranking from implicit feedback", UAI 2009, https://arxiv.org/abs/1205.2618,
-    section 4.1 (BPR-Opt), without its regulariser, which is an objective of its own here.
+class Ranking(Objective):
+    """The mean over rows of a loss of the scores of a positive and its negatives.
 
     Args:
-        head: name of the head whose scores are ranked.
+        head: name of the head whose scores are ranked. It need not be the head that ranks the catalogue.
     """
 
     needs = frozenset({"negatives"})
@@ -31,19 +27,37 @@ class BPR(Objective):
         super().__init__()
         self.head = head
 
+    def row_losses(
+        self,
+        positives: Float[Tensor, "*batch 1"],
+        negatives: Float[Tensor, "*batch negatives"],
+        hits: Int[Tensor, "hits"] | None,
+        num_items: int,
+    ) -> Float[Tensor, "*batch"]:
+        """The loss of each row.
+
+        Args:
+            positives: scores of the positives.
+            negatives: scores of the negatives.
+            hits: where, in flattened `negatives`, an item of a shared set is one that the row's user likes: to be left
+                out. None where each row has a set of its own, which holds none.
+            num_items: size of the catalogue.
+        """
+        raise NotImplementedError
+
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
-        """Mean of softplus(s⁻ - s⁺); negatives of a shared set that the row's user likes are left out."""
+        """Score and compare, a chunk of rows at a time."""
 
         def losses(part: Batch, encoding: Encoding) -> Tensor:
             assert part.negatives is not None  # `needs` has them built
-            positives = part.items.unsqueeze(-1)
+            positives, num_items = part.items.unsqueeze(-1), len(encoding.items)
             if part.hits is None:
                 scores = recommender.score(encoding, torch.cat([positives, part.negatives], -1), head=self.head)
-                return F.softplus(scores[..., 1:] - scores[..., :1]).mean(-1)
-            scores = recommender.score(encoding, part.negatives[0], head=self.head)
-            values = F.softplus(scores - recommender.score(encoding, positives, head=self.head))
-            valid = torch.ones_like(values).view(-1).index_fill_(0, part.hits[0], 0).view(values.shape)
-            return (values * valid).sum(-1) / valid.sum(-1).clamp(min=1)
+                return self.row_losses(scores[..., :1], scores[..., 1:], None, num_items)
+            negatives = recommender.score(encoding, part.negatives[0], head=self.head)
+            return self.row_losses(
+                recommender.score(encoding, positives, head=self.head), negatives, part.hits[0], num_items
+            )
 
         assert batch.negatives is not None
         num = batch.negatives.shape[-1]
@@ -54,3 +68,46 @@ class BPR(Objective):
             width=num if batch.hits is not None else (1 + num) * encoding.items.shape[1],
             parameters=tuple(recommender.heads.parameters()),
         )
+
+
+@objectives.register("bpr")
+class BPR(Ranking):
+    """Bayesian personalised ranking: -ln σ(score of the positive - score of a negative).
+
+    The mean over rows and negatives of softplus(s⁻ - s⁺), which equals -ln σ(s⁺ - s⁻) without its overflow. Rendle et
+    al., "BPR: Bayesian personalized ranking from implicit feedback", UAI 2009, https://arxiv.org/abs/1205.2618,
+    section 4.1 (BPR-Opt), without its regulariser, which is an objective of its own here.
+
+    Args:
+        head: name of the head whose scores are ranked.
+    """
+
+    def row_losses(self, positives: Tensor, negatives: Tensor, hits: Tensor | None, num_items: int) -> Tensor:
+        """Mean of softplus(s⁻ - s⁺); negatives of a shared set that the row's user likes are left out."""
+        return mean_of_valid(F.softplus(negatives - positives), hits)
+
+
+def fill(
+    values: Float[Tensor, "*batch negatives"], hits: Int[Tensor, "hits"] | None, value: float
+) -> Float[Tensor, "*batch negatives"]:
+    """A copy with `value` where the hits are; `values` itself where there are none to look for."""
+    return values if hits is None else values.reshape(-1).index_fill(0, hits, value).view(values.shape)
+
+
+def num_valid(values: Float[Tensor, "*batch negatives"], hits: Int[Tensor, "hits"] | None) -> Float[Tensor, "*batch"]:
+    """How many negatives of each row are no hits."""
+    num = values.shape[-1]
+    if hits is None:
+        return values.new_full(values.shape[:-1], num)
+    counts = values.new_full((values.numel() // num,), num)
+    # Not bincount, for which the host would wait on CUDA.
+    return counts.index_add_(0, hits // num, values.new_full(hits.shape, -1)).view(values.shape[:-1])
+
+
+def mean_of_valid(
+    values: Float[Tensor, "*batch negatives"], hits: Int[Tensor, "hits"] | None
+) -> Float[Tensor, "*batch"]:
+    """Mean over negatives that are no hits; 0 for a row in which all are."""
+    if hits is None:
+        return values.mean(-1)
+    return fill(values, hits, 0.0).sum(-1) / num_valid(values, hits).clamp(min=1)

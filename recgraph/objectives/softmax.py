@@ -1,0 +1,110 @@
+"""Objectives that compare the positive with all of its negatives at once, through a log-sum-exp at a temperature.
+
+Low temperatures give the hardest negatives nearly all of the gradient. They presume scores of a known size, which the
+head `cosine` gives; with `dot` the length of the vectors is a temperature of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from recgraph.objectives.ranking import Ranking, fill, num_valid
+from recgraph.recommender import Recommender
+from recgraph.registry import objectives
+from recgraph.types import Batch, Encoding, PositiveFloat
+
+
+@objectives.register("softmax")
+class Softmax(Ranking):
+    """Sampled softmax: -ln ( exp(s⁺/τ) / (exp(s⁺/τ) + Σ exp(s⁻/τ)) ), the mean over rows.
+
+    Wu et al., "On the effectiveness of sampled softmax loss for item recommendation", TOIS 2024,
+    https://arxiv.org/abs/2201.02327 (SSM). Computed as softplus(ln Σ exp(s⁻/τ) - s⁺/τ), which never overflows. The sum
+    grows with the number of negatives, so values at different numbers cannot be compared. Negatives of a shared set
+    that the row's user likes are left out; with none left, the loss of a row is 0.
+
+    Args:
+        temperature: τ. The authors of BSL, who call this SL, use 0.08 to 0.17 with matrix factorisation.
+        head: name of the head whose scores are compared.
+    """
+
+    def __init__(self, *, temperature: PositiveFloat = 0.1, head: str = "rank") -> None:
+        super().__init__(head=head)
+        self.temperature = temperature
+
+    def row_losses(self, positives: Tensor, negatives: Tensor, hits: Tensor | None, num_items: int) -> Tensor:
+        """See the class."""
+        return F.softplus(log_sum_exp(negatives / self.temperature, hits) - positives.squeeze(-1) / self.temperature)
+
+
+@objectives.register("bsl")
+class BSL(Ranking):
+    """Bilateral softmax loss: -ln E⁺[exp(s⁺/τ)] + c · ln E⁻[exp(s⁻/τ)], the mean over rows.
+
+    Wu et al., "BSL: understanding and improving softmax loss for recommendation", ICDE 2024,
+    https://arxiv.org/abs/2312.12882, in the form of the authors' code (https://github.com/junkangwu/BSL,
+    utils/losses.py): E⁻ is the mean over the row's negatives, c their `temperature_2`, an exponent on what is below the
+    fraction bar. Where they sum negatives instead of taking the mean, the value differs by a constant and the gradient
+    not at all. Unlike `softmax`, the positive is not below the bar: the loss is no probability and can be negative.
+    With c = 1 and `by_user` false it is what the authors call SL.
+
+    Args:
+        temperature: τ, their `temperature` (0.08 to 0.30 in their settings).
+        exponent: c (0.80 to 1.32 there); above 1, pushing negatives down weighs more than pulling positives up.
+        by_user: E⁺ is the mean over all positives of the row's user in the batch (their mode "multi"; MF on Gowalla,
+            Yelp2018 and MovieLens-1M), which goes easy on positives that do not fit in with the others. Otherwise over
+            the row's own one (their mode "reweight": MF on Amazon, and LightGCN).
+        head: name of the head whose scores are compared. They train with cosines; LightGCN then ranks by inner products
+            on Gowalla, Yelp2018 and Amazon, which is `heads: {rank: dot, cosine: cosine}` and `head: cosine` here.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: PositiveFloat = 0.1,
+        exponent: PositiveFloat = 1.0,
+        by_user: bool = False,
+        head: str = "rank",
+    ) -> None:
+        super().__init__(head=head)
+        self.temperature, self.exponent, self.by_user = temperature, exponent, by_user
+
+    def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
+        """See the class; a user's positives are in several rows, so that their mean is outside of the chunks."""
+        total = super().forward(recommender, batch, encoding)
+        if not self.by_user:
+            return total
+        scores = recommender.score(encoding, batch.items.unsqueeze(-1), head=self.head).squeeze(-1) / self.temperature
+        users = batch.inputs.users
+        if batch.mask is not None:
+            scores, users = scores[batch.mask], users[batch.mask]
+        difference = scores - log_mean_exp_of_groups(scores.flatten(), users.flatten()).view(scores.shape)
+        return total + difference.sum() / max(1, difference.numel())
+
+    def row_losses(self, positives: Tensor, negatives: Tensor, hits: Tensor | None, num_items: int) -> Tensor:
+        """With E⁺ over the row's own positive; a row without valid negatives has that part alone."""
+        counts = num_valid(negatives, hits)
+        below = log_sum_exp(negatives / self.temperature, hits) - counts.clamp(min=1).log()
+        return self.exponent * torch.where(counts > 0, below, 0) - positives.squeeze(-1) / self.temperature
+
+
+def log_sum_exp(logits: Float[Tensor, "*batch negatives"], hits: Int[Tensor, "hits"] | None) -> Float[Tensor, "*batch"]:
+    """ln Σ exp over negatives without the hits.
+
+    Hits get the lowest finite number, not -∞: a row of nothing but hits then has this number as its value and a
+    gradient of 0, where -∞ would give a gradient of ∞ - ∞.
+    """
+    return torch.logsumexp(fill(logits, hits, torch.finfo(logits.dtype).min), -1)
+
+
+def log_mean_exp_of_groups(values: Float[Tensor, "rows"], groups: Int[Tensor, "rows"]) -> Float[Tensor, "rows"]:
+    """For each row ln mean exp over the rows of its group."""
+    place = groups.unique(return_inverse=True)[1]
+    zeros = torch.zeros_like(values)  # as many groups as rows at most
+    peaks = zeros.scatter_reduce(0, place, values.detach(), "amax", include_self=False).index_select(0, place)
+    sums = zeros.index_add(0, place, (values - peaks).exp()).index_select(0, place)
+    counts = zeros.index_add(0, place, torch.ones_like(values)).index_select(0, place)
+    return peaks + (sums / counts).log()

@@ -1,0 +1,48 @@
+"""Naive versions of contrastive losses and of what views do: loops over Python floats and autograd's own sums."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def info_nce(anchors: Tensor, candidates: Tensor, targets: list[int], temperature: float) -> Tensor:
+    """Mean of -ln softmax at the target, written out row by row, without any trick for stability."""
+    rows = []
+    for anchor, target in zip(anchors, targets, strict=True):
+        terms = [torch.exp(cosine(anchor, candidate) / temperature) for candidate in candidates]
+        rows.append(-torch.log(terms[target] / sum(terms)))
+    return sum(rows) / len(rows)
+
+
+def cosine(one: Tensor, two: Tensor) -> Tensor:
+    return (one * two).sum() / (torch.sqrt((one * one).sum()) * torch.sqrt((two * two).sum()))
+
+
+def adjacency(edges: list[tuple[int, int]], kept: list[bool], num_users: int, num_items: int) -> Tensor:
+    """Dense Â of the edges that are kept, with the degrees that are left."""
+    left = [edge for edge, keep in zip(edges, kept, strict=True) if keep]
+    matrix = torch.zeros(num_users + num_items, num_users + num_items, dtype=torch.float64)
+    for user, item in left:
+        degree_user = sum(u == user for u, _ in left)
+        degree_item = sum(i == item for _, i in left)
+        value = 1 / math.sqrt(degree_user * degree_item)
+        matrix[user, num_users + item] = matrix[num_users + item, user] = value
+    return matrix
+
+
+def noisy_layers(matrix: Tensor, nodes: Tensor, num_users: int, num_layers: int, eps: float, drawn: list) -> list:
+    """Layers 0 to L, where layer k of users, then of items, moves by `drawn`, uniform numbers in the order of use."""
+    layers, drawn = [nodes], list(drawn)
+    for _ in range(num_layers):
+        hidden = matrix @ layers[-1]
+        rows = []
+        uniform = torch.cat([drawn.pop(0), drawn.pop(0)])
+        for vector, step in zip(hidden, uniform, strict=True):
+            length = math.sqrt(sum(x * x for x in step.tolist()))
+            signs = torch.tensor([(x > 0) - (x < 0) for x in vector.tolist()], dtype=torch.float64)
+            rows.append(vector + eps * signs * step / length)
+        layers.append(torch.stack(rows))
+    return layers

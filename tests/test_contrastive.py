@@ -1,0 +1,266 @@
+"""Contrasts equal loops with their gradients, count each node once, and share what they should share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import references_contrast
+import torch
+from cases import graph_of, random_interactions
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from recgraph import registry
+from recgraph.encoders import Embedding, LightGCN
+from recgraph.errors import ConfigError
+from recgraph.heads import Dot
+from recgraph.objectives import BPR, LayerContrast, Objective, Objectives, ViewContrast, rows
+from recgraph.objectives.contrastive import info_nce
+from recgraph.random import isolated
+from recgraph.recommender import Recommender
+from recgraph.types import Batch, Distinct, Encoding, Inputs
+from recgraph.views import EdgeDrop, Noise
+
+USERS, ITEMS = [3, 0, 3, 7, 0, 5], [2, 2, 9, 16, 4, 9]
+DISTINCT_USERS, DISTINCT_ITEMS = [0, 3, 5, 7], [2, 4, 9, 16]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def model_and_batch(**options: object) -> tuple[Recommender, Batch]:
+    table = random_interactions()
+    with isolated(0, "test"):
+        encoder = LightGCN(table.num_users, table.num_items, dim=4, num_layers=2, std=1.0, **options).double()
+    inputs = Inputs(torch.tensor(USERS), graph=graph_of(table))
+    negatives = torch.tensor([[1], [3], [5], [0], [7], [8]])
+    return (
+        Recommender(encoder, {"rank": Dot(4)}),
+        Batch(inputs, torch.tensor(ITEMS), negatives, generator=generator()),
+    )
+
+
+def value(objective: Objective, recommender: Recommender, batch: Batch) -> Tensor:
+    return objective(recommender, batch, recommender.encoder(objective.inputs(batch.inputs, batch)))
+
+
+def gradients(loss: Tensor, recommender: Recommender) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(loss, list(recommender.parameters()))
+
+
+def everybody(recommender: Recommender, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    encoding = recommender.encoder(replace(inputs, users=torch.arange(12)))
+    return encoding.query, encoding.items
+
+
+@pytest.mark.parametrize("chunk", [None, 8])
+@pytest.mark.parametrize("temperature", [0.05, 0.2, 3.0])
+def test_info_nce_equals_a_loop_with_its_gradient(
+    temperature: float, chunk: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if chunk is not None:
+        monkeypatch.setattr(rows, "CHUNK_FLOATS", chunk)  # one anchor at a time
+    anchors = torch.randn(5, 3, dtype=torch.float64, generator=generator(1), requires_grad=True)
+    candidates = torch.randn(7, 3, dtype=torch.float64, generator=generator(2), requires_grad=True)
+    targets = [6, 0, 3, 3, 1]
+    found = info_nce(anchors, candidates, torch.tensor(targets), temperature=temperature)
+    expected = references_contrast.info_nce(anchors, candidates, targets, temperature)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for one, two in zip(*(torch.autograd.grad(v, (anchors, candidates)) for v in (found, expected)), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
+
+
+def test_info_nce_of_one_tensor_with_itself_has_the_gradient_of_both_sides() -> None:
+    vectors = torch.randn(5, 3, dtype=torch.float64, generator=generator(1), requires_grad=True)
+    found = info_nce(vectors, vectors, torch.arange(5), temperature=0.2)
+    expected = references_contrast.info_nce(vectors, vectors, list(range(5)), 0.2)
+    (one,), (two,) = (torch.autograd.grad(v, vectors) for v in (found, expected))
+    torch.testing.assert_close(one, two)
+
+
+def test_info_nce_of_as_many_orthogonal_vectors_has_a_closed_form() -> None:
+    found = info_nce(torch.eye(6), 5 * torch.eye(6), torch.arange(6), temperature=0.5)
+    torch.testing.assert_close(found, torch.log1p(5 * torch.exp(torch.tensor(-2.0))))
+
+
+def test_a_low_temperature_overflows_nothing() -> None:
+    anchors = torch.randn(5, 3, generator=generator(1), requires_grad=True)
+    loss = info_nce(anchors, -anchors.detach(), torch.arange(5), temperature=1e-3)  # exp(1000) is no float
+    (gradient,) = torch.autograd.grad(loss, anchors)
+    assert loss.isfinite()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("against", ["batch", "all"])
+@pytest.mark.parametrize("view", [EdgeDrop(rate=0.3), Noise(eps=0.5), None])
+def test_view_contrast_equals_a_loop_over_two_independent_views(view: object, against: str) -> None:
+    recommender, batch = model_and_batch()
+    objective = ViewContrast(view=view, against=against, temperature=0.3)
+    found = value(objective, recommender, batch)
+    chance = generator()
+    (users, items), (users2, items2) = (
+        everybody(recommender, batch.inputs if view is None else view(batch.inputs, chance)) for _ in range(2)
+    )
+    if against == "batch":
+        users2, items2 = users2[DISTINCT_USERS], items2[DISTINCT_ITEMS]
+    targets = ([0, 1, 2, 3], [0, 1, 2, 3]) if against == "batch" else (DISTINCT_USERS, DISTINCT_ITEMS)
+    expected = references_contrast.info_nce(users[DISTINCT_USERS], users2, targets[0], 0.3)
+    expected = expected + references_contrast.info_nce(items[DISTINCT_ITEMS], items2, targets[1], 0.3)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradients(found, recommender), gradients(expected, recommender), rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_layer_contrast_equals_a_loop_over_one_noisy_pass(layer: int) -> None:
+    recommender, batch = model_and_batch(first_layer=1)
+    found = value(LayerContrast(view=Noise(eps=0.5), layer=layer, temperature=0.3), recommender, batch)
+    graph, encoder, chance = batch.inputs.graph, recommender.encoder, generator()
+    edges = list(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
+    matrix = references_contrast.adjacency(edges, [True] * len(edges), 12, 17)
+    drawn = [torch.rand(n, 4, dtype=torch.float64, generator=chance) for _ in range(2) for n in (12, 17)]
+    nodes = torch.cat([encoder.users.weight, encoder.items.weight])
+    layers = references_contrast.noisy_layers(matrix, nodes, 12, 2, 0.5, drawn)
+    final, sides = (layers[1] + layers[2]) / 2, (DISTINCT_USERS, [12 + item for item in DISTINCT_ITEMS])
+    expected = sum(references_contrast.info_nce(final[s], layers[layer][s], [0, 1, 2, 3], 0.3) for s in sides)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradients(found, recommender), gradients(expected, recommender), rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", [ViewContrast, LayerContrast])
+def test_users_and_items_have_weights_of_their_own(objective: type) -> None:
+    recommender, batch = model_and_batch()
+    users, items, both, more = (
+        value(objective(user_weight=one, item_weight=two), recommender, batch)
+        for one, two in ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (2.0, 0.5))
+    )
+    torch.testing.assert_close(both, users + items)
+    torch.testing.assert_close(more, 2 * users + 0.5 * items)
+    assert min(users, items) > 0.01
+
+
+@pytest.mark.parametrize("objective", [ViewContrast(view=Noise()), LayerContrast(view=Noise())])
+def test_order_repetition_and_masked_rows_do_not_matter(objective: Objective) -> None:
+    recommender, batch = model_and_batch()
+    expected = value(objective, recommender, batch)
+    for order in ([5, 3, 1, 0, 4, 2], [0, 1, 2, 3, 4, 5, 5, 3, 0]):
+        other = Batch(Inputs(batch.inputs.users[order], graph=batch.inputs.graph), batch.items[order])
+        torch.testing.assert_close(value(objective, recommender, replace(other, generator=generator())), expected)
+    few = Batch(Inputs(batch.inputs.users[:3], graph=batch.inputs.graph), batch.items[:3], generator=generator())
+    mask = torch.tensor([True, True, True, False, False, False])
+    masked = replace(batch, mask=mask, generator=generator())
+    torch.testing.assert_close(value(objective, recommender, masked), value(objective, recommender, few))
+
+
+def test_distinct_finds_the_first_row_of_each_user_and_each_item() -> None:
+    assert [part.tolist() for part in Distinct.of(torch.tensor(USERS), torch.tensor(ITEMS))] == [
+        [USERS.index(user) for user in DISTINCT_USERS],
+        DISTINCT_ITEMS,
+    ]
+    mask = torch.tensor([False, True, True, True, True, False])
+    rows_, items = Distinct.of(torch.tensor(USERS), torch.tensor(ITEMS), mask)
+    assert (rows_.tolist(), items.tolist()) == ([1, 2, 3], [2, 4, 9, 16])
+
+
+def encodings(recommender: Recommender) -> list[Inputs]:
+    """What the encoder is given from now on."""
+    seen: list[Inputs] = []
+    recommender.encoder.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("ssl", "passes"),
+    [
+        (ViewContrast(), 1),
+        (ViewContrast(against="all"), 2),
+        (ViewContrast(view=Noise()), 3),
+        (LayerContrast(view=Noise()), 1),
+    ],
+)
+def test_passes_of_the_encoder(ssl: Objective, passes: int) -> None:
+    recommender, batch = model_and_batch()
+    seen = encodings(recommender)
+    Objectives({"rank": (1.0, BPR()), "ssl": (0.1, ssl)})(recommender, batch)
+    assert len(seen) == passes
+
+
+def test_ranking_reads_the_noisy_encoding_of_layer_contrast_and_the_clean_one_of_view_contrast() -> None:
+    recommender, batch = model_and_batch()
+    clean = value(BPR(), recommender, batch)
+    for ssl, noisy in ((ViewContrast(view=Noise()), False), (LayerContrast(view=Noise()), True)):
+        _, parts = Objectives({"rank": (1.0, BPR()), "ssl": (0.1, ssl)})(recommender, batch)
+        assert torch.allclose(parts[0], clean) != noisy
+
+
+def test_what_one_objective_changes_for_all_does_not_reach_the_views_of_another() -> None:
+    recommender, batch = model_and_batch()
+    seen = encodings(recommender)
+    Objectives({"layer": (1.0, LayerContrast(view=Noise())), "ssl": (1.0, ViewContrast(view=EdgeDrop()))})(
+        recommender, batch
+    )
+    assert [inputs.every_layer for inputs in seen] == [True, False, False]
+    assert [inputs.perturb is batch.inputs.perturb for inputs in seen] == [False, True, True]
+
+
+def test_a_view_without_a_generator_says_what_to_give() -> None:
+    recommender, batch = model_and_batch()
+    with pytest.raises(ValueError, match="ViewContrast draws views: give Batch a `generator`"):
+        value(ViewContrast(view=Noise()), recommender, replace(batch, generator=None))
+
+
+def test_an_encoder_without_the_layer_is_named() -> None:
+    recommender, batch = model_and_batch()
+    with pytest.raises(ConfigError, match="no layer 3: LightGCN has 3, counted from 0"):
+        value(LayerContrast(layer=3), recommender, batch)
+    other = Recommender(Embedding(12, 17, dim=4), {"rank": Dot(4)})
+    with pytest.raises(ConfigError, match="no layer 1: Embedding has 0"):
+        value(LayerContrast(), other, batch)
+
+
+def test_a_file_names_views_within_objectives() -> None:
+    spec = {"name": "view_contrast", "temperature": 0.1, "view": {"name": "edge_drop", "rate": 0.25}, "against": "all"}
+    objective = registry.objectives.build(spec, where="objectives.ssl")
+    assert isinstance(objective.view, EdgeDrop)
+    assert (objective.view.rate, objective.temperature, objective.against) == (0.25, 0.1, "all")
+    with pytest.raises(ConfigError, match=r"objectives\.ssl\.view\.rat: view 'edge_drop' takes no 'rat'.*rate"):
+        registry.objectives.build({**spec, "view": {"name": "edge_drop", "rat": 0.1}}, where="objectives.ssl")
+    with pytest.raises(ConfigError, match=r"objectives\.ssl\.against: .*'batch' or 'all'"):
+        registry.objectives.build({**spec, "against": "everything"}, where="objectives.ssl")
+
+
+class Largest(TorchDispatchMode):
+    """The number of elements of the largest tensor that is made."""
+
+    size = 0
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        result = op(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.size = max(self.size, result.numel())
+        return result
+
+
+def test_memory_stays_bounded_however_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "CHUNK_FLOATS", 4000)
+    anchors, candidates = torch.randn(600, 2, requires_grad=True), torch.randn(1000, 2, requires_grad=True)
+    with Largest() as largest:
+        info_nce(anchors, candidates, torch.arange(600), temperature=0.2).backward()
+    assert largest.size == 4000  # whole, 600,000
+
+
+def test_contrast_pulls_views_together_and_pushes_nodes_apart() -> None:
+    recommender, batch = model_and_batch()
+    optimizer = torch.optim.Adam(recommender.parameters(), lr=0.05)
+
+    def similarity(encoding: Encoding) -> float:
+        vectors = torch.nn.functional.normalize(encoding.items[DISTINCT_ITEMS], dim=-1)
+        return (vectors @ vectors.T).triu(1).sum().item()
+
+    before = similarity(recommender.encoder(batch.inputs))
+    for _ in range(30):
+        optimizer.zero_grad()
+        value(ViewContrast(view=EdgeDrop(rate=0.2)), recommender, batch).backward()
+        optimizer.step()
+    assert similarity(recommender.encoder(batch.inputs)) < before - 0.5

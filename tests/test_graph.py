@@ -1,0 +1,114 @@
+"""Views of the graph drop what they say, as often as they say, and leave what they were given alone."""
+
+from __future__ import annotations
+
+import pytest
+import references_contrast
+import torch
+from cases import graph_of, random_interactions
+
+from recgraph import registry
+from recgraph.encoders import LightGCN
+from recgraph.errors import ConfigError
+from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.graph.propagate import neighbour_sum
+from recgraph.types import Inputs
+from recgraph.views import EdgeDrop, NodeDrop
+
+KINDS = [EdgeDrop, NodeDrop]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def inputs() -> Inputs:
+    return Inputs(torch.tensor([0, 1]), graph=graph_of(random_interactions()))
+
+
+def many(view: object, given: Inputs, times: int) -> torch.Tensor:
+    """The weights of as many views, one below the other."""
+    chance = generator()
+    return torch.stack([view(given, chance).graph.weights for _ in range(times)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_same_generator_same_view_and_the_input_is_untouched(kind: type) -> None:
+    given = inputs()
+    before = given.graph.operator_in(torch.float64).user_item.values().clone()
+    one, two = (kind(rate=0.5)(given, generator(3)) for _ in range(2))
+    assert torch.equal(one.graph.weights, two.graph.weights)
+    assert not torch.equal(one.graph.weights, kind(rate=0.5)(given, generator(4)).graph.weights)
+    assert given.graph.weights is None
+    assert torch.equal(given.graph.operator_in(torch.float64).user_item.values(), before)
+    assert one.users is given.users
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_generator_that_goes_on_draws_another_view(kind: type) -> None:
+    one, two = many(kind(rate=0.5), inputs(), 2)
+    assert not torch.equal(one, two)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rate_zero_is_the_identity(kind: type) -> None:
+    given, encoder = inputs(), LightGCN(12, 17, dim=4).double()
+    seen = encoder(kind(rate=0.0)(given, generator()))
+    torch.testing.assert_close(seen.items, encoder(given).items, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["edge_drop", "node_drop"])
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_rates_outside_their_range_are_refused(name: str, rate: float) -> None:
+    with pytest.raises(ConfigError, match=r"view\.rate"):
+        registry.views.build({"name": name, "rate": rate}, where="view")
+
+
+def test_edges_are_dropped_independently_at_their_rate() -> None:
+    stays = many(EdgeDrop(rate=0.3), inputs(), 4000)
+    assert set(stays.unique().tolist()) == {0.0, 1.0}
+    error = 5 * (0.3 * 0.7 / 4000) ** 0.5  # of a mean over 4000: five standard deviations
+    torch.testing.assert_close(stays.mean(0), torch.full((stays.shape[1],), 0.7), rtol=0, atol=error)
+    correlations = torch.corrcoef(stays.T) - torch.eye(stays.shape[1])
+    assert correlations.abs().max() < 6 / 4000**0.5
+
+
+def test_dropped_nodes_lose_all_their_edges_and_others_none() -> None:
+    given, dropped = inputs(), 0
+    users, items = given.graph.users, given.graph.items
+    chance = generator()
+    for _ in range(200):
+        stays = NodeDrop(rate=0.3)(given, chance).graph.weights.bool()
+        alive_users, alive_items = set(users[stays].tolist()), set(items[stays].tolist())
+        for user, item, stay in zip(users.tolist(), items.tolist(), stays.tolist(), strict=True):
+            # An edge between two nodes that have edges left was not dropped.
+            assert stay == (user in alive_users and item in alive_items)
+        dropped += 12 - len(alive_users)
+    # A user is without edges if it is dropped, or if all of its items are, which is rare.
+    assert dropped / (200 * 12) == pytest.approx(0.3, abs=0.06)
+
+
+def test_an_edge_outlives_node_dropping_if_both_ends_do() -> None:
+    stays = many(NodeDrop(rate=0.2), inputs(), 4000)
+    error = 5 * (0.64 * 0.36 / 4000) ** 0.5
+    torch.testing.assert_close(stays.mean(0), torch.full((stays.shape[1],), 0.64), rtol=0, atol=error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_view_propagates_over_what_is_left_with_the_degrees_that_are_left(kind: type) -> None:
+    given = inputs()
+    graph = kind(rate=0.4)(given, generator()).graph
+    edges = list(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
+    matrix = references_contrast.adjacency(edges, graph.weights.bool().tolist(), 12, 17)
+    vectors = torch.randn(29, 3, dtype=torch.float64, generator=generator())
+    users, items = neighbour_sum(graph, vectors[:12], vectors[12:])
+    torch.testing.assert_close(torch.cat([users, items]), matrix @ vectors)
+
+
+def test_a_view_of_a_weighted_graph_keeps_the_weights() -> None:
+    graph = graph_of(random_interactions())
+    weighted: BipartiteGraph = graph.reweighted(torch.arange(graph.num_edges).float() + 1)
+    seen = EdgeDrop(rate=0.5)(Inputs(torch.tensor([0]), graph=weighted), generator()).graph.weights
+    kept = seen > 0
+    assert 0 < kept.sum() < len(kept)
+    assert torch.equal(seen[kept], weighted.weights[kept])
