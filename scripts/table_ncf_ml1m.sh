@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Popularity and BPR-MF on MovieLens-1M under NCF's protocol (one test item among 99 stored negatives), three seeds.
+# Classical models and BPR-MF on MovieLens-1M under NCF's protocol (one test item among 99 stored negatives).
 #   RECGRAPH_MIRROR=/path/to/datasets bash scripts/table_ncf_ml1m.sh [--workers 2]
 # Time: not measured yet; never run on a GPU. Test hit@10:sampled-99: popularity .453.
 # Writes experiments/results/ncf_ml1m.{csv,md,tex}. A killed script goes on where it was.
