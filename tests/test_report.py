@@ -7,6 +7,7 @@ import io
 import json
 import re
 import statistics
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -120,6 +121,22 @@ def test_data_of_the_charts_are_those_of_the_runs(ran: Path) -> None:
     effect = {line[0]: line[1:] for line in page.tables["Data: Effect on ndcg@10: differences from popularity"]}
     gain = [statistics.mean(r["test"]["ndcg@10"] for r, _ in results(row)) for row in ("LightGCN", "popularity")]
     assert float(effect["LightGCN"][0]) == pytest.approx(gain[0] - gain[1], abs=1e-4)
+
+
+def test_charts_are_drawn_from_their_data(ran: Path) -> None:
+    text = write([collect(ran, Path("runs"))])
+    titles = {unescape(title) for title in re.findall(r"<title>(.*?)</title>", text)}
+    tables = Page(text).tables
+    for row, _, seconds, ndcg in tables["Data: Accuracy and time: ndcg@10 on test"][1:]:
+        assert f"{row}, {max(0.01, float(seconds)):g} s: {float(ndcg):.4f}" in titles
+    for row, group, ndcg in tables["Data: Groups of items, by popularity"][1:]:
+        assert f"{row}, {group}: {float(ndcg):.4f}" in titles
+    for row, *figures, _ in tables["Data: Effect on ndcg@10: differences from popularity"][1:]:
+        value, low, high = map(float, figures)
+        assert f"{row}: {value:+.4f}, {low:+.4f} to {high:+.4f}" in titles
+    epochs = [line for line in tables["Data: Learning: ndcg@10 on validation"][1:] if line[1]]
+    drawn = [f"{row}, {epoch}: {float(mean):.4g}" in titles for row, epoch, mean, *_ in epochs]
+    assert all(drawn)  # of so few epochs each has a marker
 
 
 def test_the_csv_of_a_chart_is_its_table(ran: Path) -> None:
