@@ -60,7 +60,7 @@ class Contrast(Objective):
 class ViewContrast(Contrast):
     """InfoNCE between two views of the inputs, drawn independently; each costs a pass of the encoder.
 
-    With `edge_drop` and `against: all` SGL-ED (Wu et al. 2021, https://arxiv.org/abs/2010.10783, equation 10); with
+    With `edge_drop` and `against: all` SGL-ED (Wu et al. 2021, https://arxiv.org/abs/2010.10783); with
     `noise` SimGCL (Yu et al. 2022, https://arxiv.org/abs/2112.08679); without a view SGL-WA of SimGCL's section 2.2,
     which only spreads vectors out; it contrasts the shared encoding with itself and costs no pass.
 
@@ -111,7 +111,7 @@ class LayerContrast(Contrast):
     """InfoNCE between the final vectors and one hidden layer of the shared encoding; costs no pass of its own.
 
     With `noise` this is XSimGCL (Yu et al., "XSimGCL: Towards extremely simple graph contrastive learning for
-    recommendation", TKDE 2023, https://arxiv.org/abs/2209.02544, equation 12). The view is then part of the encoding
+    recommendation", TKDE 2023, https://arxiv.org/abs/2209.02544). The view is then part of the encoding
     that all objectives share, ranking included, as it is there.
 
     Args:
