@@ -23,12 +23,16 @@ def marks(drawing: str) -> list[tuple[str, float, float]]:
 
 
 def test_a_scatter_is_logarithmic_across_and_linear_up() -> None:
-    points = marks(scatter([Series("A", 3, X, Y)], "label", x="s", y="ndcg"))
+    drawing = scatter([Series("A", 3, X, Y)], "label", x="s", y="ndcg")
+    points = marks(drawing)
     assert {kind for kind, _, _ in points} == {"c3"}
     (_, x0, y0), (_, x1, y1), (_, x2, y2) = points
     assert (x1 - x0) / (x2 - x0) == pytest.approx(math.log(50) / math.log(15_000), abs=0.002)
     assert (y1 - y0) / (y2 - y0) == pytest.approx(2, abs=0.01)
     assert y1 < y0  # more is higher
+    numbers = {text: (float(x), float(y)) for x, y, text in re.findall(r'tick" x="(.*?)" y="(.*?)".*?>(.*?)<', drawing)}
+    assert numbers["1"][0] == pytest.approx(x1, abs=0.11)  # axes say where things are
+    assert numbers["0.20"][1] - 4 == pytest.approx(y2, abs=0.11)  # 4 below its rule, for the height of a figure
 
 
 def test_bars_start_at_zero() -> None:
