@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,11 @@ def test_every_public_name_can_be_imported() -> None:
 
     for name in recgraph.__all__:
         assert getattr(recgraph, name) is not None
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    listed = set(setup["options"]["packages"].split()) - {"recgraph.cards"}  # which lies in datasets/
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in SOURCES if path.name == "__init__.py"}
+    assert listed == found
