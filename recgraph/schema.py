@@ -100,7 +100,7 @@ class Published(BaseModel):
 
     source: str
     on_test: bool = False
-    """Their epoch was picked on the test set."""
+    """Their epoch or settings were picked on the test set."""
     metrics: dict[str, float] = Field(min_length=1)
 
     @field_validator("metrics")

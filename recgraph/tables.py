@@ -175,7 +175,7 @@ def _notes(
         notes.append(f"Fitted again on train and validation before the test: {', '.join(refitted)}.")
     for row in rows:
         if row in published:
-            flag = "; its authors picked the epoch on the test set" if published[row].on_test else ""
+            flag = "; its authors picked the epoch or the settings on the test set" if published[row].on_test else ""
             notes.append(f"Published, {row}: {published[row].source}{flag}.")
     if differences:
         notes.append(f"{', '.join(f'{mark}: p < {p}' for p, mark in reversed(MARKS))} against {against} ({TESTS}).")

@@ -77,7 +77,7 @@ def test_published_figures_stand_beside_ours_with_their_source_and_flag() -> Non
     assert list(grid.head[:4]) == ["", "ndcg@10", "published", "Δ"]
     assert [cell.text for cell in grid.rows[0][2:4]] == ["0.2500 (test)", "+24.0%"]  # .31 / .25
     assert [cell.text for cell in grid.rows[1][2:4]] == ["", ""]
-    assert "Published, A: their README; its authors picked the epoch on the test set." in grid.notes
+    assert "Published, A: their README; its authors picked the epoch or the settings on the test set." in grid.notes
     (other,) = grids(finished(RESULTS), published={"elsewhere": published["toy"]})
     assert "published" not in other.head
 
