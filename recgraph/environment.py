@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from recgraph.errors import DataError
+
 PACKAGES = ("recgraph", "torch", "torch-geometric", "dgl", "numpy", "scipy", "scikit-learn", "polars")
 """Packages whose versions can move a figure."""
 
@@ -99,6 +101,24 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(-3, 2**30)  # M_MMAP_THRESHOLD (malloc.h): smaller blocks come from the heap
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: free memory at the top of the heap stays there
+
+
+def check_memory(needed: int, what: str) -> None:
+    """Refuse to begin what cannot end, where the system says how much memory is free (Linux).
+
+    Args:
+        needed: bytes.
+        what: the start of the message, such as "the weights need".
+
+    Raises:
+        DataError: less is free.
+    """
+    try:
+        free = int(Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2].split()[0]) * 2**10
+    except (OSError, IndexError):
+        return
+    if needed > free:
+        raise DataError(f"{what} {needed / 2**30:.1f} GiB of memory; {free / 2**30:.1f} GiB are free")
 
 
 def reset_peak_memory() -> None:

@@ -47,7 +47,7 @@ def test_the_ideal_filter_is_a_projection_and_passes_the_dominant_vector() -> No
 def test_with_all_factors_the_ideal_filter_gives_the_history_back() -> None:
     matrix = random_interactions().csr().toarray()
     model = fitted(factors=12)
-    np.testing.assert_allclose(model.ideal(model.vectors)(torch.arange(12)).T.numpy(), matrix, atol=1e-4)
+    np.testing.assert_allclose(model.ideal()(torch.arange(12)).T.numpy(), matrix, atol=1e-4)
 
 
 def test_it_learns_the_checkerboard() -> None:

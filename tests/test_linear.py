@@ -10,11 +10,9 @@ import polars as pl
 import pytest
 import torch
 from cases import checkerboard, random_interactions
-from scipy import sparse
 
 from recgraph import registry
-from recgraph.baselines.filters import SparseRows
-from recgraph.baselines.linear import LinearModel, binary, dense_product, select, transpose
+from recgraph.baselines.linear import LinearModel
 from recgraph.data.interactions import Interactions
 from recgraph.errors import DataError
 from recgraph.evaluation.ranking import evaluate
@@ -132,31 +130,3 @@ def test_repeated_interactions_count_once(name: str) -> None:
         model.fit(train)
     users = torch.arange(12)
     torch.testing.assert_close(models[0].scorer()(users), models[1].scorer()(users), rtol=0, atol=0)
-
-
-def rows_of(matrix: sparse.csr_matrix) -> SparseRows:
-    return SparseRows(*(torch.from_numpy(array) for array in (matrix.indptr, matrix.indices, matrix.data)))
-
-
-def test_sparse_rows_are_chosen_transposed_and_multiplied_as_dense_ones_are() -> None:
-    rng = np.random.default_rng(0)
-    dense = (rng.random((9, 7)) * (rng.random((9, 7)) < 0.3)).astype(np.float32)
-    dense[[0, 8]] = 0
-    rows = rows_of(sparse.csr_matrix(dense))
-    expected = torch.from_numpy(dense)
-    chosen = torch.tensor([8, 2, 2, 0, 5])
-    torch.testing.assert_close(select(rows, chosen).csr(7).to_dense(), expected[chosen])
-    torch.testing.assert_close(select(rows, chosen[:0]).csr(7).to_dense(), expected[:0])
-    torch.testing.assert_close(transpose(rows, 7).csr(9).to_dense(), expected.T)
-    product = dense_product(rows.csr(7), transpose(rows, 7).csr(9))
-    torch.testing.assert_close(product, expected @ expected.T)
-
-
-def test_the_matrix_by_users_and_by_items() -> None:
-    train = table()
-    by_user, by_item = binary(train.concat(train))
-    expected = torch.zeros(12, 17)
-    for user, item in zip(train.user_indices, train.item_indices, strict=True):
-        expected[user, item] = 1
-    torch.testing.assert_close(by_user.csr(17).to_dense(), expected)
-    torch.testing.assert_close(by_item.csr(12).to_dense(), expected.T)

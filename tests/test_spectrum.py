@@ -8,7 +8,7 @@ import torch
 from scipy import sparse
 
 from recgraph.baselines import spectrum
-from recgraph.baselines.filters import SparseRows
+from recgraph.baselines.sparse import SparseRows
 from recgraph.baselines.spectrum import right_singular_vectors
 
 

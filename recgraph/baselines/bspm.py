@@ -11,13 +11,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recgraph.baselines.filters import GraphFilter
-from recgraph.baselines.spectrum import right_singular_vectors
-from recgraph.data.interactions import Interactions
+from recgraph.baselines.filters import IdealFilter
 from recgraph.model import Scorer
 from recgraph.registry import baselines
 from recgraph.types import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -26,7 +23,7 @@ ORDERS = {"euler": 1, "rk4": 4}
 
 
 @baselines.register("bspm")
-class BSPM(GraphFilter):
+class BSPM(IdealFilter):
     """Blurs each user's history over the item graph and sharpens what comes out.
 
     Memory O(items · factors); scoring a user costs two products with R̃, and two more for each order of the solver in
@@ -42,8 +39,6 @@ class BSPM(GraphFilter):
         average: take the mean of the blurred state and of the sharpened ones after each step, not the last one alone.
     """
 
-    vectors: Tensor
-
     def __init__(
         self,
         num_users: int,
@@ -57,21 +52,13 @@ class BSPM(GraphFilter):
         merge: Literal["early", "late"] = "early",
         average: bool = False,
     ) -> None:
-        super().__init__(num_users, num_items)
-        self.factors, self.ideal_weight = factors, ideal_weight
+        super().__init__(num_users, num_items, factors=factors, ideal_weight=ideal_weight)
         self.time, self.steps, self.solver, self.merge, self.average = time, steps, solver, merge, average
-        self.register_buffer("vectors", torch.zeros(0, num_items), persistent=False)
-
-    def fit(self, train: Interactions) -> None:
-        """Keep the history and decompose the normalised matrix."""
-        super().fit(train)
-        if self.ideal_weight:
-            self.vectors = right_singular_vectors(*self.normalised(), self.factors)
 
     def scorer(self) -> Scorer:
         """See `Model.scorer`."""
         by_user, by_item = self.normalised()
-        ideal = self.ideal(self.vectors)
+        ideal = self.ideal()
         step = self.time / self.steps
 
         def scores(users: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:

@@ -6,15 +6,14 @@ G = RᵀR and P = (G + λ)⁻¹, the weights are B_ij = -P_ij / P_jj off the dia
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recgraph.baselines.filters import SparseRows
-from recgraph.baselines.linear import LinearModel, binary, dense_product, select
+from recgraph.baselines.linear import LinearModel
+from recgraph.baselines.sparse import SparseRows, binary, dense_product
 from recgraph.data.interactions import Interactions
+from recgraph.environment import check_memory
 from recgraph.errors import DataError
 from recgraph.model import Scorer
 from recgraph.registry import baselines
@@ -60,7 +59,7 @@ class EASE(LinearModel):
         """
         super().fit(train)
         double = self.num_items <= DOUBLE_UP_TO
-        _check_memory(self.num_items, 12 if double else 4)
+        check_memory(self.num_items**2 * (12 if double else 4), f"ease: the weights of {self.num_items:,} items need")
         gram = _gram(*binary(train), torch.float64 if double else torch.float32)
         gram.diagonal().add_(self.l2)
         weights = _negated_inverse(gram, self.l2)
@@ -83,7 +82,7 @@ def _gram(by_user: SparseRows, by_item: SparseRows, dtype: torch.dtype) -> Float
     gram = torch.empty(size, size, dtype=dtype)
     right = by_user.csr(size)
     for rows in torch.arange(size).split(max(1, CHUNK // size)):
-        gram[rows[0] : rows[-1] + 1] = dense_product(select(by_item, rows).csr(by_user.num_rows), right)
+        gram[rows[0] : rows[-1] + 1] = dense_product(by_item.select(rows).csr(by_user.num_rows), right)
     return gram
 
 
@@ -114,17 +113,3 @@ def _negated_inverse(matrix: Float[Tensor, "n n"], l2: float) -> Float[Tensor, "
         for row in range(end, size, BLOCK):
             matrix[start:end, row : row + BLOCK] = matrix[row : row + BLOCK, start:end].T
     return matrix
-
-
-def _check_memory(num_items: int, bytes_each: int) -> None:
-    """Refuse to begin what cannot end."""
-    try:
-        free = int(Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2].split()[0]) * 2**10
-    except (OSError, IndexError):
-        return  # not Linux: nothing to compare with
-    needed = num_items**2 * bytes_each
-    if needed > free:
-        raise DataError(
-            f"ease: the weights of {num_items:,} items need {needed / 2**30:.1f} GiB of memory; "
-            f"{free / 2**30:.1f} GiB are free"
-        )

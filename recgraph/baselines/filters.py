@@ -6,9 +6,8 @@ models differ in the polynomial of P, and in what they add. A product with P is 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,39 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.baselines.base import Baseline
+from recgraph.baselines.sparse import SparseRows
+from recgraph.baselines.spectrum import right_singular_vectors
 from recgraph.data.interactions import Interactions
-
-
-class SparseRows(NamedTuple):
-    """A sparse matrix by rows, with 32-bit indices.
-
-    Attributes:
-        starts: where each row begins among the entries, and where the last one ends.
-        columns: of each entry.
-        values: of each entry.
-    """
-
-    starts: Int[Tensor, "rows+1"]
-    columns: Int[Tensor, "entries"]
-    values: Float[Tensor, "entries"]
-
-    @property
-    def num_rows(self) -> int:
-        """Rows, empty ones too."""
-        return len(self.starts) - 1
-
-    def csr(self, num_columns: int) -> Float[Tensor, "rows columns"]:
-        """The same as a torch tensor, for products with sparse matrices."""
-        with warnings.catch_warnings():  # torch announces once a process that CSR is in beta
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-            size = (self.num_rows, num_columns)
-            return torch.sparse_csr_tensor(self.starts, self.columns, self.values, size, check_invariants=False)
-
-    def __matmul__(self, table: Float[Tensor, "columns width"]) -> Float[Tensor, "rows width"]:
-        """The product with a dense matrix; `recgraph.graph.propagate` says why by `embedding_bag`."""
-        return F.embedding_bag(
-            self.columns, table, self.starts, mode="sum", per_sample_weights=self.values, include_last_offset=True
-        )
 
 
 class GraphFilter(Baseline):
@@ -104,13 +73,8 @@ class GraphFilter(Baseline):
 
     def rows(self, users: Int[Tensor, "batch"]) -> SparseRows:
         """R of some users."""
-        starts = self.starts.long()
-        counts = starts.diff()[users]
-        ends = counts.cumsum(0)
-        places = torch.repeat_interleave(starts[users] - ends + counts, counts)
-        places += torch.arange(len(places), device=places.device)
-        columns = self.history[places]
-        return SparseRows(F.pad(ends, (1, 0)).int(), columns, torch.ones_like(columns, dtype=torch.float32))
+        ones = torch.ones(1, device=self.device).expand(len(self.history))
+        return SparseRows(self.starts, self.history, ones).select(users)
 
     def columns(self, users: Int[Tensor, "batch"]) -> Float[Tensor, "items batch"]:
         """R of some users, transposed and dense: what sparse products are fast with."""
@@ -119,12 +83,31 @@ class GraphFilter(Baseline):
         dense[rows.columns.long(), torch.repeat_interleave(rows.starts.diff())] = 1
         return dense
 
-    def ideal(self, vectors: Float[Tensor, "factors items"]) -> Callable[[Int[Tensor, "batch"]], Tensor]:
-        """The ideal low-pass filter r Dᵢ^-½ V Vᵀ Dᵢ^½, as a function from users [batch] to columns [items, batch].
 
-        Args:
-            vectors: Vᵀ, orthonormal rows.
-        """
-        inward = (vectors * self.item_scale(-0.5)).T.contiguous()
-        outward = (vectors * self.item_scale(0.5)).T.contiguous()
+class IdealFilter(GraphFilter):
+    """A graph filter that also passes the leading singular vectors of R̃.
+
+    Args:
+        factors: singular vectors that the ideal filter passes; all, where the rank is lower.
+        ideal_weight: of that filter; with 0 nothing is decomposed.
+    """
+
+    vectors: Tensor
+    """Vᵀ, [factors, items], orthonormal rows."""
+
+    def __init__(self, num_users: int, num_items: int, *, factors: int, ideal_weight: float) -> None:
+        super().__init__(num_users, num_items)
+        self.factors, self.ideal_weight = factors, ideal_weight
+        self.register_buffer("vectors", torch.zeros(0, num_items), persistent=False)
+
+    def fit(self, train: Interactions) -> None:
+        """Keep the history and decompose the normalised matrix."""
+        super().fit(train)
+        if self.ideal_weight:
+            self.vectors = right_singular_vectors(*self.normalised(), self.factors)
+
+    def ideal(self) -> Callable[[Int[Tensor, "batch"]], Tensor]:
+        """The ideal low-pass filter r Dᵢ^-½ V Vᵀ Dᵢ^½, as a function from users [batch] to columns [items, batch]."""
+        inward = (self.vectors * self.item_scale(-0.5)).T.contiguous()
+        outward = (self.vectors * self.item_scale(0.5)).T.contiguous()
         return lambda users: outward @ (self.rows(users) @ inward).T

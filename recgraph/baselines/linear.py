@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from recgraph.baselines.filters import GraphFilter, SparseRows
-from recgraph.data.interactions import Interactions
+from recgraph.baselines.filters import GraphFilter
+from recgraph.baselines.sparse import SparseRows, dense_product
 from recgraph.model import Scorer
 
 
@@ -88,44 +87,6 @@ class SparseWeights(LinearModel):
     def contributions(self, user: int, item: int) -> Float[Tensor, "history"]:
         """See `LinearModel.contributions`."""
         history = self.rows(torch.tensor([user], device=self.device)).columns
-        rows = select(self.weights, history.long())
+        rows = self.weights.select(history.long())
         added = torch.where(rows.columns == item, rows.values, 0)
         return added.new_zeros(len(history)).index_add(0, torch.repeat_interleave(rows.starts.diff()), added)
-
-
-def binary(train: Interactions) -> tuple[SparseRows, SparseRows]:
-    """R by users, and its transpose, by items; each pair counts once."""
-    matrix = train.csr()
-    by_user, by_item = (
-        SparseRows(*(torch.from_numpy(array) for array in (rows.indptr, rows.indices, rows.data)))
-        for rows in (matrix, matrix.T.tocsr())
-    )
-    return by_user, by_item
-
-
-def dense_product(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner columns"]) -> Tensor:
-    """The product of two sparse CSR matrices as a dense one.
-
-    On a CPU, MKL adds sparse rows up in dense ones, in a fifth of the time that a sparse result takes.
-    """
-    if left.is_cuda:
-        return (left @ right).to_dense()
-    return torch.addmm(left.values().new_zeros(()), left, right, beta=0)
-
-
-def select(matrix: SparseRows, rows: Int[Tensor, "chosen"]) -> SparseRows:
-    """Some rows of a matrix, in the order given."""
-    starts = matrix.starts.long()
-    counts = starts.diff()[rows]
-    ends = counts.cumsum(0)
-    places = torch.repeat_interleave(starts[rows] - ends + counts, counts)
-    places += torch.arange(len(places), device=places.device)
-    return SparseRows(F.pad(ends, (1, 0)).int(), matrix.columns[places], matrix.values[places])
-
-
-def transpose(matrix: SparseRows, num_columns: int) -> SparseRows:
-    """The transpose of a matrix; columns are sorted in each of its rows."""
-    rows = torch.repeat_interleave(matrix.starts.diff())
-    order = torch.argsort(matrix.columns, stable=True)
-    counts = torch.bincount(matrix.columns, minlength=num_columns)
-    return SparseRows(F.pad(counts.cumsum(0), (1, 0)).int(), rows[order].int(), matrix.values[order])

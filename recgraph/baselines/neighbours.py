@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recgraph.baselines.filters import SparseRows
-from recgraph.baselines.linear import LinearModel, SparseWeights, binary, dense_product, select
+from recgraph.baselines.linear import LinearModel, SparseWeights
+from recgraph.baselines.sparse import SparseRows, binary, dense_product
 from recgraph.data.interactions import Interactions
 from recgraph.model import Scorer
 from recgraph.registry import baselines
@@ -116,7 +116,7 @@ class UserKNN(LinearModel):
         return shared @ (theirs[item] * near.values / shared.sum(0))
 
     def _near(self, users: Int[Tensor, "batch"]) -> SparseRows:
-        return select(SparseRows(self.near_starts, self.near_columns, self.near_values), users)
+        return SparseRows(self.near_starts, self.near_columns, self.near_values).select(users)
 
 
 @baselines.register("rp3beta")
@@ -194,7 +194,7 @@ def nearest(matrix: SparseRows, transposed: SparseRows, similarity: Similarity, 
     right = transposed.csr(size)
     counts, columns, values = [], [], []
     for chunk in torch.arange(size).split(max(1, CHUNK // size)):
-        near = similarity(dense_product(select(matrix, chunk).csr(transposed.num_rows), right), chunk)
+        near = similarity(dense_product(matrix.select(chunk).csr(transposed.num_rows), right), chunk)
         near[torch.arange(len(chunk)), chunk] = 0
         row, column = _largest(near, count)
         counts.append(torch.bincount(row, minlength=len(chunk)))

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recgraph.baselines.linear import LinearModel, binary
+from recgraph.baselines.linear import LinearModel
+from recgraph.baselines.sparse import binary
 from recgraph.baselines.spectrum import right_singular_vectors
 from recgraph.data.interactions import Interactions
 from recgraph.model import Scorer

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from recgraph.baselines.filters import SparseRows
-from recgraph.baselines.linear import SparseWeights, transpose
+from recgraph.baselines.linear import SparseWeights
+from recgraph.baselines.sparse import SparseRows, transpose
 from recgraph.data.interactions import Interactions
 from recgraph.registry import baselines
 from recgraph.types import PositiveFloat, PositiveInt

@@ -7,15 +7,14 @@ of a user with the row r of R are r (a₁ P̄ + a₂ P̄² + …).
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recgraph.baselines.filters import GraphFilter, SparseRows
+from recgraph.baselines.filters import GraphFilter
+from recgraph.baselines.sparse import SparseRows, dense_product
 from recgraph.data.interactions import Interactions
-from recgraph.errors import ConfigError, DataError
+from recgraph.environment import check_memory
+from recgraph.errors import ConfigError
 from recgraph.model import Scorer
 from recgraph.registry import baselines
 from recgraph.types import PositiveFloat
@@ -74,11 +73,7 @@ class TurboCF(GraphFilter):
         rows = graph.csr(self.num_items)
 
         def scores(users: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:
-            history = self.rows(users).csr(self.num_items)
-            if graph.values.is_cuda:
-                term = (history @ rows).to_dense()
-            else:  # MKL adds the sparse rows up in dense ones, in a fifth of the time
-                term = torch.addmm(graph.values.new_zeros(()), history, rows, beta=0)
+            term = dense_product(self.rows(users).csr(self.num_items), rows)
             total = self.coefficients[0] * term
             for coefficient in self.coefficients[1:]:
                 term = (graph @ term.T.contiguous()).T  # the graph is symmetric
@@ -97,12 +92,4 @@ class TurboCF(GraphFilter):
 def _check_memory(starts: Int[Tensor, "users+1"], num_items: int) -> None:
     """Refuse what cannot be held; a user of d items contributes d² entries at most."""
     entries = min(num_items**2, int(starts.diff().double().square().sum()))
-    try:
-        free = int(Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2].split()[0]) * 2**10
-    except (OSError, IndexError):
-        return  # not Linux: nothing to compare with
-    if entries * BYTES > free:
-        raise DataError(
-            f"turbocf: the item graph has up to {entries:,} entries and needs up to {entries * BYTES / 2**30:.1f} GiB "
-            f"of memory; {free / 2**30:.1f} GiB are free"
-        )
+    check_memory(entries * BYTES, f"turbocf: the item graph has up to {entries:,} entries and needs up to")

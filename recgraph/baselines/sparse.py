@@ -1,0 +1,82 @@
+"""Sparse matrices by rows, as the closed-form models multiply them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from recgraph.data.interactions import Interactions
+
+
+class SparseRows(NamedTuple):
+    """A sparse matrix by rows, with 32-bit indices.
+
+    Attributes:
+        starts: where each row begins among the entries, and where the last one ends.
+        columns: of each entry.
+        values: of each entry.
+    """
+
+    starts: Int[Tensor, "rows+1"]
+    columns: Int[Tensor, "entries"]
+    values: Float[Tensor, "entries"]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows, empty ones too."""
+        return len(self.starts) - 1
+
+    def csr(self, num_columns: int) -> Float[Tensor, "rows columns"]:
+        """The same as a torch tensor, for products with sparse matrices."""
+        with warnings.catch_warnings():  # torch announces once a process that CSR is in beta
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+            size = (self.num_rows, num_columns)
+            return torch.sparse_csr_tensor(self.starts, self.columns, self.values, size, check_invariants=False)
+
+    def select(self, rows: Int[Tensor, "chosen"]) -> SparseRows:
+        """Some of the rows, in the order given."""
+        starts = self.starts.long()
+        counts = starts.diff()[rows]
+        ends = counts.cumsum(0)
+        places = torch.repeat_interleave(starts[rows] - ends + counts, counts)
+        places += torch.arange(len(places), device=places.device)
+        return SparseRows(F.pad(ends, (1, 0)).int(), self.columns[places], self.values[places])
+
+    def __matmul__(self, table: Float[Tensor, "columns width"]) -> Float[Tensor, "rows width"]:
+        """The product with a dense matrix; `recgraph.graph.propagate` says why by `embedding_bag`."""
+        return F.embedding_bag(
+            self.columns, table, self.starts, mode="sum", per_sample_weights=self.values, include_last_offset=True
+        )
+
+
+def binary(train: Interactions) -> tuple[SparseRows, SparseRows]:
+    """R by users, and its transpose, by items; each pair counts once."""
+    matrix = train.csr()
+    by_user, by_item = (
+        SparseRows(*(torch.from_numpy(array) for array in (rows.indptr, rows.indices, rows.data)))
+        for rows in (matrix, matrix.T.tocsr())
+    )
+    return by_user, by_item
+
+
+def dense_product(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner columns"]) -> Tensor:
+    """The product of two sparse CSR matrices as a dense one.
+
+    On a CPU, MKL adds sparse rows up in dense ones, in a fifth of the time that a sparse result takes.
+    """
+    if left.is_cuda:
+        return (left @ right).to_dense()
+    return torch.addmm(left.values().new_zeros(()), left, right, beta=0)
+
+
+def transpose(matrix: SparseRows, num_columns: int) -> SparseRows:
+    """The transpose of a matrix; columns are sorted in each of its rows."""
+    rows = torch.repeat_interleave(matrix.starts.diff())
+    order = torch.argsort(matrix.columns, stable=True)
+    counts = torch.bincount(matrix.columns, minlength=num_columns)
+    return SparseRows(F.pad(counts.cumsum(0), (1, 0)).int(), rows[order].int(), matrix.values[order])
