@@ -30,7 +30,7 @@ INIT: dict[str, tuple[Any, Any]] = {"init": (Any, None)}
 SEED = {"seed": (int, 0)}
 """What every split takes beside its own arguments."""
 
-RECIPE = ("encoder", "heads", "objectives", "negatives", "train")
+RECIPE = ("encoder", "heads", "objectives", "negatives", "train", "hybrid")
 """Parts of a run that a baseline has none of."""
 
 
@@ -103,7 +103,7 @@ def smoke(run: Run) -> Run:
     """The same run with two epochs at most."""
     if "baseline" in run.config:
         return run
-    short = {"max_epochs": 2, "patience": 2, "validate_every": 1}
+    short = {"max_epochs": 2, "patience": 2, "validate_every": 1, "warmup": min(1, run.config["train"]["warmup"])}
     return replace(run, config=run.config | {"train": run.config["train"] | short})
 
 
@@ -228,7 +228,17 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         "objectives": objectives,
         "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
         "train": config.train.model_dump(),
+        "hybrid": _check_hybrid(config, where),
     }
+
+
+def _check_hybrid(config: RunConfig, where: str) -> dict[str, Any] | None:
+    if config.hybrid is None:
+        return None
+    if config.evaluate.parity:
+        raise ConfigError(f"{where}: evaluate.parity measures the encoder of each epoch, which is not yet a hybrid")
+    baseline = registry.baselines.check(config.hybrid.baseline, f"{where}: hybrid.baseline")
+    return {"baseline": baseline, "weight": config.hybrid.weight}
 
 
 def _check_view(view: Mapping[str, Any] | None, encoder: str, where: str) -> None:

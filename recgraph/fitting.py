@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from recgraph.baselines.base import Baseline
 from recgraph.data.interactions import Interactions
 from recgraph.experiment import Run
 from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.hybrid import Hybrid
 from recgraph.model import Model
 from recgraph.objectives.base import Objectives
 from recgraph.random import isolated, torch_generator
@@ -24,6 +26,9 @@ from recgraph.warmstart import warm_start
 
 Measure = Callable[[Model], Mapping[str, float]]
 
+HYBRID_WEIGHTS = tuple(number / 10 for number in range(11))
+"""What is tried where a hybrid's weight is to be chosen: the encoder alone, the baseline alone, and what is between."""
+
 
 def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tuple[Model, Progress]:
     """The run's model, fitted on the training part, with the epoch that is best on validation.
@@ -35,13 +40,13 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
         trackers: told about every epoch.
     """
     if "baseline" in run.config:
-        return _fit_baseline(run, task, task.train)
+        return _fit_baseline(run, run.config["baseline"], task, task.train)
     names = run.config["evaluate"]["metrics"]
 
     def parity(model: Model) -> dict[str, float]:
         return task.test(model, names).summary
 
-    return _train(
+    model, progress = _train(
         run,
         task,
         task.train,
@@ -51,32 +56,62 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
         validate=lambda model: task.validate(model, names).summary,
         parity=parity if run.config["evaluate"]["parity"] else None,
     )
+    if run.config["hybrid"] is None:
+        return model, progress
+    hybrid, seconds = _blend(run, task, task.train, model, run.config["hybrid"]["weight"])
+    return hybrid, replace(progress, seconds=progress.seconds + seconds)
 
 
-def refit(run: Run, task: Task, folder: Path, epochs: int) -> tuple[Model, float]:
-    """The run's model, fitted on train and validation for a number of epochs; and the seconds."""
+def refit(run: Run, task: Task, folder: Path, epochs: int, fitted: Model) -> tuple[Model, float]:
+    """The run's model, fitted on train and validation for a number of epochs; and the seconds.
+
+    Args:
+        run, task, folder: as in `fit`.
+        epochs: after which validation was best. The learning rate falls as it did before, towards `max_epochs`.
+        fitted: what `fit` returned; a hybrid's weight is taken from it.
+    """
+    train = task.train_and_validation
     if "baseline" in run.config:
-        model, progress = _fit_baseline(run, task, task.train_and_validation)
+        model, progress = _fit_baseline(run, run.config["baseline"], task, train)
         return model, progress.seconds
-    settings = run.config["train"] | {"max_epochs": epochs, "patience": epochs, "validate_every": epochs}
+    horizon = run.config["train"]["max_epochs"]
+    settings = TrainSettings(**run.config["train"] | {"patience": horizon, "validate_every": horizon})
     model, progress = _train(
         run,
         task,
-        task.train_and_validation,
-        TrainSettings(**settings),
+        train,
+        settings,
         folder / "checkpoint" / "refit.pt",
         [JsonLines(folder / "refit.jsonl")],
-        validate=lambda _: {settings["monitor"]: 0.0},  # the last epoch is the one to keep
+        validate=lambda _: {settings.monitor: 0.0},  # the last epoch is the one to keep
+        epochs=epochs,
     )
-    return model, progress.seconds
+    if not isinstance(fitted, Hybrid):
+        return model, progress.seconds
+    hybrid, seconds = _blend(run, task, train, model, fitted.weight)
+    return hybrid, progress.seconds + seconds
 
 
-def _fit_baseline(run: Run, task: Task, train: Interactions) -> tuple[Model, Progress]:
+def _fit_baseline(run: Run, spec: dict[str, Any], task: Task, train: Interactions) -> tuple[Model, Progress]:
     with isolated(run.seed, "modules", task.device):
-        model: Baseline = registry.baselines.build(run.config["baseline"], train.num_users, train.num_items)
+        model: Baseline = registry.baselines.build(spec, train.num_users, train.num_items)
         started = time.perf_counter()
         model.fit(train)
         return model.to(task.device), Progress(seconds=time.perf_counter() - started)
+
+
+def _blend(run: Run, task: Task, train: Interactions, model: Model, weight: float | None) -> tuple[Hybrid, float]:
+    """The hybrid of a trained model, of the given weight or of that which is best on validation; and the seconds."""
+    started = time.perf_counter()
+    baseline, _ = _fit_baseline(run, run.config["hybrid"]["baseline"], task, train)
+    hybrid = Hybrid(model, baseline, weight=0.0 if weight is None else weight)
+    if weight is None:
+        monitor = run.config["train"]["monitor"]
+        values = {}
+        for hybrid.weight in HYBRID_WEIGHTS:
+            values[hybrid.weight] = task.validate(hybrid, [monitor]).summary[monitor]
+        hybrid.weight = max(values, key=lambda weight: values[weight])  # of equals, the one nearest the encoder
+    return hybrid, time.perf_counter() - started
 
 
 def _train(
@@ -89,6 +124,7 @@ def _train(
     *,
     validate: Measure,
     parity: Measure | None = None,
+    epochs: int | None = None,
 ) -> tuple[Model, Progress]:
     """Build everything that a configuration names, and train it."""
     config, device = run.config, task.device
@@ -134,6 +170,7 @@ def _train(
             data=task.fingerprint,
             trackers=trackers,
             spent=spent,
+            epochs=epochs,
         )
         return recommender, trainer.fit()
 

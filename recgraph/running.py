@@ -21,6 +21,7 @@ from recgraph.errors import DataError, TrainingError
 from recgraph.experiment import Run
 from recgraph.files import locked, write_json, write_text
 from recgraph.fitting import fit, refit
+from recgraph.hybrid import Hybrid
 from recgraph.model import Model, catalogue_of
 from recgraph.task import Task
 from recgraph.training.trackers import JsonLines, ProgressBar, Tracker
@@ -101,7 +102,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
     validation = task.validate(model, names)
     seconds = progress.seconds
     if run.config["refit"]:
-        model, again = refit(run, task, folder, progress.best_epoch)
+        model, again = refit(run, task, folder, progress.best_epoch, model)
         seconds += again
     model.catalogue = catalogue_of(task.train, [task.train, task.validation], task.titles)
     model.save(folder)
@@ -136,6 +137,8 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
     }
     if progress.parity:
         result |= {"parity_epoch": progress.parity_epoch, "parity": progress.parity}
+    if isinstance(model, Hybrid):
+        result["hybrid_weight"] = model.weight
     write_json(folder / "result.json", result)
     return result
 

@@ -74,6 +74,16 @@ class EvaluateSettings(BaseModel):
         return self
 
 
+class HybridSettings(BaseModel):
+    """The `hybrid:` block: a baseline whose scores are blended with the trained encoder's (`recgraph.hybrid`)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    baseline: Spec
+    weight: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of the baseline's scores; null to take the best on validation of 0, 0.1 ... 1 once the encoder is trained."""
+
+
 class RunConfig(BaseModel):
     """One run: what is built, how it is trained, how it is measured."""
 
@@ -87,6 +97,7 @@ class RunConfig(BaseModel):
     """Each takes a `weight` (1 by default) beside its own arguments."""
     negatives: Spec = "uniform"
     baseline: Spec | None = None
+    hybrid: HybridSettings | None = None
     refit: bool = False
     """Once the epoch is chosen, fit anew on train and validation together, for as many epochs, and test that."""
     train: TrainSettings = TrainSettings()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from recgraph.errors import TrainingError
@@ -19,6 +19,7 @@ from recgraph.files import replacing
 from recgraph.objectives.base import Objectives
 from recgraph.recommender import Recommender
 from recgraph.sampling import Batches
+from recgraph.training.optimization import Optimization
 from recgraph.training.trackers import Tracker
 
 
@@ -29,6 +30,13 @@ class TrainSettings(BaseModel):
 
     lr: PositiveFloat = 1e-3
     """Learning rate of Adam (1e-3 in LightGCN, NGCF and most of the field)."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls, step by step, to 0 after `max_epochs`."""
+    warmup: NonNegativeFloat = 0
+    """Epochs in which the learning rate first rises evenly to `lr`."""
+    average: NonNegativeFloat = 0
+    """Epochs that weights are averaged over: an exponential moving average of decay 1 - 1 / (average · steps an epoch).
+    What is validated, kept and saved is the average. 0 for none."""
     batch_size: PositiveInt = 2048
     """Rows a step (2048 in LightGCN)."""
     max_epochs: PositiveInt = 1000
@@ -54,6 +62,12 @@ class TrainSettings(BaseModel):
                 f"patience ({self.patience}) is below validate_every ({self.validate_every}): "
                 "training would stop before it was ever validated"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _warms_up_before_the_end(self) -> TrainSettings:
+        if self.warmup >= self.max_epochs:
+            raise ValueError(f"warmup ({self.warmup:g}) is not below max_epochs ({self.max_epochs})")
         return self
 
 
@@ -88,6 +102,7 @@ class Trainer:
         data: fingerprint of what is trained on; a checkpoint of other data is refused.
         trackers: told about every epoch.
         spent: seconds that went into preparing the recommender; they count as training.
+        epochs: end after so many; None for `settings.max_epochs`, after which the learning rate's schedule ends anyway.
     """
 
     recommender: Recommender
@@ -101,6 +116,7 @@ class Trainer:
     data: str = ""
     trackers: Sequence[Tracker] = ()
     spent: float = 0.0
+    epochs: int | None = None
 
     def fit(self) -> Progress:
         """Train, or go on from the checkpoint, and leave the recommender in its best state.
@@ -110,30 +126,34 @@ class Trainer:
                 checkpoint is damaged or of other data.
         """
         settings = self.settings
-        parameters = [*self.recommender.parameters(), *self.objectives.parameters()]
-        # Fused Adam updates all tables in one pass over memory.
-        optimizer = torch.optim.Adam(parameters, lr=settings.lr, fused=True)
-        progress = self._restore(optimizer)
+        optimization = Optimization(self.recommender, self.objectives, settings, len(self.batches))
+        progress = self._restore(optimization)
         for tracker in self.trackers:
-            tracker.start(progress.epoch, settings.max_epochs, progress.best_value)
+            tracker.start(progress.epoch, self.last_epoch, progress.best_value)
         try:
             while not progress.stopped:
                 with _precision(settings.precision, self.recommender.device):
-                    record = self._epoch(progress, optimizer)
-                validated = self._record(progress, record)
-                if progress.epoch == settings.max_epochs:
+                    record = self._epoch(progress, optimization)
+                with optimization.averaged():
+                    validated = self._record(progress, record)
+                if progress.epoch == self.last_epoch:
                     progress.stopped = "max_epochs"
                 elif validated and progress.epoch - progress.best_epoch >= settings.patience:
                     progress.stopped = "patience"
                 if progress.stopped or progress.epoch % settings.checkpoint_every == 0:
-                    self._save(progress, optimizer)
+                    self._save(progress, optimization)
         finally:
             for tracker in self.trackers:
                 tracker.finish()
         self.recommender.load_state_dict(progress.best_state)
         return progress
 
-    def _epoch(self, progress: Progress, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    @property
+    def last_epoch(self) -> int:
+        """The epoch that training ends with, if it does not stop early."""
+        return self.settings.max_epochs if self.epochs is None else self.epochs
+
+    def _epoch(self, progress: Progress, optimization: Optimization) -> dict[str, Any]:
         """Train for an epoch; returns its number, seconds and mean losses."""
         started = time.perf_counter()
         roles = list(self.objectives.terms)
@@ -145,12 +165,10 @@ class Trainer:
         self.objectives.train()
         steps = len(self.batches)
         for step, batch in enumerate(self.batches, start=1):
-            optimizer.zero_grad()
+            optimization.zero_grad()
             loss, parts = self.objectives(self.recommender, batch)
             loss.backward()
-            if self.settings.max_grad_norm is not None:
-                torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.settings.max_grad_norm)
-            optimizer.step()
+            optimization.step()
             sums += parts
             first_bad = torch.where((first_bad < 0) & ~parts.isfinite(), step, first_bad)
             for tracker in self.trackers:
@@ -165,7 +183,7 @@ class Trainer:
 
     def _record(self, progress: Progress, record: dict[str, Any]) -> bool:
         """Validate if it is time to, and tell the trackers; returns whether it was."""
-        if progress.epoch % self.settings.validate_every == 0 or progress.epoch == self.settings.max_epochs:
+        if progress.epoch % self.settings.validate_every == 0 or progress.epoch == self.last_epoch:
             record["validation"] = self._validate(progress)
         for tracker in self.trackers:
             tracker.epoch(record)
@@ -196,13 +214,13 @@ class Trainer:
             if not parameter.isfinite().all():
                 raise TrainingError(f"parameter {name} is not finite after epoch {epoch}. {hint}")
 
-    def _save(self, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+    def _save(self, progress: Progress, optimization: Optimization) -> None:
         device = self.recommender.device
         state = {
             "progress": vars(progress),
             "recommender": self.recommender.state_dict(),
             "objectives": self.objectives.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimization": optimization.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "torch": torch.get_rng_state(),  # dropout draws from torch's own generator
             "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
@@ -211,7 +229,7 @@ class Trainer:
         with replacing(self.checkpoint) as temporary:
             torch.save(state, temporary)
 
-    def _restore(self, optimizer: torch.optim.Optimizer) -> Progress:
+    def _restore(self, optimization: Optimization) -> Progress:
         if not self.checkpoint.exists():
             return Progress(seconds=self.spent)
         device = self.recommender.device
@@ -226,7 +244,7 @@ class Trainer:
             )
         self.recommender.load_state_dict(state["recommender"])
         self.objectives.load_state_dict(state["objectives"])
-        optimizer.load_state_dict(state["optimizer"])
+        optimization.load_state_dict(state["optimization"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         torch.set_rng_state(state["torch"])

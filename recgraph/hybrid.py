@@ -1,0 +1,79 @@
+"""A blend of two models at scoring time, such as a trained encoder and a graph filter.
+
+A filter sees at once what an encoder has to be trained for, and an encoder what no fixed filter can; where their errors
+differ, their mean is better than both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from recgraph.model import Model, Scorer
+from recgraph.registry import locate
+
+
+class Hybrid(Model):
+    """(1 - weight) · standardised scores of one model + weight · those of another.
+
+    Each user's scores of the whole catalogue are brought to mean 0 and standard deviation 1, model by model, before
+    they are added. So both are on one scale for every user, be it one with three interactions or with a thousand, and
+    no interaction is looked at to find the scale. A model that has the same score for all items adds nothing.
+
+    Args:
+        recommender, baseline: the models; each on the same catalogue.
+        weight: of the baseline, in [0, 1]; 0 ranks as the recommender does, 1 as the baseline.
+    """
+
+    def __init__(self, recommender: Model, baseline: Model, *, weight: float) -> None:
+        super().__init__(recommender.num_users, recommender.num_items)
+        self.recommender, self.baseline, self.weight = recommender, baseline, weight
+
+    def scorer(self) -> Scorer:
+        """See `Model.scorer`."""
+        one, other = self.recommender.scorer(), self.baseline.scorer()
+
+        def scores(users: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:
+            return standardised(one(users)).lerp_(standardised(other(users)), self.weight)
+
+        return scores
+
+    def options(self) -> dict[str, Any]:
+        """The weight, and class and options of both models."""
+        parts = {
+            name: {"class": f"{type(part).__module__}:{type(part).__qualname__}", "options": part.options()}
+            for name, part in self._parts().items()
+        }
+        return {"weight": self.weight, **parts}
+
+    def extra_tensors(self) -> dict[str, Tensor]:
+        """Those of both models."""
+        return {
+            f"{name}.{key}": value
+            for name, part in self._parts().items()
+            for key, value in part.extra_tensors().items()
+        }
+
+    @classmethod
+    def rebuild(cls, num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]) -> Hybrid:
+        """See `Model.rebuild`."""
+        parts: dict[str, Model] = {}
+        for name in ("recommender", "baseline"):
+            kind: type[Model] = locate(options[name]["class"])
+            own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+            parts[name] = kind.rebuild(num_users, num_items, options[name]["options"], own)
+        return cls(**parts, weight=options["weight"])
+
+    def _parts(self) -> dict[str, Model]:
+        return {"recommender": self.recommender, "baseline": self.baseline}
+
+
+def standardised(scores: Float[Tensor, "batch items"]) -> Float[Tensor, "batch items"]:
+    """Each row with mean 0 and standard deviation 1; a constant row becomes 0."""
+    deviation, mean = torch.std_mean(scores, -1, keepdim=True, correction=0)
+    # Rounding leaves a constant row a deviation of about 1e-7 of its values, which must not be blown up to 1.
+    smallest = 1e-6 * mean.abs() + torch.finfo(scores.dtype).tiny
+    return (scores - mean) / torch.where(deviation > smallest, deviation, torch.inf)

@@ -1,0 +1,129 @@
+"""What a step does with a gradient: clip it, follow it with Adam at the rate that is due, and average the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+if TYPE_CHECKING:
+    from recgraph.training.trainer import TrainSettings
+
+
+class Optimization:
+    """Adam, its learning rate over time, and the average of the weights.
+
+    Args:
+        recommender: its parameters are trained, and averaged if the settings say so.
+        objectives: its parameters are trained.
+        settings: the `train:` block.
+        steps: in an epoch.
+    """
+
+    def __init__(self, recommender: nn.Module, objectives: nn.Module, settings: TrainSettings, steps: int) -> None:
+        self.parameters = [*recommender.parameters(), *objectives.parameters()]
+        # Fused Adam updates all tables in one pass over memory.
+        self.adam = torch.optim.Adam(self.parameters, lr=settings.lr, fused=True)
+        factor = lr_factor(settings.schedule, warmup=settings.warmup * steps, total=settings.max_epochs * steps)
+        self.schedule = LambdaLR(self.adam, factor)
+        self.max_grad_norm = settings.max_grad_norm
+        self.average = Average(recommender, settings.average * steps) if settings.average else None
+
+    def zero_grad(self) -> None:
+        """Forget the last step's gradient."""
+        self.adam.zero_grad()
+
+    def step(self) -> None:
+        """Follow the gradient."""
+        if self.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        self.adam.step()
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block, the recommender has the averaged weights, if there is an average."""
+        if self.average is None:
+            yield
+            return
+        self.average.swap()
+        try:
+            yield
+        finally:
+            self.average.swap()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed training needs."""
+        average = self.average and {"num": self.average.num, "means": self.average.means}
+        return {"adam": self.adam.state_dict(), "schedule": self.schedule.state_dict(), "average": average}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.adam.load_state_dict(state["adam"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.average is not None:
+            self.average.num = state["average"]["num"]
+            for mean, value in zip(self.average.means, state["average"]["means"], strict=True):
+                mean.copy_(value)
+
+
+def lr_factor(schedule: str, *, warmup: float, total: int) -> Callable[[int], float]:
+    """What the learning rate is multiplied by at a step, counted from 0.
+
+    (t + 1) / warmup while that is below 1. Then, with x = (t - warmup) / (total - warmup) from 0 to 1, it is 1
+    (constant), 1 - x (linear) or (1 + cos πx) / 2 (cosine: Loshchilov and Hutter, "SGDR: stochastic gradient descent
+    with warm restarts", ICLR 2017, https://arxiv.org/abs/1608.03983, section 3, down to 0 and without a restart).
+
+    Args:
+        schedule: constant, linear or cosine.
+        warmup: steps of warm-up, below `total`.
+        total: steps of the whole training.
+    """
+
+    def factor(step: int) -> float:
+        if step + 1 < warmup:
+            return (step + 1) / warmup
+        done = min(1.0, max(0.0, step - warmup) / (total - warmup))
+        return {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[schedule]
+
+    return factor
+
+
+class Average:
+    """The average of a module's parameters over the last steps.
+
+    The n-th step counts 1 / min(n, window): the plain mean of all steps until the window is full, and from then on an
+    exponential moving average of decay 1 - 1 / window, in which that plain mean counts 1/e a window later. The random
+    first values are never in it. Averages of the iterates of Adam: Kingma and Ba, "Adam: a method for
+    stochastic optimization", ICLR 2015, https://arxiv.org/abs/1412.6980, section 7.2.
+
+    Buffers (such as the statistics of batch normalisation) are not averaged: they stay those of the last step.
+
+    Args:
+        module: on its device; its parameters are not replaced by others later.
+        window: steps; below 1, the last step is all there is.
+    """
+
+    def __init__(self, module: nn.Module, window: float) -> None:
+        self.window, self.num = window, 0
+        self.parameters = list(module.parameters())
+        self.means: list[Tensor] = [parameter.detach().clone() for parameter in self.parameters]
+
+    def update(self) -> None:
+        """Count the weights as they are now."""
+        self.num += 1
+        decay = 1 - 1 / max(1.0, min(self.num, self.window))
+        get_ema_multi_avg_fn(decay)(self.means, self.parameters, self.num)
+
+    def swap(self) -> None:
+        """Exchange parameters and averages, without a copy."""
+        for place, parameter in enumerate(self.parameters):
+            parameter.data, self.means[place] = self.means[place], parameter.data
