@@ -43,3 +43,33 @@ def lightgcn(users_table: Tensor, items_table: Tensor, edges: Edges, num_layers:
         layers.append(adjacency @ layers[-1])
     mean = torch.stack(layers).mean(0)
     return mean[: len(users_table)], mean[len(users_table) :]
+
+
+def weighted_lightgcn(
+    users_table: Tensor,
+    items_table: Tensor,
+    edges: Edges,
+    weights: Iterable[float],
+    *,
+    alpha: float = 0.5,
+    beta: float = 0.5,
+    unit_messages: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """A weighted sum of layers, each node's the sum of its neighbours over d^α of its own and d^β of their degrees."""
+    num_users, nodes = len(users_table), len(users_table) + len(items_table)
+    neighbours: list[list[int]] = [[] for _ in range(nodes)]
+    for user, item in edges:
+        neighbours[user].append(num_users + item)
+        neighbours[num_users + item].append(user)
+    layer, total = torch.cat([users_table, items_table]).double(), torch.zeros(nodes, users_table.shape[1])
+    for weight in weights:
+        total = total + weight * layer
+        sums = []
+        for node in range(nodes):
+            vector = torch.zeros(users_table.shape[1], dtype=torch.float64)
+            for other in neighbours[node]:
+                message = layer[other] / layer[other].square().sum().sqrt() if unit_messages else layer[other]
+                vector = vector + message / len(neighbours[node]) ** alpha / len(neighbours[other]) ** beta
+            sums.append(vector)
+        layer = torch.stack(sums)
+    return total[:num_users], total[num_users:]

@@ -53,7 +53,7 @@ TESTED_WITH = {
     "figures": ("report",),
     "fitting": ("running",),
     "formats": ("readers",),
-    "lightgcn": ("encoders",),
+    "lightgcn": ("encoders", "lightgcn"),
     "lists": ("readers",),
     "models": ("cli",),
     "page": ("report",),

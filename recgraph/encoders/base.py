@@ -7,6 +7,7 @@ from typing import ClassVar
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.types import Encoding, Inputs
 
 
@@ -41,3 +42,17 @@ def embedding_table(rows: int, dim: int, std: float) -> nn.Embedding:
 def lookup(table: Float[Tensor, "rows dim"], index: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
     """Rows of a table: `F.embedding`, whose gradient takes three times as long on a CPU (32,768 of 40,981 rows)."""
     return table.index_select(0, index.flatten()).view(*index.shape, table.shape[-1])
+
+
+def graph_of(inputs: Inputs, encoder: Encoder) -> BipartiteGraph:
+    """The graph of some inputs.
+
+    Raises:
+        TypeError: it is missing, or another library's.
+    """
+    if not isinstance(inputs.graph, BipartiteGraph):
+        raise TypeError(
+            f"{type(encoder).__name__} reads a BipartiteGraph, got {type(inputs.graph).__name__}: make one with "
+            "BipartiteGraph.from_edges, recgraph.graph.from_pyg or recgraph.graph.from_dgl"
+        )
+    return inputs.graph
