@@ -73,3 +73,24 @@ def weighted_lightgcn(
             sums.append(vector)
         layer = torch.stack(sums)
     return total[:num_users], total[num_users:]
+
+
+def ngcf(
+    users_table: Tensor, items_table: Tensor, edges: Edges, weights: Iterable[tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """NGCF message by message: a neighbour sends W₁ b + W₂ (a ⊙ b), a node tells itself W₁ a; without dropout."""
+    num_users, nodes = len(users_table), len(users_table) + len(items_table)
+    adjacency = normalised_adjacency(edges, num_users, len(items_table))
+    layer = torch.cat([users_table, items_table]).double()
+    shown = [layer]
+    for one, two in weights:
+        rows = []
+        for a in range(nodes):
+            total = one @ layer[a]
+            for b in adjacency[a].nonzero().flatten().tolist():
+                total = total + adjacency[a, b] * (one @ layer[b] + two @ (layer[a] * layer[b]))
+            rows.append(torch.where(total > 0, total, 0.2 * total))
+        layer = torch.stack(rows)
+        shown.append(torch.stack([row / row.square().sum().sqrt() for row in layer]))
+    result = torch.cat(shown, dim=1)
+    return result[:num_users], result[num_users:]

@@ -56,6 +56,7 @@ TESTED_WITH = {
     "lightgcn": ("encoders", "lightgcn"),
     "lists": ("readers",),
     "models": ("cli",),
+    "ngcf": ("encoders",),
     "page": ("report",),
     "popularity": ("model",),
     "random": ("files",),

@@ -3,5 +3,6 @@
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.embedding import Embedding
 from recgraph.encoders.lightgcn import LightGCN
+from recgraph.encoders.ngcf import NGCF
 
-__all__ = ["Embedding", "Encoder", "LightGCN"]
+__all__ = ["NGCF", "Embedding", "Encoder", "LightGCN"]

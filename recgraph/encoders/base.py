@@ -17,7 +17,7 @@ class Encoder(nn.Module):
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
-        dim: width of the vectors.
+        dim: width of the vectors that `forward` returns, which heads are made for.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset()
