@@ -121,6 +121,7 @@ def _train(
             device=device,
             views=generators.get("views"),
             distinct="distinct" in objectives.needs,
+            log_q="log_q" in objectives.needs,
         )
         trainer = Trainer(
             recommender=recommender,

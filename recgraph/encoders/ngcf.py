@@ -1,19 +1,19 @@
 """NGCF: graph convolution with weights, an activation and products of neighbours, its layers side by side.
 
-Wang et al., "Neural graph collaborative filtering", SIGIR 2019, https://arxiv.org/abs/1905.08108, section 2.2 in the
-matrix form of section 2.2.3. LightGCN is what is left of it without weights and activation, and is better in most tables.
+Wang et al., "Neural graph collaborative filtering", SIGIR 2019, https://arxiv.org/abs/1905.08108, section 2.2, in
+matrix form. LightGCN is what is left of it without weights and activation.
 
 As in the authors' code (https://github.com/xiangwang1223/neural_graph_collaborative_filtering), and not in the paper:
-layers from 1 on have length 1 where they are laid side by side, and dropout acts on a layer, not on messages before they
-are summed. Unlike that code, and as in the paper: one activation around both terms, no biases, and a normalisation that
-is symmetric. Node dropout is a view of the graph (`node_drop`) and not part of the encoder.
+layers from 1 on have length 1 where they are laid side by side, and dropout acts on a layer, not on messages before the
+sum. Unlike that code, and as in the paper: one activation around both terms, no biases, and a normalisation that is
+symmetric. Node dropout is a view of the graph (`node_drop`) and not part of the encoder.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from recgraph.encoders.base import Encoder, graph_of, lookup
 from recgraph.graph.propagate import neighbour_sum
@@ -37,9 +37,9 @@ class NGCF(Encoder):
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
-        dim: width of a layer (64 in the paper).
-        num_layers: L, the number of propagations (3 in most of the paper's tables).
-        message_dropout: fraction of a layer's values that are set to 0 in training, in [0, 1); 0.1 in the paper.
+        dim: width of a layer (64 in the authors' settings).
+        num_layers: L, the number of propagations (3 there).
+        message_dropout: fraction of a layer's values that are set to 0 in training, in [0, 1) (0.1 there).
     """
 
     reads = frozenset({"graph"})
