@@ -94,3 +94,38 @@ def ngcf(
         shown.append(torch.stack([row / row.square().sum().sqrt() for row in layer]))
     result = torch.cat(shown, dim=1)
     return result[:num_users], result[num_users:]
+
+
+def gat(
+    users_table: Tensor,
+    items_table: Tensor,
+    edges: Edges,
+    relations: list[tuple[Tensor, Tensor]],
+    num_layers: int,
+    num_heads: int = 1,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The mean of layers that are attentions' sums, node by node; and each head's attention [nodes, nodes]."""
+    num_users, nodes = len(users_table), len(users_table) + len(items_table)
+    near: list[list[int]] = [[] for _ in range(nodes)]
+    for user, item in edges:
+        near[user].append(num_users + item)
+        near[num_users + item].append(user)
+    layer = torch.cat([users_table, items_table]).double()
+    width = layer.shape[1] // num_heads
+    heads = [slice(head * width, (head + 1) * width) for head in range(num_heads)]
+    attentions = [torch.zeros(nodes, nodes, dtype=torch.float64) for _ in heads]
+    for attention, columns in zip(attentions, heads, strict=True):
+        for a in range(nodes):
+            weight, bias = relations[0 if a < num_users else 1]
+            asked = torch.tanh(weight @ layer[a] + bias)[columns]
+            powers = {b: torch.exp((weight @ layer[b])[columns] @ asked) for b in near[a]}
+            for b, power in powers.items():
+                attention[a, b] = power / sum(powers.values())
+    total = layer
+    for _ in range(num_layers):
+        layer = torch.cat(
+            [attention @ layer[:, columns] for attention, columns in zip(attentions, heads, strict=True)], 1
+        )
+        total = total + layer
+    mean = total / (num_layers + 1)
+    return mean[:num_users], mean[num_users:], attentions

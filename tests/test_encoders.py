@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recgraph import registry
 from recgraph.data.interactions import Interactions
-from recgraph.encoders import NGCF, Encoder, LightGCN
+from recgraph.encoders import GAT, NGCF, Encoder, LightGCN
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Dot
 from recgraph.objectives import BPR, Objectives
@@ -39,8 +39,15 @@ def ngcf(encoder: NGCF, graph: BipartiteGraph) -> tuple[Tensor, Tensor]:
     return references.ngcf(encoder.users.weight, encoder.items.weight, edges, weights)
 
 
+def gat(encoder: GAT, graph: BipartiteGraph) -> tuple[Tensor, Tensor]:
+    edges = list(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
+    relations = [(relation.weight, relation.bias) for relation in (encoder.to_users, encoder.to_items)]
+    return references.gat(encoder.users.weight, encoder.items.weight, edges, relations, encoder.num_layers)[:2]
+
+
 REFERENCES: dict[str, Callable[[Encoder, BipartiteGraph], tuple[Tensor, Tensor]]] = {
     "embedding": lambda encoder, graph: (encoder.users.weight, encoder.items.weight),
+    "gat": gat,
     "lightgcn": lightgcn,
     "ngcf": ngcf,
 }

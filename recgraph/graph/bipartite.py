@@ -100,12 +100,12 @@ class BipartiteGraph:
     @cached_property
     def user_degrees(self) -> Int[Tensor, "users"]:
         """Edges of each user, whatever their weights."""
-        return self._pattern.user_starts.diff().long()
+        return self.pattern.user_starts.diff().long()
 
     @cached_property
     def item_degrees(self) -> Int[Tensor, "items"]:
         """Edges of each item, whatever their weights."""
-        return self._pattern.item_starts.diff().long()
+        return self.pattern.item_starts.diff().long()
 
     @cached_property
     def operator(self) -> Operator:
@@ -180,7 +180,7 @@ class BipartiteGraph:
 
     def _sharing_edges(self, **changes: Any) -> BipartiteGraph:
         other = replace(self, **changes)
-        other.__dict__["_pattern"] = self._pattern  # where cached_property would put it
+        other.__dict__["pattern"] = self.pattern  # where cached_property would put it
         return other
 
     @cached_property
@@ -209,9 +209,10 @@ class BipartiteGraph:
         )
 
     @cached_property
-    def _pattern(self) -> _Pattern:
+    def pattern(self) -> Pattern:
+        """Where Â is not zero."""
         by_item = self.by_item
-        return _Pattern(
+        return Pattern(
             user_starts=_row_starts(self.users, self.num_users),
             items=self.items.int(),
             item_starts=_row_starts(self.items[by_item], self.num_items),
@@ -219,21 +220,25 @@ class BipartiteGraph:
         )
 
     def _built(self, dtype: torch.dtype, alpha: float, beta: float) -> Operator:
-        pattern = self._pattern
         to_users = self._values(dtype, alpha, beta)
         to_items = to_users if alpha == beta else self._values(dtype, beta, alpha)
-        size = (self.num_users, self.num_items)
-        return Operator(
-            user_item=_csr(pattern.user_starts, pattern.items, to_users, size),
-            item_user=_csr(pattern.item_starts, pattern.users, to_items.index_select(0, self.by_item), size[::-1]),
-        )
+        return Operator(self.rows_of_users(to_users), self.rows_of_items(to_items))
+
+    def rows_of_users(self, values: Float[Tensor, "edges"]) -> Float[Tensor, "users items"]:
+        """The sparse matrix of some values of edges, in CSR form with int32 indices."""
+        return _csr(self.pattern.user_starts, self.pattern.items, values, (self.num_users, self.num_items))
+
+    def rows_of_items(self, values: Float[Tensor, "edges"]) -> Float[Tensor, "items users"]:
+        """Its transpose, likewise."""
+        ordered = values.index_select(0, self.by_item)
+        return _csr(self.pattern.item_starts, self.pattern.users, ordered, (self.num_items, self.num_users))
 
     def _values(self, dtype: torch.dtype, of_user: float, of_item: float) -> Float[Tensor, "edges"]:
         """w / (d_u^of_user · d_i^of_item) of each edge."""
         if self.weights is None and of_user == of_item == 0.5:  # one product less, and exact in integers
             degrees = self.user_degrees[self.users] * self.item_degrees[self.items]
             return degrees.to(dtype).rsqrt()
-        pattern = self._pattern
+        pattern = self.pattern
         if self.weights is None:
             user_degrees, item_degrees = self.user_degrees.to(dtype), self.item_degrees.to(dtype)
         else:
@@ -245,7 +250,7 @@ class BipartiteGraph:
         return values if self.weights is None else weights * values
 
 
-class _Pattern(NamedTuple):
+class Pattern(NamedTuple):
     """Where Â is not zero: row starts and columns of its halves."""
 
     user_starts: Int[Tensor, "users+1"]

@@ -148,8 +148,8 @@ def _polynomial(operator: Operator, weights: Sequence[float], users: Tensor, ite
     for weight in reversed(lower):
         for _ in range(products):
             hidden_users, hidden_items = (
-                _product(operator.user_item, hidden_items, scale),
-                _product(operator.item_user, hidden_users, scale),
+                product(operator.user_item, hidden_items, scale),
+                product(operator.item_user, hidden_users, scale),
             )
             scale = 1.0
         if weight:
@@ -158,7 +158,7 @@ def _polynomial(operator: Operator, weights: Sequence[float], users: Tensor, ite
     return hidden_users, hidden_items
 
 
-def _product(matrix: Tensor, vectors: Tensor, scale: float) -> Tensor:
+def product(matrix: Tensor, vectors: Tensor, scale: float) -> Tensor:
     """scale · matrix @ vectors.
 
     On a CPU, torch's `embedding_bag` multiplies by a CSR matrix faster than `torch.sparse.mm` and `addmm`: it
