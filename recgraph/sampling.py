@@ -215,7 +215,7 @@ class Batches:
         batch_size: rows a batch; the last one may be smaller.
         order: generator of the row order.
         sampling: generator of the negatives.
-        graph: handed to the encoder, already on the device; None if no encoder reads it.
+        graph: handed to the encoder, already on the device; None if nobody reads it.
         sampler: draws negatives; None if no objective reads them.
         device: where batches go.
         views: generator that views draw from, on `device`; None if no objective needs it.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recgraph import registry
 from recgraph.encoders import Embedding
+from recgraph.graph import BipartiteGraph
 from recgraph.heads import Cosine, Dot
 from recgraph.objectives import BPR, EgoL2, Objectives
 from recgraph.random import isolated
@@ -27,8 +28,13 @@ def model_and_batch(num_negatives: int = 3, scale: float = 1.0) -> tuple[Recomme
     with isolated(0, "test"):
         recommender = Recommender(Embedding(5, 7, dim=4, std=scale), {"rank": Dot(4)}).double()
     users = torch.tensor([0, 3, 3, 1])
+    graph = BipartiteGraph.from_edges(torch.tensor([0, 3, 3, 1, 2, 1]), torch.tensor([1, 4, 0, 6, 1, 1]), 5, 7)
     negatives = torch.tensor([[5, 6, 0], [1, 2, 2], [6, 0, 1], [4, 4, 5]])[:, :num_negatives]
-    return recommender, Batch(Inputs(users), torch.tensor([1, 4, 0, 6]), negatives)
+    return recommender, Batch(Inputs(users, graph=graph), torch.tensor([1, 4, 0, 6]), negatives)
+
+
+def rows_of(batch: Batch, rows: object) -> Inputs:
+    return replace(batch.inputs, users=batch.inputs.users[rows])
 
 
 def value(objective: torch.nn.Module, recommender: Recommender, batch: Batch) -> Tensor:
@@ -96,7 +102,7 @@ def test_masked_rows_do_not_count_with_shared_negatives_either(name: str) -> Non
     recommender, batch = model_and_batch()
     objective, shared = registry.objectives.build(name), torch.tensor([[2, 5, 3]])
     masked = replace(batch, negatives=shared, hits=NO_HITS, mask=torch.tensor([True, True, False, False]))
-    two = Batch(Inputs(batch.inputs.users[:2]), batch.items[:2], shared, NO_HITS)
+    two = Batch(rows_of(batch, [0, 1]), batch.items[:2], shared, NO_HITS)
     torch.testing.assert_close(value(objective, recommender, masked), value(objective, recommender, two))
 
 
@@ -116,9 +122,9 @@ def test_order_of_rows_does_not_matter_and_masked_rows_do_not_count(name: str) -
     recommender, batch = model_and_batch()
     objective = registry.objectives.build(name)
     order = torch.tensor([2, 0, 3, 1])
-    shuffled = Batch(Inputs(batch.inputs.users[order]), batch.items[order], batch.negatives[order])
+    shuffled = Batch(rows_of(batch, order), batch.items[order], batch.negatives[order])
     torch.testing.assert_close(value(objective, recommender, shuffled), value(objective, recommender, batch))
-    two = Batch(Inputs(batch.inputs.users[:2]), batch.items[:2], batch.negatives[:2])
+    two = Batch(rows_of(batch, [0, 1]), batch.items[:2], batch.negatives[:2])
     masked = replace(batch, mask=torch.tensor([True, True, False, False]))
     torch.testing.assert_close(value(objective, recommender, masked), value(objective, recommender, two))
 

@@ -44,15 +44,15 @@ def lookup(table: Float[Tensor, "rows dim"], index: Int[Tensor, "*batch"]) -> Fl
     return table.index_select(0, index.flatten()).view(*index.shape, table.shape[-1])
 
 
-def graph_of(inputs: Inputs, encoder: Encoder) -> BipartiteGraph:
-    """The graph of some inputs.
+def graph_of(inputs: Inputs, reader: nn.Module) -> BipartiteGraph:
+    """The graph of some inputs, for the encoder or objective that reads it.
 
     Raises:
         TypeError: it is missing, or another library's.
     """
     if not isinstance(inputs.graph, BipartiteGraph):
         raise TypeError(
-            f"{type(encoder).__name__} reads a BipartiteGraph, got {type(inputs.graph).__name__}: make one with "
+            f"{type(reader).__name__} reads a BipartiteGraph, got {type(inputs.graph).__name__}: make one with "
             "BipartiteGraph.from_edges, recgraph.graph.from_pyg or recgraph.graph.from_dgl"
         )
     return inputs.graph
