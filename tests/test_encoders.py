@@ -12,6 +12,7 @@ import pytest
 import references
 import torch
 from cases import checkerboard, graph_of, random_interactions
+from test_trainer import NoWaiting
 from torch import Tensor
 
 from recgraph import registry
@@ -150,6 +151,21 @@ def test_the_perturbation_reaches_query_and_items(name: str, table: Interactions
     # Of every row: layer 0, which nothing perturbs, may stand beside the others.
     assert (one.query - two.query).abs().amax(-1).min() > 1e-3
     assert (one.items - two.items).abs().amax(-1).min() > 1e-3
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pass_waits_for_no_gpu_and_can_be_in_bfloat16(name: str, bf16: bool, table: Interactions) -> None:
+    encoder, inputs = build(name, table, dim=16).float(), inputs_for(table, list(range(table.num_users)))
+    exact = encoder.eval()(inputs)
+    with NoWaiting(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        encoding = encoder(inputs)
+        (encoding.query @ encoding.items.T).square().sum().backward()
+    for found, expected in ((encoding.query, exact.query), (encoding.items, exact.items)):
+        error = (found - expected).norm() / expected.norm()
+        assert error < (0.02 if bf16 else 1e-6)
+        assert found.dtype == torch.float32  # what goes through a sparse product has to be, on CUDA
+    assert all(parameter.grad.dtype == torch.float32 for parameter in encoder.parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import random_interactions
+from test_trainer import NoWaiting
 from torch import Tensor
 
 from recgraph import registry
@@ -18,7 +19,7 @@ from recgraph.heads import Cosine, Dot
 from recgraph.objectives import BPR, EgoL2, Objectives
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
-from recgraph.types import Batch, Inputs
+from recgraph.types import Batch, Distinct, Inputs
 
 NAMES = sorted(set(registry.objectives.components()) - {"layer_contrast"})
 """Those that do with an encoder without layers; tests/test_contrastive.py has the other."""
@@ -115,6 +116,20 @@ def test_value_is_a_finite_scalar_at_huge_scores(name: str) -> None:
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad.isfinite().all() for p in recommender.parameters())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_second_step_waits_for_no_gpu(name: str, shared: bool) -> None:
+    """The first may find out what the training graph says."""
+    recommender, batch = model_and_batch()
+    batch = replace(batch, distinct=Distinct.of(batch.inputs.users, batch.items))
+    if shared:
+        batch = replace(batch, negatives=torch.tensor([[2, 5, 3]]), hits=NO_HITS)
+    objective = registry.objectives.build(name)
+    value(objective, recommender, batch)
+    with NoWaiting():
+        value(objective, recommender, batch).backward()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -73,10 +73,9 @@ class NGCF(Encoder):
         users, items = [query], [sides[1]]
         for sums, products in zip(self.sums, self.products, strict=True):
             near = neighbour_sum(graph, sides[0], sides[1])
-            sides = [
-                inputs.perturb(self.dropout(F.leaky_relu(sums(others + own) + products(others * own), SLOPE)))
-                for own, others in zip(sides, near, strict=True)
-            ]
+            mixed = [sums(others + own) + products(others * own) for own, others in zip(sides, near, strict=True)]
+            # Under autocast they are of a type that sparse products do not take.
+            sides = [inputs.perturb(self.dropout(F.leaky_relu(side, SLOPE)).to(query)) for side in mixed]
             users.append(F.normalize(lookup(sides[0], inputs.users), dim=-1))
             items.append(F.normalize(sides[1], dim=-1))
         return Encoding(torch.cat(users, -1), torch.cat(items, -1), Ego(query, items[0]))
