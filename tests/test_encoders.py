@@ -153,18 +153,26 @@ def test_the_perturbation_reaches_query_and_items(name: str, table: Interactions
     assert (one.items - two.items).abs().amax(-1).min() > 1e-3
 
 
+class AsOnCuda(NoWaiting):
+    """Sparse products there take no bfloat16, and `embedding_bag` is what stands for them here."""
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        if "embedding_bag" in str(op) and "backward" not in str(op):
+            assert args[0].dtype == torch.float32
+        return super().__torch_dispatch__(op, types, args, kwargs)
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pass_waits_for_no_gpu_and_can_be_in_bfloat16(name: str, bf16: bool, table: Interactions) -> None:
     encoder, inputs = build(name, table, dim=16).float(), inputs_for(table, list(range(table.num_users)))
     exact = encoder.eval()(inputs)
-    with NoWaiting(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with AsOnCuda(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         encoding = encoder(inputs)
         (encoding.query @ encoding.items.T).square().sum().backward()
     for found, expected in ((encoding.query, exact.query), (encoding.items, exact.items)):
         error = (found - expected).norm() / expected.norm()
         assert error < (0.02 if bf16 else 1e-6)
-        assert found.dtype == torch.float32  # what goes through a sparse product has to be, on CUDA
     assert all(parameter.grad.dtype == torch.float32 for parameter in encoder.parameters())
 
 
