@@ -130,9 +130,10 @@ def _train(
     config, device = run.config, task.device
     with isolated(run.seed, "modules", device):
         graph = BipartiteGraph.from_edges(train.user_indices, train.item_indices, train.num_users, train.num_items)
+        graph = graph.to(device)
         encoder = config["encoder"]
         parts = config | {"encoder": _without(encoder, "init")}
-        recommender = Recommender.build(train.num_users, train.num_items, parts, graph.to(device)).to(device)
+        recommender = Recommender.build(train.num_users, train.num_items, parts, graph).to(device)
         started = time.perf_counter()
         if encoder["init"] is not None and not checkpoint.exists():
             warm_start(recommender.encoder, encoder["init"], train)
@@ -152,11 +153,12 @@ def _train(
             batch_size=settings.batch_size,
             order=generators["order"],
             sampling=generators["negatives"],
-            graph=recommender.graph,
+            graph=graph if "graph" in recommender.encoder.reads | objectives.needs else None,
             sampler=registry.samplers.build(config["negatives"], train) if "negatives" in objectives.needs else None,
             device=device,
             views=generators.get("views"),
             distinct="distinct" in objectives.needs,
+            log_q="log_q" in objectives.needs,
         )
         trainer = Trainer(
             recommender=recommender,

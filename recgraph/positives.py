@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.data.interactions import Interactions
@@ -81,6 +81,11 @@ class Positives:
             place = torch.arange(len(number)) - (repeats.cumsum(0) - repeats)[number]
             found.append(rows[number] * len(items) + columns[first[number] + place])
         return found
+
+    def sums(self, values: Float[Tensor, "items"]) -> Float[Tensor, "users"]:
+        """For each user the sum of some values of items over its positives."""
+        users = torch.repeat_interleave(self.counts)
+        return values.new_zeros(len(self.counts)).index_add_(0, users, values.index_select(0, self._items))
 
     def _slot(self, keys: Tensor) -> Tensor:
         """The upper bits of a product; the mask undoes the sign of the shift."""

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.data.interactions import Interactions
-from recgraph.errors import DataError
+from recgraph.errors import ConfigError, DataError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.positives import Positives
 from recgraph.registry import samplers
 from recgraph.types import Batch, Distinct, Inputs, NonNegativeFloat, PositiveInt
 
-BUILT = frozenset({"graph", "negatives", "generator", "distinct"})
+BUILT = frozenset({"graph", "negatives", "log_q", "generator", "distinct"})
 """Fields of `Inputs` and `Batch` that are built when an encoder reads or an objective needs them."""
 
 BLOCK = 2**18
@@ -35,6 +36,9 @@ class Sampler:
         num: how many negatives a row, or a shared set, gets.
         shared_by: how many rows share a set of negatives; None draws for each row.
     """
+
+    probabilities: Float[Tensor, "items"] | None = None
+    """Of each item in one draw, whoever asks; None where a sampler does not know."""
 
     def __init__(self, train: Interactions, *, num: int, shared_by: int | None) -> None:
         self.num_items, self.num, self.shared_by = train.num_items, num, shared_by
@@ -66,6 +70,31 @@ class Sampler:
             todo = todo[self.positives.among(owners[todo], drawn[todo])]
         return drawn.view(len(users), self.num)
 
+    def log_q(
+        self, users: Int[Tensor, "batch"], negatives: Int[Tensor, "sets negatives"]
+    ) -> Float[Tensor, "sets negatives"]:
+        """For what `sample` gave these users, the ln of the probability of each in one draw.
+
+        Where a row has a set of its own, its user's positives are never in it, which makes all others likelier.
+
+        Raises:
+            ConfigError: the sampler does not know its probabilities.
+        """
+        if self.probabilities is None:
+            raise ConfigError(
+                f"{type(self).__name__} has no `probabilities`, which the correction of scores is made of"
+            )
+        found = self.probabilities.log().float().index_select(0, negatives.flatten()).view(negatives.shape)
+        if self.shared_by is not None:
+            return found
+        return found - self._log_left.index_select(0, users).unsqueeze(1)
+
+    @cached_property
+    def _log_left(self) -> Float[Tensor, "users"]:
+        """For each user the ln of the probability that one draw is none of its positives."""
+        assert self.probabilities is not None
+        return (-self.positives.sums(self.probabilities)).log1p().float()
+
     def _check_somebody_left(self, train: Interactions, candidates: int) -> None:
         """Refuse a user whose positives are all of the items that can be drawn: sampling would never end."""
         full = (self.positives.counts >= candidates).nonzero()
@@ -86,6 +115,7 @@ class Uniform(Sampler):
 
     def __init__(self, train: Interactions, *, num: PositiveInt = 1, shared_by: PositiveInt | None = None) -> None:
         super().__init__(train, num=num, shared_by=shared_by)
+        self.probabilities = torch.full((self.num_items,), 1 / self.num_items, dtype=torch.float64)
         self._check_somebody_left(train, self.num_items)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -118,7 +148,7 @@ class Popularity(Sampler):
     ) -> None:
         super().__init__(train, num=num, shared_by=shared_by)
         counts = torch.bincount(torch.from_numpy(train.item_indices), minlength=self.num_items)
-        self.probabilities: Float[Tensor, "items"] = counts.double() ** alpha / (counts.double() ** alpha).sum()
+        self.probabilities = counts.double() ** alpha / (counts.double() ** alpha).sum()
         self._check_somebody_left(train, int((self.probabilities > 0).sum()))
         self._keep, self._alias = alias_table(self.probabilities)
 
@@ -143,6 +173,8 @@ class InBatch(Sampler):
 
     def __init__(self, train: Interactions, *, shared_by: PositiveInt = 2048) -> None:
         super().__init__(train, num=shared_by, shared_by=shared_by)
+        counts = torch.bincount(torch.from_numpy(train.item_indices), minlength=self.num_items)
+        self.probabilities = counts.double() / len(train)
 
     def sample(self, users: Tensor, items: Tensor, generator: torch.Generator) -> Tensor:
         """See `Sampler.sample`; nothing is drawn."""
@@ -183,11 +215,12 @@ class Batches:
         batch_size: rows a batch; the last one may be smaller.
         order: generator of the row order.
         sampling: generator of the negatives.
-        graph: handed to the encoder, already on the device; None if no encoder reads it.
+        graph: handed to the encoder, already on the device; None if nobody reads it.
         sampler: draws negatives; None if no objective reads them.
         device: where batches go.
         views: generator that views draw from, on `device`; None if no objective needs it.
         distinct: find each batch's distinct users and items.
+        log_q: give batches the probabilities of their negatives.
     """
 
     train: Interactions
@@ -199,6 +232,7 @@ class Batches:
     device: torch.device | str = "cpu"
     views: torch.Generator | None = None
     distinct: bool = False
+    log_q: bool = False
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -222,11 +256,15 @@ class Batches:
             if sampler is not None and drawn is None:
                 negatives = sampler.sample(users[some], items[some], self.sampling)
                 hits = tuple(map(self._move, sampler.positives.hits(users[some], negatives)))
+            log_q = None
+            if self.log_q and sampler is not None and negatives is not None:
+                log_q = sampler.log_q(users[some], negatives)
             yield Batch(
                 Inputs(users=self._move(users[some]), graph=self.graph),
                 self._move(items[some]),
                 None if negatives is None else self._move(negatives),
                 hits,
+                None if log_q is None else self._move(log_q),
                 generator=self.views,
                 distinct=Distinct(*map(self._move, Distinct.of(users[some], items[some]))) if self.distinct else None,
             )

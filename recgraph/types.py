@@ -93,6 +93,7 @@ class Batch:
             r // ⌈batch / sets⌉.
         hits: where a shared set holds training positives of the rows that share it: for each set, positions in the
             flattened matrix [its rows, negatives]. None where each row has a set of its own, which holds none.
+        log_q: for each of the negatives the ln of the probability that one draw for these rows is it.
         labels: targets of auxiliary tasks by name.
         mask: True where a row counts; None when all do.
         generator: what views draw from, on the device of the batch.
@@ -103,6 +104,7 @@ class Batch:
     items: Int[Tensor, "*batch"]
     negatives: Int[Tensor, "*batch negatives"] | Int[Tensor, "sets negatives"] | None = None
     hits: tuple[Int[Tensor, "hits"], ...] | None = None
+    log_q: Float[Tensor, "*batch negatives"] | Float[Tensor, "sets negatives"] | None = None
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     mask: Bool[Tensor, "*batch"] | None = None
     generator: torch.Generator | None = None
@@ -132,6 +134,7 @@ class Batch:
                     self.items[where],
                     None if self.negatives is None else self.negatives[one],
                     None if self.hits is None else self.hits[one],
+                    None if self.log_q is None else self.log_q[one],
                     mask=None if self.mask is None else self.mask[where],
                 ),
             )

@@ -40,8 +40,10 @@ def warm_start(encoder: Encoder, spec: dict[str, object], train: Interactions) -
     for table, vectors in zip(tables, model.embeddings(), strict=True):
         assert isinstance(table, nn.Embedding)
         width = vectors.shape[1]
-        if width > encoder.dim:
-            raise ConfigError(f"encoder.init: vectors of width {width} do not fit an encoder of dim {encoder.dim}")
+        if width > table.embedding_dim:
+            raise ConfigError(
+                f"encoder.init: vectors of width {width} do not fit tables of width {table.embedding_dim}"
+            )
         table.weight[:, :width] = vectors.to(table.weight) * (_size(table.weight) / _size(vectors))
 
 

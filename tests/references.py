@@ -43,3 +43,89 @@ def lightgcn(users_table: Tensor, items_table: Tensor, edges: Edges, num_layers:
         layers.append(adjacency @ layers[-1])
     mean = torch.stack(layers).mean(0)
     return mean[: len(users_table)], mean[len(users_table) :]
+
+
+def weighted_lightgcn(
+    users_table: Tensor,
+    items_table: Tensor,
+    edges: Edges,
+    weights: Iterable[float],
+    *,
+    alpha: float = 0.5,
+    beta: float = 0.5,
+    unit_messages: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """A weighted sum of layers, each node's the sum of its neighbours over d^α of its own and d^β of their degrees."""
+    num_users, nodes = len(users_table), len(users_table) + len(items_table)
+    neighbours: list[list[int]] = [[] for _ in range(nodes)]
+    for user, item in edges:
+        neighbours[user].append(num_users + item)
+        neighbours[num_users + item].append(user)
+    layer, total = torch.cat([users_table, items_table]).double(), torch.zeros(nodes, users_table.shape[1])
+    for weight in weights:
+        total = total + weight * layer
+        sums = []
+        for node in range(nodes):
+            vector = torch.zeros(users_table.shape[1], dtype=torch.float64)
+            for other in neighbours[node]:
+                message = layer[other] / layer[other].square().sum().sqrt() if unit_messages else layer[other]
+                vector = vector + message / len(neighbours[node]) ** alpha / len(neighbours[other]) ** beta
+            sums.append(vector)
+        layer = torch.stack(sums)
+    return total[:num_users], total[num_users:]
+
+
+def ngcf(
+    users_table: Tensor, items_table: Tensor, edges: Edges, weights: Iterable[tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """NGCF message by message: a neighbour sends W₁ b + W₂ (a ⊙ b), a node tells itself W₁ a; without dropout."""
+    num_users, nodes = len(users_table), len(users_table) + len(items_table)
+    adjacency = normalised_adjacency(edges, num_users, len(items_table))
+    layer = torch.cat([users_table, items_table]).double()
+    shown = [layer]
+    for one, two in weights:
+        rows = []
+        for a in range(nodes):
+            total = one @ layer[a]
+            for b in adjacency[a].nonzero().flatten().tolist():
+                total = total + adjacency[a, b] * (one @ layer[b] + two @ (layer[a] * layer[b]))
+            rows.append(torch.where(total > 0, total, 0.2 * total))
+        layer = torch.stack(rows)
+        shown.append(torch.stack([row / row.square().sum().sqrt() for row in layer]))
+    result = torch.cat(shown, dim=1)
+    return result[:num_users], result[num_users:]
+
+
+def gat(
+    users_table: Tensor,
+    items_table: Tensor,
+    edges: Edges,
+    relations: list[tuple[Tensor, Tensor]],
+    num_layers: int,
+    num_heads: int = 1,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The mean of layers that are attentions' sums, node by node; and each head's attention [nodes, nodes]."""
+    num_users, nodes = len(users_table), len(users_table) + len(items_table)
+    near: list[list[int]] = [[] for _ in range(nodes)]
+    for user, item in edges:
+        near[user].append(num_users + item)
+        near[num_users + item].append(user)
+    layer = torch.cat([users_table, items_table]).double()
+    width = layer.shape[1] // num_heads
+    heads = [slice(head * width, (head + 1) * width) for head in range(num_heads)]
+    attentions = [torch.zeros(nodes, nodes, dtype=torch.float64) for _ in heads]
+    for attention, columns in zip(attentions, heads, strict=True):
+        for a in range(nodes):
+            weight, bias = relations[0 if a < num_users else 1]
+            asked = torch.tanh(weight @ layer[a] + bias)[columns]
+            powers = {b: torch.exp((weight @ layer[b])[columns] @ asked) for b in near[a]}
+            for b, power in powers.items():
+                attention[a, b] = power / sum(powers.values())
+    total = layer
+    for _ in range(num_layers):
+        layer = torch.cat(
+            [attention @ layer[:, columns] for attention, columns in zip(attentions, heads, strict=True)], 1
+        )
+        total = total + layer
+    mean = total / (num_layers + 1)
+    return mean[:num_users], mean[num_users:], attentions

@@ -100,3 +100,34 @@ def direct_au(users: Sequence[Tensor], items: Sequence[Tensor], gamma: float) ->
         mean = sum(torch.exp(-2 * (one - other).square().sum()) for one, other in pairs) / len(pairs)
         spread = spread + torch.log(mean)
     return alignment + gamma / 2 * spread
+
+
+def ultragcn(
+    scores: Tensor,
+    rows: Sequence[tuple[int, int, Sequence[int]]],
+    liked: Sequence[Sequence[int]],
+    weights: tuple[float, float, float, float],
+    negative_weight: float,
+    item_weight: float,
+    num_neighbours: int,
+) -> Tensor:
+    """UltraGCN without its L2, for rows of (user, positive, negatives that count), given whom each user likes."""
+    num_items = scores.shape[1]
+    fans = [sum(item in mine for mine in liked) for item in range(num_items)]
+    beta = lambda u, i: ((len(liked[u]) + 1) ** 0.5 / len(liked[u])) / (fans[i] + 1) ** 0.5  # noqa: E731
+    common = [[sum(i in mine and j in mine for mine in liked) for j in range(num_items)] for i in range(num_items)]
+    sums = [sum(row) for row in common]
+    total = torch.zeros((), dtype=torch.float64)
+    w1, w2, w3, w4 = weights
+    for user, item, negatives in rows:
+        total = total - (w1 + w2 * beta(user, item)) * torch.log(sigmoid(scores[user, item]))
+        for other in negatives:
+            weight = negative_weight / len(negatives) * (w3 + w4 * beta(user, other))
+            total = total - weight * torch.log(1 - sigmoid(scores[user, other]))
+        near = [
+            (common[item][other] * (sums[item] + 1) ** 0.5 / sums[item] / (sums[other] + 1) ** 0.5, other)
+            for other in range(num_items)
+        ]
+        for weight, other in sorted(near, reverse=True)[:num_neighbours]:
+            total = total - item_weight * weight * torch.log(sigmoid(scores[user, other]))
+    return total / len(rows)

@@ -77,6 +77,16 @@ def test_backends_equal_the_dense_reference(backend, graph, dtype):
             torch.testing.assert_close(mine.double(), reference.double(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", BACKENDS[1:], indirect=True)
+def test_backends_agree_on_an_operator_that_is_not_symmetric(backend, graph):
+    users, items = tables(graph, torch.float64)
+    other = graph.normalised(0.6, -0.1)
+    results = [layer_mean(other, users, items, 3, backend=name) for name in (backend, "torch")]
+    gradients = [torch.autograd.grad(u.sin().sum() + i.square().sum(), (users, items)) for u, i in results]
+    torch.testing.assert_close(*results)
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 def test_backends_see_the_kept_edges_only(backend, graph):
     users, items = tables(graph)

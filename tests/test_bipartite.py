@@ -135,6 +135,21 @@ def test_operator_is_built_once_and_never_carried_over():
     assert dataclasses.replace(graph, num_items=5).operator.user_item.shape == (2, 5)
 
 
+def test_other_exponents_are_kept_beside_the_symmetric_operator():
+    graph = graph_of([(0, 0), (0, 1), (1, 1)], 2, 2)
+    symmetric, other = graph.operator, graph.normalised(1, 0)
+    assert graph.normalised(0.5, 0.5) is graph
+    assert graph.transposed is graph.operator is symmetric
+    assert other is graph.normalised(1.0, 0.0)
+    assert other is not graph.normalised(0, 1)
+    assert other.operator is other.operator_in(torch.float32)
+    torch.testing.assert_close(other.operator.user_item.to_dense(), torch.tensor([[0.5, 0.5], [0, 1]]))
+    torch.testing.assert_close(other.operator.item_user.to_dense(), torch.tensor([[1, 0], [0.5, 0.5]]))
+    torch.testing.assert_close(other.transposed.user_item.to_dense(), torch.tensor([[1, 0.5], [0, 0.5]]))
+    for changed in (other.keep(torch.ones(3, dtype=torch.bool)), other.reweighted(torch.ones(3)), other.to("meta")):
+        assert changed.exponents == (1, 0)
+
+
 def test_to_and_repr():
     graph = graph_of([(0, 0), (1, 1), (1, 2)], 2, 4)
     assert graph.to("cpu") is graph

@@ -12,11 +12,12 @@ import pytest
 import references
 import torch
 from cases import checkerboard, graph_of, random_interactions
+from test_trainer import NoWaiting
 from torch import Tensor
 
 from recgraph import registry
 from recgraph.data.interactions import Interactions
-from recgraph.encoders import Encoder, LightGCN
+from recgraph.encoders import GAT, NGCF, Encoder, LightGCN
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Dot
 from recgraph.objectives import BPR, Objectives
@@ -33,9 +34,23 @@ def lightgcn(encoder: LightGCN, graph: BipartiteGraph) -> tuple[Tensor, Tensor]:
     return references.lightgcn(encoder.users.weight, encoder.items.weight, edges, encoder.num_layers)
 
 
+def ngcf(encoder: NGCF, graph: BipartiteGraph) -> tuple[Tensor, Tensor]:
+    edges = list(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
+    weights = [(one.weight, two.weight) for one, two in zip(encoder.sums, encoder.products, strict=True)]
+    return references.ngcf(encoder.users.weight, encoder.items.weight, edges, weights)
+
+
+def gat(encoder: GAT, graph: BipartiteGraph) -> tuple[Tensor, Tensor]:
+    edges = list(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
+    relations = [(relation.weight, relation.bias) for relation in (encoder.to_users, encoder.to_items)]
+    return references.gat(encoder.users.weight, encoder.items.weight, edges, relations, encoder.num_layers)[:2]
+
+
 REFERENCES: dict[str, Callable[[Encoder, BipartiteGraph], tuple[Tensor, Tensor]]] = {
     "embedding": lambda encoder, graph: (encoder.users.weight, encoder.items.weight),
+    "gat": gat,
     "lightgcn": lightgcn,
+    "ngcf": ngcf,
 }
 """Encoder -> (vectors of all users, vectors of all items) by loops and dense matrices."""
 
@@ -76,11 +91,12 @@ def test_every_parameter_has_a_gradient(name: str, table: Interactions) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_and_dtype(name: str, table: Interactions) -> None:
     for dtype in (torch.float32, torch.float64):
-        encoding = build(name, table).to(dtype)(inputs_for(table, [1, 2, 1]))
-        assert encoding.query.shape == (3, 4)
-        assert encoding.items.shape == (table.num_items, 4)
+        encoder = build(name, table).to(dtype)
+        encoding = encoder(inputs_for(table, [1, 2, 1]))
+        assert encoding.query.shape == (3, encoder.dim)
+        assert encoding.items.shape == (table.num_items, encoder.dim)
         assert encoding.query.dtype == encoding.items.dtype == dtype
-        assert encoding.ego.items.shape == encoding.items.shape
+        assert encoding.ego.items.shape == (table.num_items, 4)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -132,8 +148,32 @@ def test_the_perturbation_reaches_query_and_items(name: str, table: Interactions
     encoder = build(name, table).eval()
     inputs = inputs_for(table, [1, 2])
     one, two = encoder(inputs), encoder(replace(inputs, perturb=lambda hidden: hidden + 1))
-    assert (one.query - two.query).abs().min() > 1e-3
-    assert (one.items - two.items).abs().min() > 1e-3
+    # Of every row: layer 0, which nothing perturbs, may stand beside the others.
+    assert (one.query - two.query).abs().amax(-1).min() > 1e-3
+    assert (one.items - two.items).abs().amax(-1).min() > 1e-3
+
+
+class AsOnCuda(NoWaiting):
+    """Sparse products there take no bfloat16, and `embedding_bag` is what stands for them here."""
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        if "embedding_bag" in str(op) and "backward" not in str(op):
+            assert args[0].dtype == torch.float32
+        return super().__torch_dispatch__(op, types, args, kwargs)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pass_waits_for_no_gpu_and_can_be_in_bfloat16(name: str, bf16: bool, table: Interactions) -> None:
+    encoder, inputs = build(name, table, dim=16).float(), inputs_for(table, list(range(table.num_users)))
+    exact = encoder.eval()(inputs)
+    with AsOnCuda(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        encoding = encoder(inputs)
+        (encoding.query @ encoding.items.T).square().sum().backward()
+    for found, expected in ((encoding.query, exact.query), (encoding.items, exact.items)):
+        error = (found - expected).norm() / expected.norm()
+        assert error < (0.02 if bf16 else 1e-6)
+    assert all(parameter.grad.dtype == torch.float32 for parameter in encoder.parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -142,7 +182,7 @@ def test_learns_the_checkerboard(name: str) -> None:
     graph = graph_of(split.train)
     with isolated(0, "modules"):
         encoder = registry.encoders.build({"name": name, "dim": 16}, 30, 30)
-    recommender = Recommender(encoder, {"rank": Dot(16)}, graph=graph)
+    recommender = Recommender(encoder, {"rank": Dot(encoder.dim)}, graph=graph)
     objectives = Objectives({"rank": (1.0, BPR())})
     optimizer = torch.optim.Adam(recommender.parameters(), lr=0.02)
     batches = Batches(

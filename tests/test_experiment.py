@@ -51,7 +51,8 @@ def configs(path: Path, **selection: object) -> dict[str, dict]:
 def test_a_row_is_the_base_with_overrides_and_all_defaults(good: Path) -> None:
     rows = configs(good)
     assert rows["LightGCN"]["encoder"] == {
-        "name": "lightgcn", "dim": 32, "num_layers": 3, "first_layer": 0, "std": 0.1, "backend": "torch", "init": None,
+        "name": "lightgcn", "dim": 32, "num_layers": 3, "first_layer": 0, "layer_weights": "mean", "alpha": 0.5,
+        "beta": 0.5, "unit_messages": False, "std": 0.1, "backend": "torch", "init": None,
     }  # fmt: skip
     assert rows["one layer"]["encoder"]["num_layers"] == 1
     assert rows["MF"]["encoder"] == {"name": "embedding", "dim": 64, "std": 0.1, "init": None}

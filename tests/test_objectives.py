@@ -9,15 +9,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import random_interactions
+from test_trainer import NoWaiting
 from torch import Tensor
 
 from recgraph import registry
 from recgraph.encoders import Embedding
+from recgraph.graph import BipartiteGraph
 from recgraph.heads import Cosine, Dot
 from recgraph.objectives import BPR, EgoL2, Objectives
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
-from recgraph.types import Batch, Inputs
+from recgraph.types import Batch, Distinct, Inputs
 
 NAMES = sorted(set(registry.objectives.components()) - {"layer_contrast"})
 """Those that do with an encoder without layers; tests/test_contrastive.py has the other."""
@@ -27,8 +29,13 @@ def model_and_batch(num_negatives: int = 3, scale: float = 1.0) -> tuple[Recomme
     with isolated(0, "test"):
         recommender = Recommender(Embedding(5, 7, dim=4, std=scale), {"rank": Dot(4)}).double()
     users = torch.tensor([0, 3, 3, 1])
+    graph = BipartiteGraph.from_edges(torch.tensor([0, 3, 3, 1, 2, 1]), torch.tensor([1, 4, 0, 6, 1, 1]), 5, 7)
     negatives = torch.tensor([[5, 6, 0], [1, 2, 2], [6, 0, 1], [4, 4, 5]])[:, :num_negatives]
-    return recommender, Batch(Inputs(users), torch.tensor([1, 4, 0, 6]), negatives)
+    return recommender, Batch(Inputs(users, graph=graph), torch.tensor([1, 4, 0, 6]), negatives)
+
+
+def rows_of(batch: Batch, rows: object) -> Inputs:
+    return replace(batch.inputs, users=batch.inputs.users[rows])
 
 
 def value(objective: torch.nn.Module, recommender: Recommender, batch: Batch) -> Tensor:
@@ -96,7 +103,7 @@ def test_masked_rows_do_not_count_with_shared_negatives_either(name: str) -> Non
     recommender, batch = model_and_batch()
     objective, shared = registry.objectives.build(name), torch.tensor([[2, 5, 3]])
     masked = replace(batch, negatives=shared, hits=NO_HITS, mask=torch.tensor([True, True, False, False]))
-    two = Batch(Inputs(batch.inputs.users[:2]), batch.items[:2], shared, NO_HITS)
+    two = Batch(rows_of(batch, [0, 1]), batch.items[:2], shared, NO_HITS)
     torch.testing.assert_close(value(objective, recommender, masked), value(objective, recommender, two))
 
 
@@ -111,14 +118,28 @@ def test_value_is_a_finite_scalar_at_huge_scores(name: str) -> None:
     assert all(p.grad.isfinite().all() for p in recommender.parameters())
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_second_step_waits_for_no_gpu(name: str, shared: bool) -> None:
+    """The first may find out what the training graph says."""
+    recommender, batch = model_and_batch()
+    batch = replace(batch, distinct=Distinct.of(batch.inputs.users, batch.items))
+    if shared:
+        batch = replace(batch, negatives=torch.tensor([[2, 5, 3]]), hits=NO_HITS)
+    objective = registry.objectives.build(name)
+    value(objective, recommender, batch)
+    with NoWaiting():
+        value(objective, recommender, batch).backward()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_order_of_rows_does_not_matter_and_masked_rows_do_not_count(name: str) -> None:
     recommender, batch = model_and_batch()
     objective = registry.objectives.build(name)
     order = torch.tensor([2, 0, 3, 1])
-    shuffled = Batch(Inputs(batch.inputs.users[order]), batch.items[order], batch.negatives[order])
+    shuffled = Batch(rows_of(batch, order), batch.items[order], batch.negatives[order])
     torch.testing.assert_close(value(objective, recommender, shuffled), value(objective, recommender, batch))
-    two = Batch(Inputs(batch.inputs.users[:2]), batch.items[:2], batch.negatives[:2])
+    two = Batch(rows_of(batch, [0, 1]), batch.items[:2], batch.negatives[:2])
     masked = replace(batch, mask=torch.tensor([True, True, False, False]))
     torch.testing.assert_close(value(objective, recommender, masked), value(objective, recommender, two))
 

@@ -91,6 +91,34 @@ def test_float64_keeps_its_precision():
         torch.testing.assert_close(mine, theirs, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("exponents", [(0.6, -0.1), (1.0, 0.0), (0.0, 0.0)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_other_exponents_and_their_gradients_to_second_order(exponents, weighted):
+    """Â is not symmetric here, so a gradient that multiplies by Â and not by its transpose is wrong."""
+    graph, edges, users, items = case(1, dtype=torch.float64)
+    weights = torch.linspace(0, 2, len(edges)) if weighted else torch.ones(len(edges))
+    if weighted:
+        graph = graph.reweighted(weights)
+    graph = graph.normalised(*exponents)
+    adjacency = torch.zeros(USERS + ITEMS, USERS + ITEMS, dtype=torch.float64)
+    for (user, item), weight in zip(edges, weights.tolist(), strict=True):
+        adjacency[user, USERS + item] = adjacency[USERS + item, user] = weight
+    left, right = (torch.where(adjacency.sum(1) > 0, adjacency.sum(1) ** -power, 0) for power in exponents)
+    dense = left[:, None] * adjacency * right
+    nodes = torch.cat([users, items])
+    expected = (nodes + dense @ nodes + 3 * dense @ dense @ nodes).split([USERS, ITEMS])
+
+    def run(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        return layer_sum(graph, users, items, (1.0, 1.0, 3.0))
+
+    torch.testing.assert_close(run(users, items), expected)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(dot(found, found), (users, items)) for found in (run(users, items), expected))
+    )
+    assert torch.autograd.gradcheck(run, (users, items))
+    assert torch.autograd.gradgradcheck(run, (users, items))
+
+
 @given(st.integers(0, 2**32))
 def test_the_operator_is_symmetric(seed):
     graph, _, *x = case(seed, dtype=torch.float64)

@@ -19,6 +19,10 @@ def test_defaults_are_filled_in_and_types_converted() -> None:
         "dim": 32,
         "num_layers": 3,
         "first_layer": 0,
+        "layer_weights": "mean",
+        "alpha": 0.5,
+        "beta": 0.5,
+        "unit_messages": False,
         "std": 0.001,
         "backend": "torch",
     }

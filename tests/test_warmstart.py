@@ -36,7 +36,7 @@ def test_tables_become_the_vectors_but_for_a_factor(kind: type[Encoder]) -> None
 
 def test_what_does_not_fit_is_refused() -> None:
     table = random_interactions()
-    with pytest.raises(ConfigError, match="vectors of width 4 do not fit an encoder of dim 3"):
+    with pytest.raises(ConfigError, match="vectors of width 4 do not fit tables of width 3"):
         warm_start(Embedding(table.num_users, table.num_items, dim=3), IALS, table)
     bare = Encoder(table.num_users, table.num_items, dim=4)
     with pytest.raises(ConfigError, match="Encoder has no tables of users and items to start warm"):

@@ -2,6 +2,8 @@
 
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.embedding import Embedding
+from recgraph.encoders.gat import GAT
 from recgraph.encoders.lightgcn import LightGCN
+from recgraph.encoders.ngcf import NGCF
 
-__all__ = ["Embedding", "Encoder", "LightGCN"]
+__all__ = ["GAT", "NGCF", "Embedding", "Encoder", "LightGCN"]

@@ -7,6 +7,7 @@ from typing import ClassVar
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.types import Encoding, Inputs
 
 
@@ -16,7 +17,7 @@ class Encoder(nn.Module):
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
-        dim: width of the vectors.
+        dim: width of the vectors that `forward` returns, which heads are made for.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset()
@@ -41,3 +42,17 @@ def embedding_table(rows: int, dim: int, std: float) -> nn.Embedding:
 def lookup(table: Float[Tensor, "rows dim"], index: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
     """Rows of a table: `F.embedding`, whose gradient takes three times as long on a CPU (32,768 of 40,981 rows)."""
     return table.index_select(0, index.flatten()).view(*index.shape, table.shape[-1])
+
+
+def graph_of(inputs: Inputs, reader: nn.Module) -> BipartiteGraph:
+    """The graph of some inputs, for the encoder or objective that reads it.
+
+    Raises:
+        TypeError: it is missing, or another library's.
+    """
+    if not isinstance(inputs.graph, BipartiteGraph):
+        raise TypeError(
+            f"{type(reader).__name__} reads a BipartiteGraph, got {type(inputs.graph).__name__}: make one with "
+            "BipartiteGraph.from_edges, recgraph.graph.from_pyg or recgraph.graph.from_dgl"
+        )
+    return inputs.graph

@@ -1,15 +1,25 @@
-"""LightGCN: the mean of embeddings smoothed 0, 1, …, L times over the user-item graph.
+"""LightGCN: the mean of embeddings smoothed 0, 1, …, L times over the user-item graph; and its later variants.
 
 He et al., "LightGCN: Simplifying and powering graph convolution network for recommendation", SIGIR 2020,
-https://arxiv.org/abs/2002.02126 (equations 3 to 5, with the layer weights αₖ = 1/(L+1) of section 3.1.2).
+https://arxiv.org/abs/2002.02126 (section 3.1; layer weights of section 3.1.2).
+
+LightGCN++: Lee, Kim and Shin, "Revisiting LightGCN: unexpected inflexibility, inconsistency, and a remedy towards
+improved recommendation", RecSys 2024, https://doi.org/10.1145/3640457.3688176, as in the authors' code
+(https://github.com/geon0325/LightGCNpp): `unit_messages: true`, `alpha: 0.6`, `beta: -0.1` and `layer_weights: 0.2`,
+which their README recommends.
 """
 
 from __future__ import annotations
 
-from recgraph.encoders.base import Encoder, embedding_table, lookup
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from recgraph.encoders.base import Encoder, embedding_table, graph_of, lookup
 from recgraph.errors import ConfigError
 from recgraph.graph.backends import Backend
-from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.graph.propagate import layer_sum, layers
 from recgraph.registry import encoders
 from recgraph.types import Ego, Encoding, Inputs, NonNegativeInt, PositiveFloat, PositiveInt, identity
@@ -17,23 +27,34 @@ from recgraph.types import Ego, Encoding, Inputs, NonNegativeInt, PositiveFloat,
 
 @encoders.register("lightgcn")
 class LightGCN(Encoder):
-    """Averages embeddings over the layers of a parameter-free graph convolution.
+    """A weighted sum of layers of a parameter-free graph convolution, by default their mean.
 
-    With E⁰ the stacked user and item tables and Â = D^-½ A D^-½ the normalised adjacency:
+    With E⁰ the stacked user and item tables and Â = D^-α A D^-β the normalised adjacency:
 
-        E = (E⁰ + Â E⁰ + … + Âᴸ E⁰) / (L + 1)
+        E = w₀ E⁰ + w₁ Â E⁰ + … + w_L Âᴸ E⁰,   w = 1 / (L + 1) and α = β = ½ in LightGCN
 
     Only E⁰ is learned. Regularise E⁰ (`ego_l2`), not E: regularising the propagated rows is the best-known reason for
-    reproductions that fall short of the paper.
+    reproductions that fall short of the paper. A residual connection is a list of weights as well: (1 + Â)ᴸ E⁰ has
+    binomial coefficients for w.
 
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
         dim: width of the vectors (64 in the paper).
         num_layers: L, the number of propagations (3 in most of the paper's tables).
-        first_layer: where the mean begins: 0 in the paper; 1 leaves E⁰ out, as SimGCL and XSimGCL do.
-        std: standard deviation of the initial E⁰ (0.1 in the authors' PyTorch code).
+        first_layer: where the sum begins: 0 in the paper; 1 leaves E⁰ out, as SimGCL and XSimGCL do.
+        layer_weights: of the layers from `first_layer` on. "mean"; a list of one each; a number γ in [0, 1], the weight
+            of layer 0, of which the others share 1 - γ evenly (LightGCN++); or "learned", as free numbers that start
+            at the mean (Chien et al., "Adaptive universal generalized PageRank graph neural network", ICLR 2021,
+            https://arxiv.org/abs/2006.07988).
+        alpha: α, the exponent of the degree of whom a layer is for.
+        beta: β, the exponent of the degrees of its neighbours; below 0, popular ones weigh more.
+        unit_messages: sum neighbours as vectors of length 1, whatever their length in the layer (LightGCN++).
+        std: standard deviation of the initial E⁰ (0.1 in both papers' PyTorch code).
         backend: library that multiplies by Â; all agree, "torch" is the fastest.
+
+    Raises:
+        ConfigError: weights do not fit the layers, or are out of range.
     """
 
     reads = frozenset({"graph"})
@@ -46,13 +67,22 @@ class LightGCN(Encoder):
         dim: PositiveInt = 64,
         num_layers: NonNegativeInt = 3,
         first_layer: NonNegativeInt = 0,
+        layer_weights: Literal["mean", "learned"] | float | list[float] = "mean",
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        unit_messages: bool = False,
         std: PositiveFloat = 0.1,
         backend: Backend = "torch",
     ) -> None:
         super().__init__(num_users, num_items, dim=dim)
         if first_layer > num_layers:
             raise ConfigError(f"first_layer is {first_layer}; expected no more than num_layers, which is {num_layers}")
-        self.num_layers, self.first_layer, self.backend = num_layers, first_layer, backend
+        self.num_layers, self.backend = num_layers, backend
+        self.alpha, self.beta, self.unit_messages = alpha, beta, unit_messages
+        self.first_layer = first_layer
+        self.layer_weights: list[float] | nn.Parameter = _weights(layer_weights, first_layer, num_layers)
+        if layer_weights == "learned":
+            self.layer_weights = nn.Parameter(torch.tensor(self.layer_weights))
         self.users = embedding_table(num_users, dim, std)
         self.items = embedding_table(num_items, dim, std)
 
@@ -62,19 +92,46 @@ class LightGCN(Encoder):
         Raises:
             TypeError: `inputs.graph` is missing or is another library's graph.
         """
-        if not isinstance(inputs.graph, BipartiteGraph):
-            raise TypeError(
-                f"LightGCN reads a BipartiteGraph, got {type(inputs.graph).__name__}: make one with "
-                "BipartiteGraph.from_edges, recgraph.graph.from_pyg or recgraph.graph.from_dgl"
-            )
+        graph = graph_of(inputs, self).normalised(self.alpha, self.beta)
         users, items = self.users.weight, self.items.weight
         ego = Ego(lookup(users, inputs.users), items)
-        first, count = self.first_layer, self.num_layers + 1 - self.first_layer
-        if inputs.perturb is identity and not inputs.every_layer:
-            weights = [0.0] * first + [1 / count] * count
-            users, items = layer_sum(inputs.graph, users, items, weights, backend=self.backend)
+        first, weights = self.first_layer, self.layer_weights
+        linear = inputs.perturb is identity and not self.unit_messages
+        if linear and isinstance(weights, list) and not inputs.every_layer:
+            users, items = layer_sum(graph, users, items, [0.0] * first + weights, backend=self.backend)
             return Encoding(lookup(users, inputs.users), items, ego)
-        every = layers(inputs.graph, users, items, self.num_layers, backend=self.backend, perturb=inputs.perturb)
-        users, items = (sum(side[first + 1 :], side[first]) / count for side in zip(*every, strict=True))
+        every = layers(
+            *(graph, users, items, self.num_layers),
+            backend=self.backend,
+            perturb=inputs.perturb,
+            unit_messages=self.unit_messages,
+        )
+        users, items = (_sum(side[first:], weights) for side in zip(*every, strict=True))
         shown = [(lookup(side, inputs.users), table) for side, table in every] if inputs.every_layer else None
         return Encoding(lookup(users, inputs.users), items, ego, shown)
+
+
+def _weights(given: str | float | list[float], first: int, last: int) -> list[float]:
+    """A weight for each layer from `first` to `last`."""
+    count = last - first + 1
+    if isinstance(given, str):
+        return [1 / count] * count
+    if isinstance(given, list):
+        if len(given) != count:
+            raise ConfigError(f"layer_weights has {len(given)} numbers; expected {count}, for layers {first} to {last}")
+        return given
+    if first or not last or not 0 <= given <= 1:
+        raise ConfigError(
+            f"layer_weights is {given}, the weight of layer 0; expected a number from 0 to 1, first_layer 0 and "
+            f"num_layers 1 or more, got {first} and {last}"
+        )
+    return [given] + [(1 - given) / last] * last
+
+
+def _sum(layers: Sequence[Tensor], weights: Sequence[float] | Tensor) -> Tensor:
+    """The weighted sum of layers; each is one pass over memory."""
+    total = weights[0] * layers[0]
+    for weight, layer in zip(weights[1:], layers[1:], strict=True):
+        fixed = isinstance(weight, float)
+        total = torch.add(total, layer, alpha=weight) if fixed else torch.addcmul(total, weight, layer)
+    return total

@@ -96,9 +96,9 @@ def find(backend: str) -> Step:
 
 
 def _pyg_step(graph: BipartiteGraph, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-    edges, weights = torch.stack([graph.users, graph.items]), _edge_weights(graph, users)
+    edges, (to_users, to_items) = torch.stack([graph.users, graph.items]), _edge_weights(graph, users)
     convolve = _pyg_sum()
-    return convolve((items, users), edges.flip(0), weights), convolve((users, items), edges, weights)
+    return convolve((items, users), edges.flip(0), to_users), convolve((users, items), edges, to_items)
 
 
 @functools.cache
@@ -113,8 +113,9 @@ def _dgl_step(graph: BipartiteGraph, users: Tensor, items: Tensor) -> tuple[Tens
     multiply_sum = _dgl().ops.u_mul_e_sum  # update_all(u_mul_e, sum), without storing vectors in the graph
     if graph not in _dgl_graphs:
         _dgl_graphs[graph] = to_dgl(graph)
-    heterograph, weights = _dgl_graphs[graph], _edge_weights(graph, users).unsqueeze(1)
-    return multiply_sum(heterograph[RATED], items, weights), multiply_sum(heterograph[RATES], users, weights)
+    heterograph = _dgl_graphs[graph]
+    to_users, to_items = (weights.unsqueeze(1) for weights in _edge_weights(graph, users))
+    return multiply_sum(heterograph[RATED], items, to_users), multiply_sum(heterograph[RATES], users, to_items)
 
 
 _dgl_graphs: WeakKeyDictionary[BipartiteGraph, Any] = WeakKeyDictionary()
@@ -130,8 +131,10 @@ def _dgl() -> Any:
     return dgl
 
 
-def _edge_weights(graph: BipartiteGraph, like: Tensor) -> Tensor:
-    return graph.operator_in(like.dtype).user_item.values()
+def _edge_weights(graph: BipartiteGraph, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of Â from items to users and from users to items, both in the order of the graph's edges."""
+    operator, transposed = graph.operators_in(like.dtype)
+    return operator.user_item.values(), transposed.user_item.values()
 
 
 def _relation(known: Iterable[Relation], asked: Relation | None) -> Relation:

@@ -1,4 +1,4 @@
-"""The graph of users and items, and its symmetrically normalised adjacency.
+"""The graph of users and items, and its normalised adjacency.
 
 The adjacency is never held as one square matrix but as two half-graph CSR matrices with 32-bit indices, which is what
 the products of `recgraph.graph.propagate` walk fastest.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,14 +21,15 @@ from recgraph.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Operator:
-    """The normalised adjacency Â = [[0, R̂], [R̂ᵀ, 0]], where R̂[u, i] = w_ui / √(d_u d_i) on edges, else 0.
+    """The normalised adjacency Â = D^-α A D^-β, in the two blocks that are not 0.
 
-    A weight w is 1 unless the graph has been re-weighted; a degree d is the sum of the weights of a node's edges. A
-    node of degree 0 has a row of zeros.
+    Â[a, b] = w_ab / (d_aᵅ d_bᵝ) on edges. A weight w is 1 unless the graph has been re-weighted; a degree d is the sum
+    of the weights of a node's edges. A node of degree 0 has a row and a column of zeros. Where α = β, which is ½ unless
+    `BipartiteGraph.normalised` says otherwise, Â is symmetric.
 
     Attributes:
-        user_item: R̂ in CSR form with int32 indices; its values are in the graph's edge order.
-        item_user: R̂ᵀ, likewise; its values are in the order of the graph's `by_item`.
+        user_item: rows of users, in CSR form with int32 indices; its values are in the graph's edge order.
+        item_user: rows of items, likewise; its values are in the order of the graph's `by_item`.
     """
 
     user_item: Float[Tensor, "users items"]
@@ -46,6 +47,7 @@ class BipartiteGraph:
         num_items: items, with or without edges.
         by_item: positions of the edges in the order (item, user).
         weights: of each edge, 0 or more; None where all are 1.
+        exponents: (α, β) of Â; see `normalised`.
     """
 
     users: Int[Tensor, "edges"]
@@ -54,6 +56,7 @@ class BipartiteGraph:
     num_items: int
     by_item: Int[Tensor, "edges"]
     weights: Float[Tensor, "edges"] | None = None
+    exponents: tuple[float, float] = (0.5, 0.5)
 
     @classmethod
     def from_edges(
@@ -97,21 +100,50 @@ class BipartiteGraph:
     @cached_property
     def user_degrees(self) -> Int[Tensor, "users"]:
         """Edges of each user, whatever their weights."""
-        return self._pattern.user_starts.diff().long()
+        return self.pattern.user_starts.diff().long()
 
     @cached_property
     def item_degrees(self) -> Int[Tensor, "items"]:
         """Edges of each item, whatever their weights."""
-        return self._pattern.item_starts.diff().long()
+        return self.pattern.item_starts.diff().long()
 
     @cached_property
     def operator(self) -> Operator:
         """Â in float32, built on first use."""
-        return self._normalised(torch.float32)
+        return self._built(torch.float32, *self.exponents)
+
+    @cached_property
+    def transposed(self) -> Operator:
+        """Âᵀ in float32, which a gradient is multiplied by; Â itself where that is symmetric."""
+        alpha, beta = self.exponents
+        return self.operator if alpha == beta else self._built(torch.float32, beta, alpha)
+
+    def operators_in(self, dtype: torch.dtype) -> tuple[Operator, Operator]:
+        """Â and Âᵀ in another precision. Only float32, which is what training uses, is kept for the next call."""
+        if dtype == torch.float32:
+            return self.operator, self.transposed
+        (alpha, beta), one = self.exponents, self._built(dtype, *self.exponents)
+        return one, one if alpha == beta else self._built(dtype, beta, alpha)
 
     def operator_in(self, dtype: torch.dtype) -> Operator:
-        """Â in another precision. Only float32, which is what training uses, is kept for the next call."""
-        return self.operator if dtype == torch.float32 else self._normalised(dtype)
+        """Â in another precision; see `operators_in`."""
+        return self.operator if dtype == torch.float32 else self._built(dtype, *self.exponents)
+
+    def normalised(self, alpha: float, beta: float) -> BipartiteGraph:
+        """The graph whose Â is D^-α A D^-β: itself if it is so already, else one that is kept beside it.
+
+        (½, ½) is LightGCN's, (1, 0) the mean over neighbours. What depends on the edges alone is shared.
+
+        Args:
+            alpha: exponent of the degree of the node that a product gives a vector to.
+            beta: exponent of the degrees of its neighbours, whose vectors are summed.
+        """
+        exponents = (float(alpha), float(beta))
+        if exponents == self.exponents:
+            return self
+        if exponents not in self._others:
+            self._others[exponents] = self._sharing_edges(exponents=exponents)
+        return self._others[exponents]
 
     def keep(self, mask: Bool[Tensor, "edges"]) -> BipartiteGraph:
         """The graph of the edges where `mask` is True, with their weights; all users and items stay.
@@ -129,7 +161,7 @@ class BipartiteGraph:
         position = mask.cumsum(0) - 1  # of each kept edge among the kept
         by_item = position[self.by_item[mask[self.by_item]]]
         weights = None if self.weights is None else self.weights[kept]
-        return BipartiteGraph(self.users[kept], self.items[kept], self.num_users, self.num_items, by_item, weights)
+        return replace(self, users=self.users[kept], items=self.items[kept], by_item=by_item, weights=weights)
 
     def reweighted(self, weights: Float[Tensor, "edges"]) -> BipartiteGraph:
         """The graph with other weights on the same edges; degrees, and with them Â, follow the weights.
@@ -144,9 +176,17 @@ class BipartiteGraph:
             ValueError: `weights` is not floating point, or not one value for each edge.
         """
         self._check_aligned(weights, "weights", weights.is_floating_point(), "floating point")
-        other = replace(self, weights=weights)
-        other.__dict__["_pattern"] = self._pattern  # where cached_property would put it
+        return self._sharing_edges(weights=weights)
+
+    def _sharing_edges(self, **changes: Any) -> BipartiteGraph:
+        other = replace(self, **changes)
+        other.__dict__["pattern"] = self.pattern  # where cached_property would put it
         return other
+
+    @cached_property
+    def _others(self) -> dict[tuple[float, float], BipartiteGraph]:
+        """The same edges and weights, normalised by other exponents."""
+        return {}
 
     def _check_aligned(self, values: Tensor, name: str, right_type: bool, expected: str) -> None:
         if not right_type or values.shape != self.users.shape:
@@ -169,33 +209,48 @@ class BipartiteGraph:
         )
 
     @cached_property
-    def _pattern(self) -> _Pattern:
+    def pattern(self) -> Pattern:
+        """Where Â is not zero."""
         by_item = self.by_item
-        return _Pattern(
+        return Pattern(
             user_starts=_row_starts(self.users, self.num_users),
             items=self.items.int(),
             item_starts=_row_starts(self.items[by_item], self.num_items),
             users=self.users[by_item].int(),
         )
 
-    def _normalised(self, dtype: torch.dtype) -> Operator:
-        pattern = self._pattern
-        if self.weights is None:
+    def _built(self, dtype: torch.dtype, alpha: float, beta: float) -> Operator:
+        to_users = self._values(dtype, alpha, beta)
+        to_items = to_users if alpha == beta else self._values(dtype, beta, alpha)
+        return Operator(self.rows_of_users(to_users), self.rows_of_items(to_items))
+
+    def rows_of_users(self, values: Float[Tensor, "edges"]) -> Float[Tensor, "users items"]:
+        """The sparse matrix of some values of edges, in CSR form with int32 indices."""
+        return _csr(self.pattern.user_starts, self.pattern.items, values, (self.num_users, self.num_items))
+
+    def rows_of_items(self, values: Float[Tensor, "edges"]) -> Float[Tensor, "items users"]:
+        """Its transpose, likewise."""
+        ordered = values.index_select(0, self.by_item)
+        return _csr(self.pattern.item_starts, self.pattern.users, ordered, (self.num_items, self.num_users))
+
+    def _values(self, dtype: torch.dtype, of_user: float, of_item: float) -> Float[Tensor, "edges"]:
+        """w / (d_u^of_user · d_i^of_item) of each edge."""
+        if self.weights is None and of_user == of_item == 0.5:  # one product less, and exact in integers
             degrees = self.user_degrees[self.users] * self.item_degrees[self.items]
-            values = degrees.to(dtype).rsqrt()
+            return degrees.to(dtype).rsqrt()
+        pattern = self.pattern
+        if self.weights is None:
+            user_degrees, item_degrees = self.user_degrees.to(dtype), self.item_degrees.to(dtype)
         else:
             weights = self.weights.to(dtype)
-            user_scale = _inverse_root(_row_sums(weights, pattern.user_starts))
-            item_scale = _inverse_root(_row_sums(weights.index_select(0, self.by_item), pattern.item_starts))
-            values = weights * user_scale.index_select(0, self.users) * item_scale.index_select(0, self.items)
-        size = (self.num_users, self.num_items)
-        return Operator(
-            user_item=_csr(pattern.user_starts, pattern.items, values, size),
-            item_user=_csr(pattern.item_starts, pattern.users, values.index_select(0, self.by_item), size[::-1]),
-        )
+            user_degrees = _row_sums(weights, pattern.user_starts)
+            item_degrees = _row_sums(weights.index_select(0, self.by_item), pattern.item_starts)
+        user_scale, item_scale = _scale(user_degrees, of_user), _scale(item_degrees, of_item)
+        values = user_scale.index_select(0, self.users) * item_scale.index_select(0, self.items)
+        return values if self.weights is None else weights * values
 
 
-class _Pattern(NamedTuple):
+class Pattern(NamedTuple):
     """Where Â is not zero: row starts and columns of its halves."""
 
     user_starts: Int[Tensor, "users+1"]
@@ -229,9 +284,9 @@ def _row_sums(values: Float[Tensor, "edges"], starts: Int[Tensor, "rows+1"]) -> 
     return torch.segment_reduce(values, "sum", offsets=starts.long(), unsafe=True)
 
 
-def _inverse_root(degrees: Float[Tensor, "rows"]) -> Float[Tensor, "rows"]:
-    """1 / √d, and 0 where d is 0."""
-    return torch.where(degrees > 0, degrees.rsqrt(), 0)
+def _scale(degrees: Float[Tensor, "rows"], exponent: float) -> Float[Tensor, "rows"]:
+    """1 / d to the exponent, and 0 where d is 0."""
+    return torch.where(degrees > 0, degrees.pow(-exponent), 0)
 
 
 def _csr(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -1,8 +1,8 @@
 """Propagation over a graph: the loop in which graph encoders spend their time.
 
-Everything here is a polynomial in the normalised adjacency Â (`BipartiteGraph.operator`). Â is symmetric, so
-the gradient is the same polynomial of the gradients that arrive: L layers cost L products forward and L backward,
-and no layer is kept for the backward pass.
+Everything here is a polynomial in the normalised adjacency Â (`BipartiteGraph.operator`). The gradient is the same
+polynomial in Âᵀ, which is Â itself unless `BipartiteGraph.normalised` has changed it, of the gradients that arrive: L
+layers cost L products forward and L backward, and no layer is kept for the backward pass.
 
 LightGCN: He et al. 2020, arXiv 2002.02126. Equation 3 is one product, e⁽ᵏ⁺¹⁾ = Â e⁽ᵏ⁾ (`neighbour_sum`);
 equation 4 combines the layers, e = Σₖ αₖ e⁽ᵏ⁾ (`layer_sum`), and the paper settles on αₖ = 1 / (L + 1)
@@ -28,7 +28,7 @@ Vectors = tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]
 
 
 def neighbour_sum(graph: BipartiteGraph, users: Tensor, items: Tensor, *, backend: Backend = "torch") -> Vectors:
-    """One product with Â: users'[u] = Σ_{i ∈ N(u)} items[i] / √(d_u d_i), and the same the other way round.
+    """One product with Â: users'[u] = Σ_{i ∈ N(u)} items[i] / (d_uᵅ d_iᵝ), and the same the other way round.
 
     A node without neighbours gets zeros. Shapes, backends and errors are those of `layer_sum`.
     """
@@ -79,7 +79,7 @@ def layer_sum(
     if not weights:
         raise ValueError("weights is empty; expected one for each layer from 0 to L")
     if backend == "torch":
-        return _LayerSum.apply(graph.operator_in(users.dtype), weights, users, items)
+        return _LayerSum.apply(*graph.operators_in(users.dtype), weights, users, items)
     step = backends.find(backend)
     layer = users, items
     total = weights[0] * users, weights[0] * items
@@ -97,33 +97,39 @@ def layers(
     *,
     backend: Backend = "torch",
     perturb: Callable[[Tensor], Tensor] = identity,
+    unit_messages: bool = False,
 ) -> list[Vectors]:
     """Layers 0 to L one by one, for what contrasts or weighs them; the gradient is L products as well.
 
     Args:
         num_layers: L, 0 or more.
         perturb: applied to each layer from 1 on, before the next is made of it.
+        unit_messages: what is multiplied by Â are the vectors of a layer scaled to length 1, as in LightGCN++; those of
+            length 0 stay.
 
     Shapes, backends and errors are those of `layer_sum`.
     """
     found = [(users, items)]
     for _ in range(num_layers):
-        users, items = map(perturb, neighbour_sum(graph, *found[-1], backend=backend))
+        sent = (F.normalize(side, dim=-1) for side in found[-1]) if unit_messages else found[-1]
+        users, items = map(perturb, neighbour_sum(graph, *sent, backend=backend))
         found.append((users, items))
     return found
 
 
 class _LayerSum(torch.autograd.Function):
-    """`layer_sum` with its own gradient, which is `layer_sum` of the gradients since Â is symmetric."""
+    """`layer_sum` with its own gradient, which is `layer_sum` of the gradients with Âᵀ in place of Â."""
 
     @staticmethod
-    def forward(ctx: Any, operator: Operator, weights: Sequence[float], users: Tensor, items: Tensor) -> Vectors:
-        ctx.operator, ctx.weights = operator, weights
+    def forward(
+        ctx: Any, operator: Operator, transposed: Operator, weights: Sequence[float], users: Tensor, items: Tensor
+    ) -> Vectors:
+        ctx.operator, ctx.transposed, ctx.weights = operator, transposed, weights
         return _polynomial(operator, weights, users, items)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *_LayerSum.apply(ctx.operator, ctx.weights, *gradients)
+        return None, None, None, *_LayerSum.apply(ctx.transposed, ctx.operator, ctx.weights, *gradients)
 
 
 def _polynomial(operator: Operator, weights: Sequence[float], users: Tensor, items: Tensor) -> Vectors:
@@ -142,8 +148,8 @@ def _polynomial(operator: Operator, weights: Sequence[float], users: Tensor, ite
     for weight in reversed(lower):
         for _ in range(products):
             hidden_users, hidden_items = (
-                _product(operator.user_item, hidden_items, scale),
-                _product(operator.item_user, hidden_users, scale),
+                product(operator.user_item, hidden_items, scale),
+                product(operator.item_user, hidden_users, scale),
             )
             scale = 1.0
         if weight:
@@ -152,7 +158,7 @@ def _polynomial(operator: Operator, weights: Sequence[float], users: Tensor, ite
     return hidden_users, hidden_items
 
 
-def _product(matrix: Tensor, vectors: Tensor, scale: float) -> Tensor:
+def product(matrix: Tensor, vectors: Tensor, scale: float) -> Tensor:
     """scale · matrix @ vectors.
 
     On a CPU, torch's `embedding_bag` multiplies by a CSR matrix faster than `torch.sparse.mm` and `addmm`: it

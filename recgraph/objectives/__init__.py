@@ -6,6 +6,7 @@ from recgraph.objectives.pointwise import CCL, GBCE
 from recgraph.objectives.ranking import BPR
 from recgraph.objectives.regularization import EgoL2
 from recgraph.objectives.softmax import BSL, Softmax
+from recgraph.objectives.ultragcn import UltraGCN
 from recgraph.objectives.uniformity import DirectAU
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "Objective",
     "Objectives",
     "Softmax",
+    "UltraGCN",
     "ViewContrast",
 ]

@@ -45,6 +45,16 @@ class Ranking(Objective):
         """
         raise NotImplementedError
 
+    def part_losses(
+        self,
+        positives: Float[Tensor, "*batch 1"],
+        negatives: Float[Tensor, "*batch negatives"],
+        part: Batch,
+        num_items: int,
+    ) -> Float[Tensor, "*batch"]:
+        """`row_losses` of a part of a batch; for objectives that read more of it than scores."""
+        return self.row_losses(positives, negatives, None if part.hits is None else part.hits[0], num_items)
+
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """Score and compare, a chunk of rows at a time."""
 
@@ -53,11 +63,9 @@ class Ranking(Objective):
             positives, num_items = part.items.unsqueeze(-1), len(encoding.items)
             if part.hits is None:
                 scores = recommender.score(encoding, torch.cat([positives, part.negatives], -1), head=self.head)
-                return self.row_losses(scores[..., :1], scores[..., 1:], None, num_items)
+                return self.part_losses(scores[..., :1], scores[..., 1:], part, num_items)
             negatives = recommender.score(encoding, part.negatives[0], head=self.head)
-            return self.row_losses(
-                recommender.score(encoding, positives, head=self.head), negatives, part.hits[0], num_items
-            )
+            return self.part_losses(recommender.score(encoding, positives, head=self.head), negatives, part, num_items)
 
         assert batch.negatives is not None
         num = batch.negatives.shape[-1]

@@ -6,6 +6,8 @@ head `cosine` gives; with `dot` the length of the vectors is a temperature of it
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -26,14 +28,38 @@ class Softmax(Ranking):
     grows with the number of negatives, so values at different numbers cannot be compared. Negatives of a shared set
     that the row's user likes are left out; with none left, the loss of a row is 0.
 
+    With `logq`, a negative counts exp(s⁻/τ) / (N q) below the bar: of its logit are subtracted the ln of the chance q
+    that a draw is it and the ln of the number N of draws. Whatever the sampler, the sum then estimates that over all
+    items the user does not like: popular ones are pushed down no harder than others, and values at different N can be
+    compared. The positive is there without being drawn, so its logit stays. Yi et al., "Sampling-bias-corrected neural
+    modeling for large corpus item recommendations", RecSys 2019, https://doi.org/10.1145/3298689.3346996, correct it
+    too, as one of the items of the batch; why that is biased: Khrylchenko et al., "Correcting the logQ correction",
+    RecSys 2025, https://arxiv.org/abs/2507.09331, whose weights of rows are not part of this.
+
     Args:
         temperature: τ. The authors of BSL, who call this SL, use 0.08 to 0.17 with matrix factorisation.
+        logq: whether negatives are corrected. It presumes negatives of a known probability, drawn with replacement;
+            those of `in_batch` count as drawn in proportion to their frequency in training.
         head: name of the head whose scores are compared.
     """
 
-    def __init__(self, *, temperature: PositiveFloat = 0.1, head: str = "rank") -> None:
+    def __init__(self, *, temperature: PositiveFloat = 0.1, logq: bool = False, head: str = "rank") -> None:
         super().__init__(head=head)
-        self.temperature = temperature
+        self.temperature, self.logq = temperature, logq
+        if logq:
+            self.needs = self.needs | {"log_q"}  # type: ignore[misc]  # this one's, not the class's
+
+    def part_losses(self, positives: Tensor, negatives: Tensor, part: Batch, num_items: int) -> Tensor:
+        """Correct the negatives, where that is asked for, and compare.
+
+        Raises:
+            ValueError: the batch does not say how likely its negatives were.
+        """
+        if self.logq:
+            if part.log_q is None:
+                raise ValueError("softmax with `logq`: give Batch a `log_q`, the ln of its negatives' probabilities")
+            negatives = negatives - self.temperature * (part.log_q + math.log(negatives.shape[-1]))
+        return super().part_losses(positives, negatives, part, num_items)
 
     def row_losses(self, positives: Tensor, negatives: Tensor, hits: Tensor | None, num_items: int) -> Tensor:
         """See the class."""

@@ -56,8 +56,12 @@ def uniformity(vectors: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
     if num < 2:
         return vectors.sum() * 0
 
+    start = 0
+
     def closeness(part: Batch, encoding: Encoding) -> Tensor:
-        later = encoding.items[int(part.items[0]) :]
+        nonlocal start  # parts come in order; to read it off their indices, the host would wait for a GPU
+        later = encoding.items[start:]
+        start += len(encoding.query)
         return (4 * (encoding.query @ later.T) - 4).exp().triu(1).sum(-1)
 
     rows = torch.arange(num, device=vectors.device)

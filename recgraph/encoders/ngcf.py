@@ -1,0 +1,81 @@
+"""NGCF: graph convolution with weights, an activation and products of neighbours, its layers side by side.
+
+Wang et al., "Neural graph collaborative filtering", SIGIR 2019, https://arxiv.org/abs/1905.08108, section 2.2, in
+matrix form. LightGCN is what is left of it without weights and activation.
+
+As in the authors' code (https://github.com/xiangwang1223/neural_graph_collaborative_filtering), and not in the paper:
+layers from 1 on have length 1 where they are laid side by side, and dropout acts on a layer, not on messages before the
+sum. Unlike that code, and as in the paper: one activation around both terms, no biases, and a normalisation that is
+symmetric. Node dropout is a view of the graph (`node_drop`) and not part of the encoder.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from recgraph.encoders.base import Encoder, graph_of, lookup
+from recgraph.graph.propagate import neighbour_sum
+from recgraph.registry import encoders
+from recgraph.types import Ego, Encoding, Fraction, Inputs, NonNegativeInt, PositiveInt
+
+SLOPE = 0.2
+"""Of LeakyReLU below 0: TensorFlow's default, which the authors' code leaves as it is."""
+
+
+@encoders.register("ngcf")
+class NGCF(Encoder):
+    """Lays layers of a graph convolution side by side, each of length 1 but for layer 0.
+
+    With E⁰ the stacked user and item tables and Â = D^-½ A D^-½ the normalised adjacency:
+
+        Eˡ⁺¹ = LeakyReLU( (Â + 1) Eˡ W₁ˡ + (Â Eˡ ⊙ Eˡ) W₂ˡ ),   E = E⁰ ‖ E¹/|E¹| ‖ … ‖ Eᴸ/|Eᴸ|
+
+    What it returns is (L + 1) times as wide as `dim`, which `Encoder.dim` says.
+
+    Args:
+        num_users: size of the user catalogue.
+        num_items: size of the item catalogue.
+        dim: width of a layer (64 in the authors' settings).
+        num_layers: L, the number of propagations (3 there).
+        message_dropout: fraction of a layer's values that are set to 0 in training, in [0, 1) (0.1 there).
+    """
+
+    reads = frozenset({"graph"})
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        *,
+        dim: PositiveInt = 64,
+        num_layers: NonNegativeInt = 3,
+        message_dropout: Fraction = 0.1,
+    ) -> None:
+        super().__init__(num_users, num_items, dim=(num_layers + 1) * dim)
+        self.users, self.items = nn.Embedding(num_users, dim), nn.Embedding(num_items, dim)
+        self.sums = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(num_layers))
+        self.products = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(num_layers))
+        self.dropout = nn.Dropout(message_dropout)
+        for weight in self.parameters():
+            nn.init.xavier_uniform_(weight)  # all of them, tables included, as in the authors' code
+
+    def forward(self, inputs: Inputs) -> Encoding:
+        """Propagate over the whole graph, then pick the rows of `inputs.users`.
+
+        Raises:
+            TypeError: `inputs.graph` is missing or is another library's graph.
+        """
+        graph = graph_of(inputs, self)
+        sides = [self.users.weight, self.items.weight]
+        query = lookup(sides[0], inputs.users)
+        users, items = [query], [sides[1]]
+        for sums, products in zip(self.sums, self.products, strict=True):
+            near = neighbour_sum(graph, sides[0], sides[1])
+            mixed = [sums(others + own) + products(others * own) for own, others in zip(sides, near, strict=True)]
+            # Under autocast they are of a type that sparse products do not take.
+            sides = [inputs.perturb(self.dropout(F.leaky_relu(side, SLOPE)).to(query)) for side in mixed]
+            users.append(F.normalize(lookup(sides[0], inputs.users), dim=-1))
+            items.append(F.normalize(sides[1], dim=-1))
+        return Encoding(torch.cat(users, -1), torch.cat(items, -1), Ego(query, items[0]))
