@@ -23,6 +23,7 @@ from recgraph.files import locked, write_json, write_text
 from recgraph.fitting import fit, refit
 from recgraph.hybrid import Hybrid
 from recgraph.model import Model, catalogue_of
+from recgraph.recommender import Recommender
 from recgraph.task import Task
 from recgraph.training.trackers import JsonLines, ProgressBar, Tracker
 from recgraph.training.weights_biases import WeightsAndBiases
@@ -139,6 +140,9 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
         result |= {"parity_epoch": progress.parity_epoch, "parity": progress.parity}
     if isinstance(model, Hybrid):
         result["hybrid_weight"] = model.weight
+        model = model.recommender
+    if isinstance(model, Recommender):
+        result["diagnostics"] = task.diagnose(model)
     write_json(folder / "result.json", result)
     return result
 

@@ -17,10 +17,12 @@ from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
 from recgraph.environment import keep_freed_memory
 from recgraph.errors import DataError
+from recgraph.evaluation.diagnostics import diagnose
 from recgraph.evaluation.groups import by_group
 from recgraph.evaluation.ranking import Evaluation, evaluate
 from recgraph.model import Model
 from recgraph.random import numpy_generator
+from recgraph.recommender import Recommender
 
 
 class Task:
@@ -115,6 +117,13 @@ class Task:
     def groups(self, test: Evaluation) -> dict[str, dict[str, float]]:
         """Metrics of a ranking for test by group of users and of items (see `by_group`)."""
         return by_group(test, train=self._train, test=self._test_matrix)
+
+    def diagnose(self, model: Recommender) -> dict[str, float]:
+        """How the vectors of a trained encoder lie (`recgraph.evaluation.diagnostics`), by the training part."""
+        pairs = (torch.from_numpy(side).to(self.device) for side in (self.train.user_indices, self.train.item_indices))
+        with torch.no_grad():
+            encoding = model.eval().encode_all()
+        return diagnose(encoding.query, encoding.items, *pairs)
 
     @cached_property
     def _test_matrix(self) -> Any:

@@ -115,6 +115,10 @@ def test_data_of_the_charts_are_those_of_the_runs(ran: Path) -> None:
     assert list(map(float, learning["LightGCN", "4"])) == pytest.approx(
         [statistics.mean(values), min(values), max(values)], rel=1e-5
     )
+    head, *lying = page.tables["toy, how the vectors lie"]
+    assert [row[0] for row in lying] == ["BPR-MF", "LightGCN", NASTY]
+    ranks = [one["diagnostics"]["item_effective_rank"] for one, _ in results("LightGCN")]
+    assert float(lying[1][head.index("item effective rank")]) == pytest.approx(statistics.mean(ranks), abs=1e-3)
     groups = {(row, group): value for row, group, value in page.tables["Data: Groups of items, by popularity"][1:]}
     heads = [result["groups"]["head"]["ndcg@10"] for result, _ in results("BPR-MF")]
     assert float(groups["BPR-MF", "head"]) == pytest.approx(statistics.mean(heads))

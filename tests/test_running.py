@@ -64,6 +64,8 @@ def test_models_beat_popularity_and_leave_a_complete_folder(toy: Path) -> None:
         "per_user.parquet", "result.json", "split.json", "users.parquet",
     ]  # fmt: skip
     assert result["test_users"] + result["skipped_users"] == 60
+    assert result["diagnostics"]["item_effective_rank"] > 1
+    assert "diagnostics" not in results["popularity"][1]
     machine = json.loads((run.folder(Path("runs")) / "env.json").read_text())
     assert machine["packages"]["torch"] == torch.__version__
     assert machine["threads"] == torch.get_num_threads()
