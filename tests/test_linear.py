@@ -13,11 +13,11 @@ from cases import checkerboard, random_interactions
 from scipy import sparse
 
 from recgraph import registry
-from recgraph.baselines.filters import SparseRows
 from recgraph.baselines.linear import LinearModel, binary, dense_product, select, transpose
 from recgraph.data.interactions import Interactions
 from recgraph.errors import DataError
 from recgraph.evaluation.ranking import evaluate
+from recgraph.graph.sparse import SparseRows
 from recgraph.model import Model, catalogue_of
 
 MODELS = sorted(

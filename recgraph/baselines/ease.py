@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recgraph.baselines.filters import SparseRows
 from recgraph.baselines.linear import LinearModel, binary, dense_product, select
 from recgraph.data.interactions import Interactions
 from recgraph.errors import DataError
+from recgraph.graph.sparse import SparseRows
 from recgraph.model import Scorer
 from recgraph.registry import baselines
 from recgraph.types import PositiveFloat

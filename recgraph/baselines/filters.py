@@ -6,9 +6,8 @@ models differ in the polynomial of P, and in what they add. A product with P is 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -17,38 +16,7 @@ from torch import Tensor
 
 from recgraph.baselines.base import Baseline
 from recgraph.data.interactions import Interactions
-
-
-class SparseRows(NamedTuple):
-    """A sparse matrix by rows, with 32-bit indices.
-
-    Attributes:
-        starts: where each row begins among the entries, and where the last one ends.
-        columns: of each entry.
-        values: of each entry.
-    """
-
-    starts: Int[Tensor, "rows+1"]
-    columns: Int[Tensor, "entries"]
-    values: Float[Tensor, "entries"]
-
-    @property
-    def num_rows(self) -> int:
-        """Rows, empty ones too."""
-        return len(self.starts) - 1
-
-    def csr(self, num_columns: int) -> Float[Tensor, "rows columns"]:
-        """The same as a torch tensor, for products with sparse matrices."""
-        with warnings.catch_warnings():  # torch announces once a process that CSR is in beta
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-            size = (self.num_rows, num_columns)
-            return torch.sparse_csr_tensor(self.starts, self.columns, self.values, size, check_invariants=False)
-
-    def __matmul__(self, table: Float[Tensor, "columns width"]) -> Float[Tensor, "rows width"]:
-        """The product with a dense matrix; `recgraph.graph.propagate` says why by `embedding_bag`."""
-        return F.embedding_bag(
-            self.columns, table, self.starts, mode="sum", per_sample_weights=self.values, include_last_offset=True
-        )
+from recgraph.graph.sparse import SparseRows
 
 
 class GraphFilter(Baseline):

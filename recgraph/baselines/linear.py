@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recgraph.baselines.filters import GraphFilter, SparseRows
+from recgraph.baselines.filters import GraphFilter
 from recgraph.data.interactions import Interactions
+from recgraph.graph.sparse import SparseRows
 from recgraph.model import Scorer
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from recgraph.baselines.filters import SparseRows
 from recgraph.baselines.linear import SparseWeights, transpose
 from recgraph.data.interactions import Interactions
+from recgraph.graph.sparse import SparseRows
 from recgraph.registry import baselines
 from recgraph.types import PositiveFloat, PositiveInt
 

@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recgraph.baselines.filters import GraphFilter, SparseRows
+from recgraph.baselines.filters import GraphFilter
 from recgraph.data.interactions import Interactions
 from recgraph.errors import ConfigError, DataError
+from recgraph.graph.sparse import SparseRows
 from recgraph.model import Scorer
 from recgraph.registry import baselines
 from recgraph.types import PositiveFloat

@@ -10,7 +10,8 @@ from recgraph.encoders.base import Encoder, embedding_table, lookup
 from recgraph.errors import ConfigError
 from recgraph.graph.backends import Backend
 from recgraph.graph.bipartite import BipartiteGraph
-from recgraph.graph.propagate import layer_sum, layers
+from recgraph.graph.low_rank import LowRankGraph
+from recgraph.graph.propagate import GraphPerLayer, layer_sum, layers
 from recgraph.registry import encoders
 from recgraph.types import Ego, Encoding, Inputs, NonNegativeInt, PositiveFloat, PositiveInt, identity
 
@@ -62,19 +63,20 @@ class LightGCN(Encoder):
         Raises:
             TypeError: `inputs.graph` is missing or is another library's graph.
         """
-        if not isinstance(inputs.graph, BipartiteGraph):
+        graph = inputs.graph
+        if not isinstance(graph, BipartiteGraph | LowRankGraph | GraphPerLayer):
             raise TypeError(
-                f"LightGCN reads a BipartiteGraph, got {type(inputs.graph).__name__}: make one with "
+                f"LightGCN reads a BipartiteGraph, got {type(graph).__name__}: make one with "
                 "BipartiteGraph.from_edges, recgraph.graph.from_pyg or recgraph.graph.from_dgl"
             )
         users, items = self.users.weight, self.items.weight
         ego = Ego(lookup(users, inputs.users), items)
         first, count = self.first_layer, self.num_layers + 1 - self.first_layer
-        if inputs.perturb is identity and not inputs.every_layer:
+        plain = inputs.perturb is identity and not inputs.every_layer
+        if plain and not isinstance(graph, GraphPerLayer):
             weights = [0.0] * first + [1 / count] * count
-            users, items = layer_sum(inputs.graph, users, items, weights, backend=self.backend)
+            users, items = layer_sum(graph, users, items, weights, backend=self.backend)
             return Encoding(lookup(users, inputs.users), items, ego)
-        every = layers(inputs.graph, users, items, self.num_layers, backend=self.backend, perturb=inputs.perturb)
+        every = layers(graph, users, items, self.num_layers, backend=self.backend, perturb=inputs.perturb)
         users, items = (sum(side[first + 1 :], side[first]) / count for side in zip(*every, strict=True))
-        shown = [(lookup(side, inputs.users), table) for side, table in every] if inputs.every_layer else None
-        return Encoding(lookup(users, inputs.users), items, ego, shown)
+        return Encoding(lookup(users, inputs.users), items, ego, every if inputs.every_layer else None)
