@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import references_contrast
@@ -43,6 +45,31 @@ def test_same_generator_same_view_and_the_input_is_untouched(kind: type) -> None
     assert given.graph.weights is None
     assert torch.equal(given.graph.operator_in(torch.float64).user_item.values(), before)
     assert one.users is given.users
+
+
+VIEWS = [name for name, kind in registry.views.components().items() if kind.changes <= {"graph", "perturb"}]
+
+
+def test_the_views_that_lightgcn_reads_are_all_here() -> None:
+    assert {"edge_drop", "noise", "node_drop", "random_walk", "svd"} <= set(VIEWS)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_changes_what_it_says_and_leaves_what_it_is_given(name: str) -> None:
+    view = registry.views.build({"name": name, "rank": 2} if name == "svd" else name, where="view")
+    given, encoder = inputs(), LightGCN(12, 17, dim=4, num_layers=2).double()
+    clean, edges = encoder(given), given.graph.users.clone()
+    one, two = (encoder(view(given, generator(3))) for _ in range(2))
+    assert torch.equal(one.query, two.query)
+    assert torch.equal(one.items, two.items)
+    assert not torch.allclose(one.items, clean.items)
+    seen = view(given, generator(3))
+    changed = {field.name for field in fields(Inputs) if getattr(seen, field.name) is not getattr(given, field.name)}
+    assert changed == view.changes
+    assert torch.equal(given.graph.users, edges)
+    assert torch.equal(encoder(given).items, clean.items)
+    same_again = encoder(view(given, generator(4)))
+    assert torch.equal(same_again.items, one.items) == (name == "svd")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -53,7 +53,8 @@ class LowRankGraph:
     @classmethod
     @torch.no_grad()
     def of(cls, graph: BipartiteGraph, rank: int) -> LowRankGraph:
-        """The best approximation of rank q of a graph's Â. Deterministic; 0.5 s for rank 5 on Gowalla, one core.
+        """The best approximation of rank q of a graph's Â. Deterministic; rank 5 of a graph of Gowalla's size takes
+        a second on one core.
 
         Raises:
             ConfigError: R̂ has fewer singular values above 0 than `rank`.

@@ -233,11 +233,11 @@ def info_nce(
         targets: which candidate is the anchor's other vector.
         temperature: τ, above 0.
     """
-    anchors, candidates = F.normalize(anchors, dim=-1), F.normalize(candidates, dim=-1)
+    # τ divides the anchors, which are fewer numbers than the logits.
+    anchors, candidates = F.normalize(anchors, dim=-1) / temperature, F.normalize(candidates, dim=-1)
 
     def losses(part: Batch, encoding: Encoding) -> Tensor:
-        logits = encoding.query @ encoding.items.T / temperature
-        return F.cross_entropy(logits, part.items, reduction="none")
+        return F.cross_entropy(encoding.query @ encoding.items.T, part.items, reduction="none")
 
     # To InfoNCE, anchors are queries, candidates the catalogue, and targets positives.
     return mean_over_rows(
