@@ -245,9 +245,11 @@ def _check_view(view: Mapping[str, Any] | None, encoder: str, where: str) -> Non
     """Refuse a view that changes nothing the encoder reads."""
     if view is None:
         return
-    changes, reads = registry.views.find(view["name"]).changes, registry.encoders.find(encoder).reads | {"perturb"}
-    if not changes & reads:
-        raise ConfigError(f"{where}: {view['name']} changes {sorted(changes)}, which {encoder} does not read")
+    kind, reader = registry.views.find(view["name"]), registry.encoders.find(encoder)
+    if not kind.changes & (reader.reads | {"perturb"}):
+        raise ConfigError(f"{where}: {view['name']} changes {sorted(kind.changes)}, which {encoder} does not read")
+    if kind.leaves is not None and kind.leaves not in reader.graphs:
+        raise ConfigError(f"{where}: {view['name']} leaves a {kind.leaves.__name__}, which {encoder} cannot read")
 
 
 def _check_init(spec: Spec, dim: int, where: str) -> dict[str, Any]:

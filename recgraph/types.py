@@ -18,6 +18,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from recgraph.data.features import Features
     from recgraph.graph.bipartite import BipartiteGraph
+    from recgraph.graph.low_rank import LowRankGraph
+    from recgraph.graph.propagate import GraphPerLayer
 
 PositiveInt = Annotated[int, Gt(0)]
 NonNegativeInt = Annotated[int, Ge(0)]
@@ -42,7 +44,7 @@ class Inputs:
     Attributes:
         users: user index of each row.
         history: items the user had before the target, left-padded with `PAD`, item i stored as i + 1.
-        graph: the training graph, or a view of it.
+        graph: the training graph, or a view of it: other weights, a graph for each layer, or a graph of low rank.
         features: attributes of users and items.
         perturb: called by encoders on each hidden layer; a view replaces it (noise, dropout).
         every_position: ask for a query at each step of the history, not only after the last.
@@ -51,7 +53,7 @@ class Inputs:
 
     users: Int[Tensor, "*batch"]
     history: Int[Tensor, "*batch length"] | None = None
-    graph: BipartiteGraph | None = None
+    graph: BipartiteGraph | GraphPerLayer | LowRankGraph | None = None
     features: Features | None = None
     perturb: Callable[[Tensor], Tensor] = identity
     every_position: bool = False
@@ -160,14 +162,15 @@ class Encoding:
         query: one vector per row (and position).
         items: one vector per item of the catalogue.
         ego: the same before any transformation.
-        layers: (query, items) of each hidden layer from 0 on, as far as they are vectors of the same space; only when
-            `Inputs.every_layer` asks for them, and None from an encoder that has no layers.
+        layers: (users, items) of each hidden layer from 0 on, as far as they are vectors of the same space: one a user
+            and one an item of the catalogue. Only when `Inputs.every_layer` asks for them, and None from an encoder
+            that has no layers.
     """
 
     query: Float[Tensor, "*batch dim"]
     items: Float[Tensor, "items dim"]
     ego: Ego
-    layers: Sequence[tuple[Float[Tensor, "*batch dim"], Float[Tensor, "items dim"]]] | None = None
+    layers: Sequence[tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]] | None = None
 
 
 class View:
@@ -178,6 +181,8 @@ class View:
 
     changes: frozenset[str] = frozenset()
     """Names of the fields of `Inputs` that the view changes; the encoder must read one of them."""
+    leaves: type | None = None
+    """The kind of graph that comes out, where it is another than went in; the encoder must be able to read it."""
 
     def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
         """Return changed inputs, drawing all chance from `generator`."""

@@ -21,6 +21,22 @@ def cosine(one: Tensor, two: Tensor) -> Tensor:
     return (one * two).sum() / (torch.sqrt((one * one).sum()) * torch.sqrt((two * two).sum()))
 
 
+def kmeans(vectors: list[list[float]], start: list[list[float]], iterations: int) -> tuple[list, list[int]]:
+    """Centroids and the nearest of each vector, by loops over all pairs."""
+
+    def nearest() -> list[int]:
+        return [min(range(len(centroids)), key=lambda c: math.dist(vector, centroids[c])) for vector in vectors]
+
+    centroids = [list(centroid) for centroid in start]
+    for _ in range(iterations):
+        places = nearest()
+        for number in range(len(centroids)):
+            mine = [vector for vector, place in zip(vectors, places, strict=True) if place == number]
+            if mine:
+                centroids[number] = [sum(column) / len(mine) for column in zip(*mine, strict=True)]
+    return centroids, nearest()
+
+
 def adjacency(edges: list[tuple[int, int]], kept: list[bool], num_users: int, num_items: int) -> Tensor:
     """Dense Â of the edges that are kept, with the degrees that are left."""
     left = [edge for edge, keep in zip(edges, kept, strict=True) if keep]

@@ -14,13 +14,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from recgraph import registry
 from recgraph.encoders import Embedding, LightGCN
 from recgraph.errors import ConfigError
+from recgraph.graph import BipartiteGraph
 from recgraph.heads import Dot
 from recgraph.objectives import BPR, LayerContrast, Objective, Objectives, ViewContrast, rows
 from recgraph.objectives.contrastive import info_nce
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
 from recgraph.types import Batch, Distinct, Encoding, Inputs
-from recgraph.views import EdgeDrop, Noise
+from recgraph.views import SVD, EdgeDrop, NodeDrop, Noise, RandomWalk
+from recgraph.views.hidden import coarse_uniform
 
 USERS, ITEMS = [3, 0, 3, 7, 0, 5], [2, 2, 9, 16, 4, 9]
 DISTINCT_USERS, DISTINCT_ITEMS = [0, 3, 5, 7], [2, 4, 9, 16]
@@ -37,7 +39,7 @@ def model_and_batch(**options: object) -> tuple[Recommender, Batch]:
     inputs = Inputs(torch.tensor(USERS), graph=graph_of(table))
     negatives = torch.tensor([[1], [3], [5], [0], [7], [8]])
     return (
-        Recommender(encoder, {"rank": Dot(4)}),
+        Recommender(encoder, {"rank": Dot(4)}, graph=inputs.graph),
         Batch(inputs, torch.tensor(ITEMS), negatives, generator=generator()),
     )
 
@@ -119,13 +121,123 @@ def test_layer_contrast_equals_a_loop_over_one_noisy_pass(layer: int) -> None:
     graph, encoder, chance = batch.inputs.graph, recommender.encoder, generator()
     edges = list(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
     matrix = references_contrast.adjacency(edges, [True] * len(edges), 12, 17)
-    drawn = [torch.rand(n, 4, dtype=torch.float64, generator=chance) for _ in range(2) for n in (12, 17)]
+    drawn = [coarse_uniform(torch.Size([n, 4]), torch.float64, chance) for _ in range(2) for n in (12, 17)]
     nodes = torch.cat([encoder.users.weight, encoder.items.weight])
     layers = references_contrast.noisy_layers(matrix, nodes, 12, 2, 0.5, drawn)
     final, sides = (layers[1] + layers[2]) / 2, (DISTINCT_USERS, [12 + item for item in DISTINCT_ITEMS])
     expected = sum(references_contrast.info_nce(final[s], layers[layer][s], [0, 1, 2, 3], 0.3) for s in sides)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(gradients(found, recommender), gradients(expected, recommender), rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("against", ["batch", "all"])
+def test_anchors_of_the_shared_encoding_meet_candidates_of_the_view(against: str) -> None:
+    recommender, batch = model_and_batch()
+    view = EdgeDrop(rate=0.3)
+    found = value(ViewContrast(view=view, anchors="shared", against=against, temperature=0.3), recommender, batch)
+    one, two = everybody(recommender, batch.inputs), everybody(recommender, view(batch.inputs, generator()))
+    expected = torch.tensor(0.0, dtype=torch.float64)
+    for anchors, candidates, some in zip(one, two, (DISTINCT_USERS, DISTINCT_ITEMS), strict=True):
+        targets = [0, 1, 2, 3] if against == "batch" else some
+        candidates = candidates[some] if against == "batch" else candidates
+        expected = expected + references_contrast.info_nce(anchors[some], candidates, targets, 0.3)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradients(found, recommender), gradients(expected, recommender), rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("against", ["batch", "all"])
+@pytest.mark.parametrize(("anchor", "layer"), [(2, 0), (1, 1), (None, 2)])
+def test_layer_contrast_of_two_layers_equals_a_loop(anchor: int | None, layer: int, against: str) -> None:
+    recommender, batch = model_and_batch()
+    objective = LayerContrast(anchor=anchor, layer=layer, against=against, temperature=0.3, item_weight=1.5)
+    found = value(objective, recommender, batch)
+    graph, encoder = batch.inputs.graph, recommender.encoder
+    edges = list(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
+    matrix = references_contrast.adjacency(edges, [True] * len(edges), 12, 17)
+    layers = [torch.cat([encoder.users.weight, encoder.items.weight])]
+    layers += [matrix @ layers[0], matrix @ matrix @ layers[0]]
+    one = sum(layers) / 3 if anchor is None else layers[anchor]
+    expected = torch.tensor(0.0, dtype=torch.float64)
+    for weight, side, some in ((1.0, slice(12), DISTINCT_USERS), (1.5, slice(12, 29), DISTINCT_ITEMS)):
+        targets = [0, 1, 2, 3] if against == "batch" else some
+        candidates = layers[layer][side][some] if against == "batch" else layers[layer][side]
+        expected = expected + weight * references_contrast.info_nce(one[side][some], candidates, targets, 0.3)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradients(found, recommender), gradients(expected, recommender), rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("view", [EdgeDrop(rate=0.4), NodeDrop(rate=0.4), RandomWalk(rate=0.4)])
+def test_views_of_an_epoch_are_those_of_its_first_step(view: object) -> None:
+    recommender, batch = model_and_batch()
+    objective, each_step = ViewContrast(view=view, every="epoch"), ViewContrast(view=view)
+    seen = encodings(recommender)
+    for epoch in (1, 2):
+        objective.begin_epoch(recommender, epoch, batch.generator)
+        state = batch.generator.get_state()
+        first, second = (value(objective, recommender, batch) for _ in range(2))
+        batch.generator.set_state(state)
+        torch.testing.assert_close(first, value(each_step, recommender, batch))
+        torch.testing.assert_close(first, second)
+    graphs = [inputs.graph for inputs in seen if inputs.graph is not batch.inputs.graph]
+    first, second = graphs[:6], graphs[6:]  # two views a step, in two steps and in one whose views are its own
+    assert [graph is first[0] for graph in first] == [True, False, True, False, False, False]
+    assert [graph is first[1] for graph in first] == [False, True, False, True, False, False]
+    assert not set(map(id, first)) & set(map(id, second))
+
+
+def test_the_operators_of_an_epochs_views_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender, batch = model_and_batch()
+    recommender.float()
+    built = []
+    build = BipartiteGraph._built
+    monkeypatch.setattr(BipartiteGraph, "_built", lambda self, *how: built.append(self) or build(self, *how))
+    objective = ViewContrast(view=EdgeDrop(), every="epoch")
+    for epoch in (1, 2, 3):
+        objective.begin_epoch(recommender, epoch, batch.generator)
+        for _ in range(4):
+            value(objective, recommender, batch)
+    assert len(built) == 1 + 3 * 2  # that of the training graph, and two an epoch
+
+
+def test_views_of_an_epoch_want_to_know_where_it_begins_and_a_view_of_the_graph() -> None:
+    recommender, batch = model_and_batch()
+    with pytest.raises(ValueError, match="call begin_epoch"):
+        value(ViewContrast(view=EdgeDrop(), every="epoch"), recommender, batch)
+    with pytest.raises(ConfigError, match=r"every 'epoch' keeps views of the graph; Noise changes \['perturb'\]"):
+        ViewContrast(view=Noise(), every="epoch")
+    with pytest.raises(ConfigError, match="every 'epoch' keeps views of the graph; no view"):
+        ViewContrast(every="epoch")
+
+
+CONTRASTS = [
+    {"name": "view_contrast"},
+    {"name": "view_contrast", "view": "noise"},
+    {"name": "view_contrast", "view": "edge_drop", "against": "all"},
+    {"name": "view_contrast", "view": "node_drop"},
+    {"name": "view_contrast", "view": "random_walk", "every": "epoch"},
+    {"name": "view_contrast", "view": {"name": "svd", "rank": 2}, "anchors": "shared", "against": "all"},
+    {"name": "layer_contrast", "view": "noise"},
+    {"name": "layer_contrast", "anchor": 2, "layer": 0, "against": "all"},
+    {"name": "prototype_contrast", "clusters": 4, "warm_up": 0},
+]
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("spec", CONTRASTS, ids=str)
+def test_huge_scores_and_any_temperature_stay_finite(spec: dict, temperature: float) -> None:
+    recommender, batch = model_and_batch()
+    recommender.float()
+    with torch.no_grad():
+        for table in recommender.parameters():
+            table *= 130  # scores reach ±1e4
+        assert recommender.score(recommender.encoder(batch.inputs)).abs().max() > 1e4
+        recommender.encoder.users.weight[3] = 0  # a user of the batch without direction
+    objective = registry.objectives.build({**spec, "temperature": temperature})
+    objective.begin_epoch(recommender, 1, batch.generator)
+    loss = value(objective, recommender, batch)
+    assert loss.isfinite()
+    assert loss >= 0
+    assert all(gradient.isfinite().all() for gradient in gradients(loss, recommender))
 
 
 @pytest.mark.parametrize("objective", [ViewContrast, LayerContrast])
@@ -140,7 +252,15 @@ def test_users_and_items_have_weights_of_their_own(objective: type) -> None:
     assert min(users, items) > 0.01
 
 
-@pytest.mark.parametrize("objective", [ViewContrast(view=Noise()), LayerContrast(view=Noise())])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ViewContrast(view=Noise()),
+        ViewContrast(view=EdgeDrop(), anchors="shared", against="all"),
+        LayerContrast(view=Noise()),
+        LayerContrast(anchor=2, layer=0, against="all"),
+    ],
+)
 def test_order_repetition_and_masked_rows_do_not_matter(objective: Objective) -> None:
     recommender, batch = model_and_batch()
     expected = value(objective, recommender, batch)
@@ -177,6 +297,9 @@ def encodings(recommender: Recommender) -> list[Inputs]:
         (ViewContrast(against="all"), 2),
         (ViewContrast(view=Noise()), 3),
         (LayerContrast(view=Noise()), 1),
+        (LayerContrast(anchor=2, layer=0, against="all"), 1),
+        (ViewContrast(view=SVD(rank=2), anchors="shared", against="all"), 2),
+        (ViewContrast(view=EdgeDrop(), anchors="shared"), 2),
     ],
 )
 def test_passes_of_the_encoder(ssl: Objective, passes: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
+import numpy as np
 import pytest
 import references_contrast
 import torch
@@ -13,7 +16,7 @@ from recgraph.errors import ConfigError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.graph.propagate import neighbour_sum
 from recgraph.types import Inputs
-from recgraph.views import EdgeDrop, NodeDrop
+from recgraph.views import SVD, EdgeDrop, NodeDrop, RandomWalk
 
 KINDS = [EdgeDrop, NodeDrop]
 
@@ -44,6 +47,31 @@ def test_same_generator_same_view_and_the_input_is_untouched(kind: type) -> None
     assert one.users is given.users
 
 
+VIEWS = [name for name, kind in registry.views.components().items() if kind.changes <= {"graph", "perturb"}]
+
+
+def test_the_views_that_lightgcn_reads_are_all_here() -> None:
+    assert {"edge_drop", "noise", "node_drop", "random_walk", "svd"} <= set(VIEWS)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_changes_what_it_says_and_leaves_what_it_is_given(name: str) -> None:
+    view = registry.views.build({"name": name, "rank": 2} if name == "svd" else name, where="view")
+    given, encoder = inputs(), LightGCN(12, 17, dim=4, num_layers=2).double()
+    clean, edges = encoder(given), given.graph.users.clone()
+    one, two = (encoder(view(given, generator(3))) for _ in range(2))
+    assert torch.equal(one.query, two.query)
+    assert torch.equal(one.items, two.items)
+    assert not torch.allclose(one.items, clean.items)
+    seen = view(given, generator(3))
+    changed = {field.name for field in fields(Inputs) if getattr(seen, field.name) is not getattr(given, field.name)}
+    assert changed == view.changes
+    assert torch.equal(given.graph.users, edges)
+    assert torch.equal(encoder(given).items, clean.items)
+    same_again = encoder(view(given, generator(4)))
+    assert torch.equal(same_again.items, one.items) == (name == "svd")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_generator_that_goes_on_draws_another_view(kind: type) -> None:
     one, two = many(kind(rate=0.5), inputs(), 2)
@@ -57,7 +85,7 @@ def test_rate_zero_is_the_identity(kind: type) -> None:
     torch.testing.assert_close(seen.items, encoder(given).items, rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["edge_drop", "node_drop"])
+@pytest.mark.parametrize("name", ["edge_drop", "node_drop", "random_walk"])
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
 def test_rates_outside_their_range_are_refused(name: str, rate: float) -> None:
     with pytest.raises(ConfigError, match=r"view\.rate"):
@@ -103,6 +131,66 @@ def test_a_view_propagates_over_what_is_left_with_the_degrees_that_are_left(kind
     vectors = torch.randn(29, 3, dtype=torch.float64, generator=generator())
     users, items = neighbour_sum(graph, vectors[:12], vectors[12:])
     torch.testing.assert_close(torch.cat([users, items]), matrix @ vectors)
+
+
+def test_a_random_walk_goes_over_another_graph_in_each_layer() -> None:
+    given = inputs()
+    encoder = LightGCN(12, 17, dim=3, num_layers=3).double()
+    encoding = encoder(RandomWalk(rate=0.4)(given, generator()))
+    edges = list(zip(given.graph.users.tolist(), given.graph.items.tolist(), strict=True))
+    layer = torch.cat([encoder.users.weight, encoder.items.weight])
+    total, kept = layer, many(EdgeDrop(rate=0.4), given, 3).bool()
+    assert not torch.equal(kept[0], kept[1])
+    for stays in kept:
+        layer = references_contrast.adjacency(edges, stays.tolist(), 12, 17) @ layer
+        total = total + layer
+    torch.testing.assert_close(encoding.query, total[[0, 1]] / 4)
+    torch.testing.assert_close(encoding.items, total[12:] / 4)
+    expected = torch.autograd.grad(total[[0, 1]].square().sum() / 16, encoder.items.weight)
+    torch.testing.assert_close(torch.autograd.grad(encoding.query.square().sum(), encoder.items.weight), expected)
+
+
+def test_a_random_walk_keeps_its_graphs_and_at_rate_zero_is_the_identity() -> None:
+    given, encoder = inputs(), LightGCN(12, 17, dim=4).double()
+    seen = RandomWalk(rate=0.4)(given, generator())
+    assert torch.equal(encoder(seen).items, encoder(seen).items)
+    again = RandomWalk(rate=0.4)(given, generator())
+    assert torch.equal(encoder(again).items, encoder(seen).items)
+    other = RandomWalk(rate=0.4)(given, generator(1))
+    assert not torch.equal(encoder(other).items, encoder(seen).items)
+    same = encoder(RandomWalk(rate=0.0)(given, generator()))
+    torch.testing.assert_close(same.items, encoder(given).items, rtol=0, atol=1e-15)
+
+
+def test_the_svd_view_is_found_once_and_draws_nothing() -> None:
+    given, chance, view = inputs(), generator(), SVD(rank=2)
+    state = chance.get_state()
+    assert view(given, chance).graph is view(given, chance).graph
+    assert torch.equal(chance.get_state(), state)
+    assert view(inputs(), chance).graph is not view(given, chance).graph
+
+
+def test_an_svd_view_of_full_rank_is_the_identity() -> None:
+    given, encoder = inputs(), LightGCN(12, 17, dim=4).double()
+    seen = encoder(SVD(rank=12)(given, generator()))
+    torch.testing.assert_close(seen.items, encoder(given).items, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(seen.query, encoder(given).query, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_of_the_svd_view_are_those_that_lightgcl_makes_of_the_layers_of_the_main_graph() -> None:
+    given, encoder = inputs(), LightGCN(12, 17, dim=4, num_layers=2).double()
+    seen = encoder(SVD(rank=3)(given, generator()))
+    matrix = given.graph.operator_in(torch.float64).user_item.to_dense().numpy()
+    left, singular, right = np.linalg.svd(matrix)
+    low = torch.from_numpy(left[:, :3] * singular[:3] @ right[:3])
+    users, items = [encoder.users.weight], [encoder.items.weight]
+    for _ in range(2):
+        main = torch.from_numpy(matrix)
+        users, items = [*users, main @ items[-1]], [*items, main.T @ users[-1]]
+    expected = (users[0] + low @ items[0] + low @ items[1]) / 3
+    torch.testing.assert_close(seen.query, expected[[0, 1]], rtol=1e-4, atol=1e-5)
+    expected = (items[0] + low.T @ users[0] + low.T @ users[1]) / 3
+    torch.testing.assert_close(seen.items, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_view_of_a_weighted_graph_keeps_the_weights() -> None:

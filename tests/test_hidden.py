@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import references_contrast
 import torch
 from cases import graph_of, random_interactions
+from scipy.stats import chisquare, ks_2samp
 
 from recgraph.encoders import LightGCN
 from recgraph.types import Inputs
 from recgraph.views import Noise
+from recgraph.views.hidden import coarse_uniform
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -32,9 +35,33 @@ def test_each_vector_moves_by_eps_within_its_orthant(hidden: torch.Tensor) -> No
     torch.testing.assert_close(step.norm(dim=-1), torch.full((500,), 0.1, dtype=torch.float64))
     assert torch.equal((hidden + step).sign(), hidden.sign())
     assert (step * hidden >= 0).all()
-    # Its direction is that of uniform numbers, and not, say, of Gaussian ones.
-    expected = torch.rand(500, 16, dtype=torch.float64, generator=generator(0))
-    torch.testing.assert_close(step.abs() / step.abs().max(-1, keepdim=True).values, expected / expected.amax(-1, True))
+
+
+def test_the_direction_is_that_of_uniform_numbers() -> None:
+    """And not, say, of Gaussian ones: against numpy's generator, by the first entry and by the smallest."""
+    steps = perturbed(torch.ones(20_000, 8, dtype=torch.float64), eps=1.0) - 1
+    drawn = np.random.default_rng(0).random((20_000, 8))
+    others = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    for of in (lambda rows: rows[:, 0], lambda rows: rows.min(axis=1), lambda rows: rows.max(axis=1)):
+        assert ks_2samp(of(steps.numpy()), of(others)).pvalue > 1e-3
+    gaussian = np.abs(np.random.default_rng(0).normal(size=(20_000, 8)))
+    gaussian /= np.linalg.norm(gaussian, axis=1, keepdims=True)
+    assert ks_2samp(steps.numpy()[:, 0], gaussian[:, 0]).pvalue < 1e-9
+
+
+def test_coarse_numbers_are_as_good_as_uniform_ones() -> None:
+    for shape in (torch.Size([40_000, 7]), torch.Size([3, 5]), torch.Size([0, 4])):
+        assert coarse_uniform(shape, torch.float32, generator()).shape == shape
+    drawn = coarse_uniform(torch.Size([40_000, 7]), torch.float64, generator(1)).numpy()
+    # Each of 256 values as often as the others, in every place of the eight bytes that a draw makes.
+    assert np.array_equal(np.unique(drawn), (np.arange(256) + 0.5) / 256)
+    flat = drawn.ravel()
+    for place in range(8):
+        assert chisquare(np.unique(flat[place::8], return_counts=True)[1]).pvalue > 1e-4
+    correlations = np.corrcoef(drawn.T) - np.eye(7)
+    assert np.abs(correlations).max() < 5 / 40_000**0.5
+    assert drawn.mean() == pytest.approx(0.5, abs=0.003)
+    assert drawn.var() == pytest.approx(1 / 12, abs=0.001)
 
 
 def test_zero_entries_stay_zero() -> None:
@@ -72,15 +99,15 @@ def test_lightgcn_feeds_noisy_layers_on_and_means_from_its_first_layer(first_lay
     edges = list(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
     matrix = references_contrast.adjacency(edges, [True] * len(edges), 12, 17)
     chance = generator()
-    drawn = [torch.rand(n, 4, dtype=torch.float64, generator=chance) for _ in range(2) for n in (12, 17)]
+    drawn = [coarse_uniform(torch.Size([n, 4]), torch.float64, chance) for _ in range(2) for n in (12, 17)]
     nodes = torch.cat([encoder.users.weight, encoder.items.weight])
     layers = references_contrast.noisy_layers(matrix, nodes, 12, 2, 0.3, drawn)
     mean = sum(layers[first_layer:]) / (3 - first_layer)
     torch.testing.assert_close(encoding.query, mean[[3, 0]])
     torch.testing.assert_close(encoding.items, mean[12:])
     assert len(encoding.layers) == 3
-    for (query, items), layer in zip(encoding.layers, layers, strict=True):
-        torch.testing.assert_close(query, layer[[3, 0]])
+    for (users, items), layer in zip(encoding.layers, layers, strict=True):
+        torch.testing.assert_close(users, layer[:12])
         torch.testing.assert_close(items, layer[12:])
     # Without anything to perturb or show, one polynomial takes the place of layers.
     plain = encoder(replace(given, every_layer=False))

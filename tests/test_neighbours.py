@@ -10,8 +10,8 @@ from references_baselines import item_knn, keep_largest, rp3beta, similarities, 
 
 from recgraph import registry
 from recgraph.baselines import neighbours as module
+from recgraph.baselines.linear import binary
 from recgraph.baselines.neighbours import ItemKNN, RP3Beta, UserKNN, cosine, nearest
-from recgraph.baselines.sparse import binary
 from recgraph.data.interactions import Interactions
 from recgraph.errors import ConfigError
 

@@ -7,7 +7,8 @@ import torch
 from cases import random_interactions
 from scipy import sparse
 
-from recgraph.baselines.sparse import SparseRows, binary, dense_product, transpose
+from recgraph.baselines.linear import binary
+from recgraph.graph.sparse import SparseRows, dense_product, transpose
 
 
 def rows_of(matrix: sparse.csr_matrix) -> SparseRows:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import sparse
 
-from recgraph.baselines import spectrum
-from recgraph.baselines.sparse import SparseRows
-from recgraph.baselines.spectrum import right_singular_vectors
+from recgraph.graph import spectrum
+from recgraph.graph.sparse import SparseRows
+from recgraph.graph.spectrum import right_singular_vectors
 
 
 def as_rows(matrix: np.ndarray) -> SparseRows:

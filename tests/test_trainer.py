@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,14 +19,14 @@ from recgraph.encoders import Embedding, LightGCN
 from recgraph.errors import TrainingError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Dot
-from recgraph.objectives import BPR, EgoL2, LayerContrast, Objective, Objectives, ViewContrast, rows
+from recgraph.objectives import BPR, EgoL2, LayerContrast, Objective, Objectives, PrototypeContrast, ViewContrast, rows
 from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
 from recgraph.sampling import Batches, Uniform
 from recgraph.training.trackers import JsonLines
 from recgraph.training.trainer import Trainer, TrainSettings
 from recgraph.types import Batch, Encoding
-from recgraph.views import EdgeDrop, NodeDrop, Noise
+from recgraph.views import SVD, EdgeDrop, NodeDrop, Noise, RandomWalk
 
 
 def make_trainer(
@@ -126,6 +127,12 @@ VIEWS = [
     ViewContrast(view=NodeDrop()),
     ViewContrast(view=Noise()),
     LayerContrast(view=Noise()),
+    ViewContrast(view=EdgeDrop(), every="epoch"),
+    ViewContrast(view=RandomWalk(), against="all", every="epoch"),
+    ViewContrast(view=RandomWalk()),
+    ViewContrast(view=SVD(rank=2), anchors="shared", against="all"),
+    LayerContrast(anchor=2, layer=0, against="all"),
+    PrototypeContrast(clusters=3, warm_up=1, refresh=2),  # the E-steps are in epochs 2, 4 and 6
 ]
 
 
@@ -188,9 +195,12 @@ def test_views_go_on_where_a_killed_run_stopped(tmp_path: Path, ssl: Objective) 
             return {"ndcg@20": value}
         raise Killed  # in epoch 4; the checkpoint is of epoch 2
 
-    whole = on_a_graph(make_trainer(tmp_path / "whole", extra={"ssl": (1.0, ssl)}, checkpoint_every=2))
-    cut = on_a_graph(make_trainer(tmp_path / "cut", extra={"ssl": (1.0, ssl)}, checkpoint_every=2, validate=stop))
-    resumed = on_a_graph(make_trainer(tmp_path / "cut", extra={"ssl": (1.0, ssl)}, checkpoint_every=2))
+    def trainer(folder: str, **settings: object) -> Trainer:
+        return on_a_graph(
+            make_trainer(tmp_path / folder, extra={"ssl": (1.0, deepcopy(ssl))}, checkpoint_every=2, **settings)
+        )
+
+    whole, cut, resumed = trainer("whole"), trainer("cut", validate=stop), trainer("cut")
     whole.fit()
     with pytest.raises(Killed):
         cut.fit()
@@ -326,6 +336,8 @@ def run_without_waiting(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, chunk
 
         monkeypatch.setattr(torch.Tensor, method, checked)
     trainer = on_a_graph(trainer, **negatives)
+    trainer.objectives.begin_epoch(trainer.recommender, 1, trainer.generators["views"])
+    trainer.objectives(trainer.recommender, next(iter(trainer.batches)))  # finds what is found once in a run
     replace(trainer, batches=Prepared(trainer.batches)).fit()
 
 

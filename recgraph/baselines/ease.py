@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recgraph.baselines.linear import LinearModel
-from recgraph.baselines.sparse import SparseRows, binary, dense_product
+from recgraph.baselines.linear import LinearModel, binary
 from recgraph.data.interactions import Interactions
 from recgraph.environment import check_memory
 from recgraph.errors import DataError
+from recgraph.graph.sparse import SparseRows, dense_product
 from recgraph.model import Scorer
 from recgraph.registry import baselines
 from recgraph.types import PositiveFloat

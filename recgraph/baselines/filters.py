@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.baselines.base import Baseline
-from recgraph.baselines.sparse import SparseRows
-from recgraph.baselines.spectrum import right_singular_vectors
 from recgraph.data.interactions import Interactions
+from recgraph.graph.sparse import SparseRows
+from recgraph.graph.spectrum import right_singular_vectors
 
 
 class GraphFilter(Baseline):

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recgraph.baselines.filters import GraphFilter
-from recgraph.baselines.sparse import SparseRows, dense_product
+from recgraph.data.interactions import Interactions
+from recgraph.graph.sparse import SparseRows, dense_product
 from recgraph.model import Scorer
 
 
@@ -90,3 +91,13 @@ class SparseWeights(LinearModel):
         rows = self.weights.select(history.long())
         added = torch.where(rows.columns == item, rows.values, 0)
         return added.new_zeros(len(history)).index_add(0, torch.repeat_interleave(rows.starts.diff()), added)
+
+
+def binary(train: Interactions) -> tuple[SparseRows, SparseRows]:
+    """R by users, and its transpose, by items; each pair counts once."""
+    matrix = train.csr()
+    by_user, by_item = (
+        SparseRows(*(torch.from_numpy(array) for array in (rows.indptr, rows.indices, rows.data)))
+        for rows in (matrix, matrix.T.tocsr())
+    )
+    return by_user, by_item

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recgraph.baselines.linear import LinearModel, SparseWeights
-from recgraph.baselines.sparse import SparseRows, binary, dense_product
+from recgraph.baselines.linear import LinearModel, SparseWeights, binary
 from recgraph.data.interactions import Interactions
+from recgraph.graph.sparse import SparseRows, dense_product
 from recgraph.model import Scorer
 from recgraph.registry import baselines
 from recgraph.types import NonNegativeFloat, PositiveInt

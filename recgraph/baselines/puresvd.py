@@ -10,10 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recgraph.baselines.linear import LinearModel
-from recgraph.baselines.sparse import binary
-from recgraph.baselines.spectrum import right_singular_vectors
+from recgraph.baselines.linear import LinearModel, binary
 from recgraph.data.interactions import Interactions
+from recgraph.graph.spectrum import right_singular_vectors
 from recgraph.model import Scorer
 from recgraph.registry import baselines
 from recgraph.types import PositiveInt

@@ -13,8 +13,8 @@ import torch
 from scipy import sparse
 
 from recgraph.baselines.linear import SparseWeights
-from recgraph.baselines.sparse import SparseRows, transpose
 from recgraph.data.interactions import Interactions
+from recgraph.graph.sparse import SparseRows, transpose
 from recgraph.registry import baselines
 from recgraph.types import PositiveFloat, PositiveInt
 

@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.baselines.filters import GraphFilter
-from recgraph.baselines.sparse import SparseRows, dense_product
 from recgraph.data.interactions import Interactions
 from recgraph.environment import check_memory
 from recgraph.errors import ConfigError
+from recgraph.graph.sparse import SparseRows, dense_product
 from recgraph.model import Scorer
 from recgraph.registry import baselines
 from recgraph.types import PositiveFloat

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ class Encoder(nn.Module):
 
     reads: ClassVar[frozenset[str]] = frozenset()
     """Fields of `Inputs`, beside `users`, that the encoder reads; nothing else is built for it."""
+
+    graphs: ClassVar[tuple[type, ...]] = (BipartiteGraph,)
+    """Kinds of graph that it can read, if it reads graphs."""
 
     def __init__(self, num_users: int, num_items: int, *, dim: int) -> None:
         super().__init__()
@@ -44,15 +47,17 @@ def lookup(table: Float[Tensor, "rows dim"], index: Int[Tensor, "*batch"]) -> Fl
     return table.index_select(0, index.flatten()).view(*index.shape, table.shape[-1])
 
 
-def graph_of(inputs: Inputs, reader: nn.Module) -> BipartiteGraph:
+def graph_of(inputs: Inputs, reader: nn.Module) -> Any:
     """The graph of some inputs, for the encoder or objective that reads it.
 
     Raises:
-        TypeError: it is missing, or another library's.
+        TypeError: it is missing, or of a kind that the reader cannot read.
     """
-    if not isinstance(inputs.graph, BipartiteGraph):
+    kinds = reader.graphs if isinstance(reader, Encoder) else (BipartiteGraph,)
+    if not isinstance(inputs.graph, kinds):
         raise TypeError(
-            f"{type(reader).__name__} reads a BipartiteGraph, got {type(inputs.graph).__name__}: make one with "
-            "BipartiteGraph.from_edges, recgraph.graph.from_pyg or recgraph.graph.from_dgl"
+            f"{type(reader).__name__} reads a {' or '.join(kind.__name__ for kind in kinds)}, got "
+            f"{type(inputs.graph).__name__}: make a graph with BipartiteGraph.from_edges, recgraph.graph.from_pyg or "
+            "recgraph.graph.from_dgl"
         )
     return inputs.graph

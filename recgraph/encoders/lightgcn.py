@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from recgraph.encoders.base import Encoder, embedding_table, graph_of, lookup
 from recgraph.errors import ConfigError
 from recgraph.graph.backends import Backend
-from recgraph.graph.propagate import layer_sum, layers
+from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.graph.low_rank import LowRankGraph
+from recgraph.graph.propagate import GraphPerLayer, layer_sum, layers
 from recgraph.registry import encoders
 from recgraph.types import Ego, Encoding, Inputs, NonNegativeInt, PositiveFloat, PositiveInt, identity
 
@@ -58,6 +60,7 @@ class LightGCN(Encoder):
     """
 
     reads = frozenset({"graph"})
+    graphs = (BipartiteGraph, LowRankGraph, GraphPerLayer)
 
     def __init__(
         self,
@@ -96,7 +99,7 @@ class LightGCN(Encoder):
         users, items = self.users.weight, self.items.weight
         ego = Ego(lookup(users, inputs.users), items)
         first, weights = self.first_layer, self.layer_weights
-        linear = inputs.perturb is identity and not self.unit_messages
+        linear = inputs.perturb is identity and not self.unit_messages and not isinstance(graph, GraphPerLayer)
         if linear and isinstance(weights, list) and not inputs.every_layer:
             users, items = layer_sum(graph, users, items, [0.0] * first + weights, backend=self.backend)
             return Encoding(lookup(users, inputs.users), items, ego)
@@ -107,8 +110,7 @@ class LightGCN(Encoder):
             unit_messages=self.unit_messages,
         )
         users, items = (_sum(side[first:], weights) for side in zip(*every, strict=True))
-        shown = [(lookup(side, inputs.users), table) for side, table in every] if inputs.every_layer else None
-        return Encoding(lookup(users, inputs.users), items, ego, shown)
+        return Encoding(lookup(users, inputs.users), items, ego, every if inputs.every_layer else None)
 
 
 def _weights(given: str | float | list[float], first: int, last: int) -> list[float]:

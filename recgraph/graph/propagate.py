@@ -11,6 +11,7 @@ equation 4 combines the layers, e = Σₖ αₖ e⁽ᵏ⁾ (`layer_sum`), and th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,12 +23,37 @@ from torch import Tensor
 from recgraph.graph import backends
 from recgraph.graph.backends import Backend
 from recgraph.graph.bipartite import BipartiteGraph, Operator
+from recgraph.graph.low_rank import Factored, LowRankGraph, LowRankOperator
 from recgraph.types import identity
 
+Graph = BipartiteGraph | LowRankGraph
+AnyOperator = Operator | LowRankOperator
 Vectors = tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]
 
 
-def neighbour_sum(graph: BipartiteGraph, users: Tensor, items: Tensor, *, backend: Backend = "torch") -> Vectors:
+class GraphPerLayer:
+    """A graph of its own for each layer: layer k + 1 is made of layer k by number k.
+
+    Args:
+        draw: makes a graph; called in the order of the layers, when an encoder first asks for one.
+    """
+
+    def __init__(self, draw: Callable[[], BipartiteGraph]) -> None:
+        self._draw = draw
+        self._drawn: list[BipartiteGraph] = []
+
+    def __getitem__(self, layer: int) -> BipartiteGraph:
+        while len(self._drawn) <= layer:
+            self._drawn.append(self._draw())
+        return self._drawn[layer]
+
+    def normalised(self, alpha: float, beta: float) -> GraphPerLayer:
+        """See `BipartiteGraph.normalised`: each of these graphs, drawn once."""
+        layers = itertools.count()
+        return GraphPerLayer(lambda: self[next(layers)].normalised(alpha, beta))
+
+
+def neighbour_sum(graph: Graph, users: Tensor, items: Tensor, *, backend: Backend = "torch") -> Vectors:
     """One product with Â: users'[u] = Σ_{i ∈ N(u)} items[i] / (d_uᵅ d_iᵝ), and the same the other way round.
 
     A node without neighbours gets zeros. Shapes, backends and errors are those of `layer_sum`.
@@ -35,9 +61,7 @@ def neighbour_sum(graph: BipartiteGraph, users: Tensor, items: Tensor, *, backen
     return layer_sum(graph, users, items, (0.0, 1.0), backend=backend)
 
 
-def layer_mean(
-    graph: BipartiteGraph, users: Tensor, items: Tensor, num_layers: int, *, backend: Backend = "torch"
-) -> Vectors:
+def layer_mean(graph: Graph, users: Tensor, items: Tensor, num_layers: int, *, backend: Backend = "torch") -> Vectors:
     """The mean of layers 0 to L: (1 + Â + … + Âᴸ)(users, items) / (L + 1).
 
     Args:
@@ -51,7 +75,7 @@ def layer_mean(
 
 
 def layer_sum(
-    graph: BipartiteGraph,
+    graph: Graph,
     users: Float[Tensor, "users dim"],
     items: Float[Tensor, "items dim"],
     weights: Sequence[float],
@@ -65,7 +89,8 @@ def layer_sum(
         users: layer 0 of the users, float32 (or float64, for tests: Â is then built on each call).
         items: layer 0 of the items.
         weights: α₀ to α_L.
-        backend: "torch"; or "pyg" or "dgl" for the message passing of these libraries, which is slower.
+        backend: "torch"; or "pyg" or "dgl" for the message passing of these libraries, which is slower. A graph of low
+            rank has no messages to pass: its products are dense ones, whatever the backend.
 
     Returns:
         The users' and the items' sums, of the arguments' shapes.
@@ -78,7 +103,7 @@ def layer_sum(
         raise ValueError(f"vectors of {len(users)} users and {len(items)} items do not fit {graph}")
     if not weights:
         raise ValueError("weights is empty; expected one for each layer from 0 to L")
-    if backend == "torch":
+    if backend == "torch" or isinstance(graph, LowRankGraph):
         return _LayerSum.apply(*graph.operators_in(users.dtype), weights, users, items)
     step = backends.find(backend)
     layer = users, items
@@ -90,7 +115,7 @@ def layer_sum(
 
 
 def layers(
-    graph: BipartiteGraph,
+    graph: Graph | GraphPerLayer,
     users: Tensor,
     items: Tensor,
     num_layers: int,
@@ -102,6 +127,7 @@ def layers(
     """Layers 0 to L one by one, for what contrasts or weighs them; the gradient is L products as well.
 
     Args:
+        graph: of all layers, or one for each.
         num_layers: L, 0 or more.
         perturb: applied to each layer from 1 on, before the next is made of it.
         unit_messages: what is multiplied by Â are the vectors of a layer scaled to length 1, as in LightGCN++; those of
@@ -110,9 +136,10 @@ def layers(
     Shapes, backends and errors are those of `layer_sum`.
     """
     found = [(users, items)]
-    for _ in range(num_layers):
+    for layer in range(num_layers):
+        here = graph[layer] if isinstance(graph, GraphPerLayer) else graph
         sent = (F.normalize(side, dim=-1) for side in found[-1]) if unit_messages else found[-1]
-        users, items = map(perturb, neighbour_sum(graph, *sent, backend=backend))
+        users, items = map(perturb, neighbour_sum(here, *sent, backend=backend))
         found.append((users, items))
     return found
 
@@ -122,7 +149,7 @@ class _LayerSum(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, operator: Operator, transposed: Operator, weights: Sequence[float], users: Tensor, items: Tensor
+        ctx: Any, operator: AnyOperator, transposed: AnyOperator, weights: Sequence[float], users: Tensor, items: Tensor
     ) -> Vectors:
         ctx.operator, ctx.transposed, ctx.weights = operator, transposed, weights
         return _polynomial(operator, weights, users, items)
@@ -132,7 +159,7 @@ class _LayerSum(torch.autograd.Function):
         return None, None, None, *_LayerSum.apply(ctx.transposed, ctx.operator, ctx.weights, *gradients)
 
 
-def _polynomial(operator: Operator, weights: Sequence[float], users: Tensor, items: Tensor) -> Vectors:
+def _polynomial(operator: AnyOperator, weights: Sequence[float], users: Tensor, items: Tensor) -> Vectors:
     """Σₖ αₖ Âᵏ x by Horner's rule, α₀ x + Â (α₁ x + Â (… + Â α_L x)), adding into the memory of each product.
 
     Where α₀ = α₁, α₂ = α₃ and so on, as in a mean over an odd L, this is Σⱼ α₂ⱼ Â²ʲ (1 + Â) x, which has half the sums.
@@ -158,7 +185,7 @@ def _polynomial(operator: Operator, weights: Sequence[float], users: Tensor, ite
     return hidden_users, hidden_items
 
 
-def product(matrix: Tensor, vectors: Tensor, scale: float) -> Tensor:
+def product(matrix: Tensor | Factored, vectors: Tensor, scale: float) -> Tensor:
     """scale · matrix @ vectors.
 
     On a CPU, torch's `embedding_bag` multiplies by a CSR matrix faster than `torch.sparse.mm` and `addmm`: it
@@ -166,6 +193,8 @@ def product(matrix: Tensor, vectors: Tensor, scale: float) -> Tensor:
     Both halves of Gowalla's Â, two cores, 64 dimensions: 2.6 ms against 7.5 (`mm`) and 5.7 (`addmm`, which need not
     fill with zeros first); the least gain was 1.2 times `addmm`, on ML-100K with 32 dimensions.
     """
+    if isinstance(matrix, Factored):
+        return matrix.product(vectors, scale)
     if vectors.device.type != "cpu":
         with torch.autocast(vectors.device.type, enabled=False):  # CSR products have no bfloat16
             return torch.addmm(vectors.new_zeros(()), matrix, vectors, beta=0, alpha=scale)

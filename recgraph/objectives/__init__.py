@@ -3,6 +3,7 @@
 from recgraph.objectives.base import Objective, Objectives
 from recgraph.objectives.contrastive import LayerContrast, ViewContrast
 from recgraph.objectives.pointwise import CCL, GBCE
+from recgraph.objectives.prototypes import PrototypeContrast
 from recgraph.objectives.ranking import BPR
 from recgraph.objectives.regularization import EgoL2
 from recgraph.objectives.softmax import BSL, Softmax
@@ -19,6 +20,7 @@ __all__ = [
     "LayerContrast",
     "Objective",
     "Objectives",
+    "PrototypeContrast",
     "Softmax",
     "UltraGCN",
     "ViewContrast",

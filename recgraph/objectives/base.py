@@ -24,6 +24,16 @@ class Objective(nn.Module):
     needs: ClassVar[frozenset[str]] = frozenset()
     """Optional fields of `Batch` that the objective reads, such as "negatives"; nothing else is built for it."""
 
+    def begin_epoch(self, recommender: Recommender, epoch: int, generator: torch.Generator | None) -> None:
+        """Get ready for an epoch; called by the trainer before its first batch.
+
+        What is kept from one epoch to the next belongs into the state_dict, which checkpoints hold.
+
+        Args:
+            epoch: counted from 1, over interruptions.
+            generator: that of the epoch's batches; None if no objective needs one.
+        """
+
     def inputs(self, inputs: Inputs, batch: Batch) -> Inputs:
         """What the encoding that all objectives share is made of: `inputs`, unless the objective changes them."""
         return inputs
@@ -45,6 +55,11 @@ class Objectives(nn.Module):
         self.weights = {role: weight for role, (weight, _) in terms.items()}
         self.terms = nn.ModuleDict({role: objective for role, (_, objective) in terms.items()})
         self.needs = frozenset().union(*(objective.needs for _, objective in terms.values()))
+
+    def begin_epoch(self, recommender: Recommender, epoch: int, generator: torch.Generator | None) -> None:
+        """See `Objective.begin_epoch`."""
+        for term in self.terms.values():
+            term.begin_epoch(recommender, epoch, generator)  # type: ignore[operator]  # a ModuleDict holds any module
 
     def forward(self, recommender: Recommender, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "terms"]]:
         """Encode the batch once; return the total to minimise and each objective's value, detached and unweighted."""

@@ -12,7 +12,7 @@ of those that sum both ranking and contrast over a batch, and of those that take
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,11 @@ from recgraph.objectives.rows import mean_over_rows
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Distinct, Ego, Encoding, Inputs, NonNegativeFloat, NonNegativeInt, PositiveFloat, View
+
+Sides = tuple[Tensor, Tensor]
+"""One of the users and one of the items."""
+
+Against = Literal["batch", "all"]
 
 
 class Contrast(Objective):
@@ -51,25 +56,37 @@ class Contrast(Objective):
             raise ValueError(f"{type(self).__name__} draws views: give Batch a `generator` on the device of its inputs")
         return self.view(inputs, batch.generator)
 
-    def weighted(self, users: Tensor, items: Tensor) -> Tensor:
-        """The sum of both sides' means."""
+    def contrast(self, anchors: Sides, candidates: Sides, targets: Sides) -> Float[Tensor, ""]:
+        """The weighted sum of the users' and of the items' InfoNCE."""
+        users, items = (
+            info_nce(*side, temperature=self.temperature) for side in zip(anchors, candidates, targets, strict=True)
+        )
         return self.user_weight * users + self.item_weight * items
 
 
 @objectives.register("view_contrast")
 class ViewContrast(Contrast):
-    """InfoNCE between two views of the inputs, drawn independently; each costs a pass of the encoder.
+    """InfoNCE between two encodings of the same inputs under a view; each view drawn costs a pass of the encoder.
 
-    With `edge_drop` and `against: all` SGL-ED (Wu et al. 2021, https://arxiv.org/abs/2010.10783); with
-    `noise` SimGCL (Yu et al. 2022, https://arxiv.org/abs/2112.08679); without a view SGL-WA of SimGCL's section 2.2,
-    which only spreads vectors out; it contrasts the shared encoding with itself and costs no pass.
+    - SGL (Wu et al. 2021, https://arxiv.org/abs/2010.10783): view `edge_drop`, `node_drop` or `random_walk`,
+      `against: all`, `every: epoch`.
+    - SimGCL (Yu et al. 2022, https://arxiv.org/abs/2112.08679): view `noise`.
+    - LightGCL (Cai et al. 2023, https://arxiv.org/abs/2302.08191): view `svd`, `anchors: shared`, `against: all`.
+    - Without a view SGL-WA of SimGCL's section 2.2, which only spreads vectors out; the shared encoding is contrasted
+      with itself, at no pass.
 
     Args:
-        temperature: τ (0.2 in SGL and SimGCL).
-        view: drawn twice in each step.
-        against: candidates, from the second view: the batch's own distinct users or items (SimGCL), or all (SGL).
+        temperature: τ (0.2 in SGL, SimGCL and LightGCL).
+        view: how inputs are changed.
+        anchors: whose vectors are contrasted: those under the view, drawn once more, or those of the encoding that all
+            objectives share, at no pass.
+        against: candidates, from the view: the batch's own distinct users or items (SimGCL), or all (SGL, LightGCL).
+        every: how often views are drawn: each step, or each epoch, whose steps share the graphs and their operators.
         user_weight: of the users' mean.
         item_weight: of the items' mean.
+
+    Raises:
+        ConfigError: `every` is "epoch" with a view that changes more than the graph.
     """
 
     def __init__(
@@ -77,62 +94,87 @@ class ViewContrast(Contrast):
         *,
         temperature: PositiveFloat = 0.2,
         view: View | None = None,
-        against: Literal["batch", "all"] = "batch",
+        anchors: Literal["view", "shared"] = "view",
+        against: Against = "batch",
+        every: Literal["step", "epoch"] = "step",
         user_weight: NonNegativeFloat = 1.0,
         item_weight: NonNegativeFloat = 1.0,
     ) -> None:
         super().__init__(temperature, user_weight, item_weight, view)
-        self.against = against
+        if every == "epoch" and (view is None or view.changes != {"graph"}):
+            what = "no view" if view is None else f"{type(view).__name__} changes {sorted(view.changes)}"
+            raise ConfigError(f"view_contrast: every 'epoch' keeps views of the graph; {what}")
+        self.anchors, self.against, self.every = anchors, against, every
+        self._graphs: dict[int, Any] | None = None
+
+    def begin_epoch(self, recommender: Recommender, epoch: int, generator: torch.Generator | None) -> None:
+        """Forget the last epoch's views. The first step draws the new ones, from where its generator stands."""
+        self._graphs = {}
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
-        """See the class; the shared encoding is read only if there is no view."""
+        """See the class; the shared encoding is read only if there is no view, or for anchors."""
         rows, items = distinct(batch)
         inputs, encoder = replace(batch.inputs, every_position=False), recommender.encoder
-        one = encoding if self.view is None else encoder(self.seen(inputs, batch))
+        drawn = self.view is not None and self.anchors == "view"
+        one = encoder(self._view(0, inputs, batch)) if drawn else encoding
         anchors = one.query.index_select(0, rows), one.items.index_select(0, items)
         if self.against == "batch":
-            two = one if self.view is None else encoder(self.seen(inputs, batch))
+            two = encoding if self.view is None else encoder(self._view(1, inputs, batch))
             candidates = two.query.index_select(0, rows), two.items.index_select(0, items)
-            targets = torch.arange(len(rows), device=rows.device), torch.arange(len(items), device=items.device)
-        else:
-            if inputs.history is not None:
-                raise ConfigError("view_contrast: against 'all' wants all users' queries, which depend on a history")
-            everybody = torch.arange(encoder.num_users, device=rows.device)
-            two = encoder(self.seen(replace(inputs, users=everybody), batch))
-            candidates, targets = (two.query, two.items), (inputs.users.index_select(0, rows), items)
-        users, items = (
-            info_nce(*side, temperature=self.temperature) for side in zip(anchors, candidates, targets, strict=True)
-        )
-        return self.weighted(users, items)
+            return self.contrast(anchors, candidates, (_numbers(rows), _numbers(items)))
+        if inputs.history is not None:
+            raise ConfigError("view_contrast: against 'all' wants all users' queries, which depend on a history")
+        everybody = torch.arange(encoder.num_users, device=rows.device)
+        two = encoder(self._view(1, replace(inputs, users=everybody), batch))
+        return self.contrast(anchors, (two.query, two.items), (inputs.users.index_select(0, rows), items))
+
+    def _view(self, number: Literal[0, 1], inputs: Inputs, batch: Batch) -> Inputs:
+        """View 0, which anchors are from, or view 1, which candidates are from."""
+        if self.every == "step":
+            return self.seen(inputs, batch)
+        if self._graphs is None:
+            raise ValueError("ViewContrast draws views every epoch: call begin_epoch before each")
+        if number not in self._graphs:
+            self._graphs[number] = self.seen(inputs, batch).graph
+        return replace(inputs, graph=self._graphs[number])
 
 
 @objectives.register("layer_contrast")
 class LayerContrast(Contrast):
-    """InfoNCE between the final vectors and one hidden layer of the shared encoding; costs no pass of its own.
+    """InfoNCE between two layers of the shared encoding; costs no pass of its own.
 
-    With `noise` this is XSimGCL (Yu et al., "XSimGCL: Towards extremely simple graph contrastive learning for
-    recommendation", TKDE 2023, https://arxiv.org/abs/2209.02544). The view is then part of the encoding
-    that all objectives share, ranking included, as it is there.
+    - XSimGCL (Yu et al., "XSimGCL: Towards extremely simple graph contrastive learning for recommendation", TKDE 2023,
+      https://arxiv.org/abs/2209.02544): view `noise`. It is then part of the encoding that all objectives share,
+      ranking included, as it is there.
+    - The contrast of structural neighbours of NCL (Lin et al., "Improving graph collaborative filtering with
+      neighborhood-enriched contrastive learning", WWW 2022, https://arxiv.org/abs/2202.06200, section 3.2):
+      `anchor: 2`, `layer: 0`, `against: all`, and their α as `item_weight`. An even number of steps away are
+      neighbours of the same kind. Their loss is a sum over the rows of a batch: a weight there is one of a mean here
+      over the size of their batches, 4096.
 
     Args:
-        temperature: τ (0.2 in XSimGCL's paper, 0.15 in its settings for Yelp2018).
-        layer: l*, the hidden layer that candidates are from; below the encoder's last.
+        temperature: τ (0.2 in XSimGCL's paper, 0.15 in its settings for Yelp2018; 0.05 to 0.1 in NCL's).
+        anchor: the layer that anchors are from; None for the final vectors.
+        layer: the layer that candidates are from (l* in XSimGCL), counted from 0.
+        against: candidates: the batch's own distinct users or items (XSimGCL), or all (NCL).
         view: changes what the shared encoding is made of.
         user_weight: of the users' mean.
-        item_weight: of the items' mean.
+        item_weight: of the items' mean (α in NCL, 0.5 to 1.5).
     """
 
     def __init__(
         self,
         *,
         temperature: PositiveFloat = 0.2,
+        anchor: NonNegativeInt | None = None,
         layer: NonNegativeInt = 1,
+        against: Against = "batch",
         view: View | None = None,
         user_weight: NonNegativeFloat = 1.0,
         item_weight: NonNegativeFloat = 1.0,
     ) -> None:
         super().__init__(temperature, user_weight, item_weight, view)
-        self.layer = layer
+        self.anchor, self.layer, self.against = anchor, layer, against
 
     def inputs(self, inputs: Inputs, batch: Batch) -> Inputs:
         """Ask for layers, and let the view change the rest."""
@@ -145,20 +187,28 @@ class LayerContrast(Contrast):
             ConfigError: the encoder has no such layer.
         """
         found = encoding.layers or ()
-        if self.layer >= len(found):
+        wanted = max(self.layer, self.anchor or 0)
+        if wanted >= len(found):
             name = type(recommender.encoder).__name__
-            raise ConfigError(f"layer_contrast: no layer {self.layer}: {name} has {len(found)}, counted from 0")
-        pairs = zip((encoding.query, encoding.items), found[self.layer], distinct(batch), strict=True)
-        users, items = (
-            info_nce(
-                final.index_select(0, some),
-                hidden.index_select(0, some),
-                torch.arange(len(some), device=some.device),
-                temperature=self.temperature,
-            )
-            for final, hidden, some in pairs
-        )
-        return self.weighted(users, items)
+            raise ConfigError(f"layer_contrast: no layer {wanted}: {name} has {len(found)}, counted from 0")
+        rows, items = distinct(batch)
+        users = batch.inputs.users.index_select(0, rows)
+        if self.anchor is None:
+            anchors = encoding.query.index_select(0, rows), encoding.items.index_select(0, items)
+        else:
+            anchors = _picked(found[self.anchor], users, items)
+        if self.against == "all":
+            return self.contrast(anchors, found[self.layer], (users, items))
+        return self.contrast(anchors, _picked(found[self.layer], users, items), (_numbers(rows), _numbers(items)))
+
+
+def _picked(tables: Sides, users: Tensor, items: Tensor) -> Sides:
+    return tables[0].index_select(0, users), tables[1].index_select(0, items)
+
+
+def _numbers(chosen: Tensor) -> Tensor:
+    """Places of the chosen among themselves."""
+    return torch.arange(len(chosen), device=chosen.device)
 
 
 def distinct(batch: Batch) -> Distinct:
@@ -183,11 +233,11 @@ def info_nce(
         targets: which candidate is the anchor's other vector.
         temperature: τ, above 0.
     """
-    anchors, candidates = F.normalize(anchors, dim=-1), F.normalize(candidates, dim=-1)
+    # τ divides the anchors, which are fewer numbers than the logits.
+    anchors, candidates = F.normalize(anchors, dim=-1) / temperature, F.normalize(candidates, dim=-1)
 
     def losses(part: Batch, encoding: Encoding) -> Tensor:
-        logits = encoding.query @ encoding.items.T / temperature
-        return F.cross_entropy(logits, part.items, reduction="none")
+        return F.cross_entropy(encoding.query @ encoding.items.T, part.items, reduction="none")
 
     # To InfoNCE, anchors are queries, candidates the catalogue, and targets positives.
     return mean_over_rows(

@@ -163,6 +163,7 @@ class Trainer:
         first_bad = torch.full((len(roles),), -1, device=device)
         self.recommender.train()
         self.objectives.train()
+        self.objectives.begin_epoch(self.recommender, progress.epoch + 1, self.generators.get("views"))
         steps = len(self.batches)
         for step, batch in enumerate(self.batches, start=1):
             optimization.zero_grad()

@@ -1,22 +1,26 @@
-"""Views of the training graph: the same encoder on a graph from which something was dropped.
+"""Views of the training graph: the same encoder on another graph.
 
-Wu et al., "Self-supervised graph learning for recommendation" (SGL), SIGIR 2021, https://arxiv.org/abs/2010.10783,
-section 3.1. Â of a view is normalised by the degrees that are left, as in the authors' code. That drops an exact number
-of edges or nodes and keeps a view for an epoch; here each is dropped independently, which is the same share in the
-mean, and a view is drawn for a step. Their third view, which drops other edges in each layer (random walk), needs a
-graph a layer, which `Inputs` does not have.
+Most are of Wu et al., "Self-supervised graph learning for recommendation" (SGL), SIGIR 2021,
+https://arxiv.org/abs/2010.10783, section 3.1. Â of a view is normalised by the degrees that are left, as in the
+authors' code. That drops an exact number of edges or nodes, and keeps a view for an epoch (`every` of `view_contrast`);
+here each is dropped independently, which is the same share in the mean.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.graph.low_rank import LowRankGraph
+from recgraph.graph.propagate import GraphPerLayer
+from recgraph.random import random_integers
 from recgraph.registry import views
-from recgraph.types import Fraction, Inputs, View
+from recgraph.types import Fraction, Inputs, PositiveInt, View
 
 
 @views.register("edge_drop")
@@ -34,8 +38,27 @@ class EdgeDrop(View):
 
     def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
         """The inputs with fewer edges; `generator` is on the device of the graph."""
-        assert inputs.graph is not None  # a view's `changes` are read by the encoder, so they are built
-        return _kept(inputs, _stays(inputs.graph.num_edges, self.rate, generator))
+        return replace(inputs, graph=_edges_dropped(_graph(inputs), self.rate, generator))
+
+
+@views.register("random_walk")
+class RandomWalk(View):
+    """Drops each edge with the same probability, anew for each layer of the encoder (SGL-RW).
+
+    Args:
+        rate: fraction of edges dropped in the mean, in [0, 1).
+    """
+
+    changes = frozenset({"graph"})
+    leaves = GraphPerLayer
+
+    def __init__(self, *, rate: Fraction = 0.1) -> None:
+        self.rate = rate
+
+    def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
+        """The inputs with a graph a layer, drawn as the encoder asks; `generator` is on the device of the graph."""
+        graph = _graph(inputs)
+        return replace(inputs, graph=GraphPerLayer(lambda: _edges_dropped(graph, self.rate, generator)))
 
 
 @views.register("node_drop")
@@ -55,20 +78,62 @@ class NodeDrop(View):
 
     def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
         """The inputs with fewer edges; `generator` is on the device of the graph."""
-        graph = inputs.graph
-        assert graph is not None
+        graph = _graph(inputs)
         users = _stays(graph.num_users, self.rate, generator)
         items = _stays(graph.num_items, self.rate, generator)
-        return _kept(inputs, users.index_select(0, graph.users) & items.index_select(0, graph.items))
+        stays = users.index_select(0, graph.users) & items.index_select(0, graph.items)
+        return replace(inputs, graph=_kept(graph, stays))
+
+
+@views.register("svd")
+class SVD(View):
+    """The graph's best approximation of low rank: no chance in it, and an edge between any two (LightGCL).
+
+    Cai et al., "LightGCL: Simple yet effective graph contrastive learning for recommendation", ICLR 2023,
+    https://arxiv.org/abs/2302.08191, section 3.2. `view_contrast` with `anchors: shared` and `against: all` contrasts
+    the main graph with it, as they do. Where they do so otherwise:
+
+    - A layer of their view is made of the main graph's layer before it. With singular vectors that have converged, as
+      ours have, this is the same, for Â_q Âᵏ = Â_qᵏ⁺¹; theirs come from two iterations of a random projection.
+    - The paper contrasts layer by layer; here, as in the authors' code, it is what layers add up to.
+    - In the authors' code anchors are the view's and candidates the main graph's, and similarity is the inner product,
+      limited to [-5τ, 5τ] for positive pairs; here, as in the paper, it is the other way round, and the cosine.
+    - Their main graph may lose edges at random in training, at a rate that is 0 by default.
+
+    Args:
+        rank: q, singular vectors kept (5 in LightGCL).
+    """
+
+    changes = frozenset({"graph"})
+    leaves = LowRankGraph
+
+    def __init__(self, *, rank: PositiveInt = 5) -> None:
+        self.rank = rank
+        self._known: WeakKeyDictionary[BipartiteGraph, LowRankGraph] = WeakKeyDictionary()
+
+    def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
+        """The inputs with the graph's factors, which are found once; nothing is drawn."""
+        graph = _graph(inputs)
+        if graph not in self._known:
+            self._known[graph] = LowRankGraph.of(graph, self.rank)
+        return replace(inputs, graph=self._known[graph])
+
+
+def _graph(inputs: Inputs) -> BipartiteGraph:
+    """The training graph, which the encoder reads, so that it has been built."""
+    assert isinstance(inputs.graph, BipartiteGraph)
+    return inputs.graph
+
+
+def _edges_dropped(graph: BipartiteGraph, rate: float, generator: torch.Generator) -> BipartiteGraph:
+    return _kept(graph, _stays(graph.num_edges, rate, generator))
 
 
 def _stays(count: int, rate: float, generator: torch.Generator) -> Bool[Tensor, "count"]:
-    return torch.rand(count, generator=generator, device=generator.device) >= rate
+    """True with probability 1 - rate, to 2⁻³²."""
+    return random_integers(count, torch.int32, generator) >= round(rate * 2**32) - 2**31
 
 
-def _kept(inputs: Inputs, mask: Bool[Tensor, "edges"]) -> Inputs:
+def _kept(graph: BipartiteGraph, mask: Bool[Tensor, "edges"]) -> BipartiteGraph:
     """Only edges where `mask` is True: the others get weight 0, which unlike `keep` has no host wait for a GPU."""
-    graph = inputs.graph
-    assert graph is not None
-    weights = mask.float() if graph.weights is None else graph.weights * mask
-    return replace(inputs, graph=graph.reweighted(weights))
+    return graph.reweighted(mask.float() if graph.weights is None else graph.weights * mask)

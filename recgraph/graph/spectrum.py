@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from recgraph.baselines.sparse import SparseRows
+from recgraph.graph.sparse import SparseRows
 from recgraph.random import torch_generator
 
 BLOCK = 32

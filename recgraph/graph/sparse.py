@@ -1,4 +1,4 @@
-"""Sparse matrices by rows, as the closed-form models multiply them."""
+"""Sparse matrices by rows, and their products."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-
-from recgraph.data.interactions import Interactions
 
 
 class SparseRows(NamedTuple):
@@ -52,16 +50,6 @@ class SparseRows(NamedTuple):
         return F.embedding_bag(
             self.columns, table, self.starts, mode="sum", per_sample_weights=self.values, include_last_offset=True
         )
-
-
-def binary(train: Interactions) -> tuple[SparseRows, SparseRows]:
-    """R by users, and its transpose, by items; each pair counts once."""
-    matrix = train.csr()
-    by_user, by_item = (
-        SparseRows(*(torch.from_numpy(array) for array in (rows.indptr, rows.indices, rows.data)))
-        for rows in (matrix, matrix.T.tocsr())
-    )
-    return by_user, by_item
 
 
 def dense_product(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner columns"]) -> Tensor:

@@ -1,0 +1,109 @@
+"""Contrast of vectors with what they cluster around.
+
+Lin et al., "Improving graph collaborative filtering with neighborhood-enriched contrastive learning" (NCL), WWW 2022,
+https://arxiv.org/abs/2202.06200, section 3.3. Nodes that are alike are neighbours though no path may join them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recgraph.errors import ConfigError
+from recgraph.objectives.contrastive import Contrast, distinct
+from recgraph.objectives.kmeans import Clusters, chosen, kmeans
+from recgraph.recommender import Recommender
+from recgraph.registry import objectives
+from recgraph.types import Batch, Encoding, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+@objectives.register("prototype_contrast")
+class PrototypeContrast(Contrast):
+    """InfoNCE between a node's layer 0 and the prototype of its cluster, against all other prototypes.
+
+    Prototypes are the centroids of k-means over layer 0, of users and of items apart, found before an epoch (E-step)
+    and constant in its steps (M-steps). As in the authors' code distances are Euclidean and similarity is the cosine.
+
+    Unlike in theirs, k-means goes on from the prototypes it came to before, so that few iterations do, and not from
+    vectors drawn anew; and a node of a batch counts once. Their loss is a sum over the rows of a batch: a weight there
+    is one of a mean here over the size of their batches, 4096.
+
+    Args:
+        temperature: τ (0.05 to 0.1 in NCL).
+        clusters: prototypes of the users, and as many of the items (10 to 2000 in NCL's settings).
+        warm_up: epochs at the start that do without, where the loss is 0 (20 in NCL's code).
+        refresh: epochs from one E-step to the next (1 in NCL's code).
+        iterations: of k-means in an E-step (25 in NCL's code, from nothing).
+        user_weight: of the users' mean.
+        item_weight: of the items' mean.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: PositiveFloat = 0.1,
+        clusters: PositiveInt = 1000,
+        warm_up: NonNegativeInt = 20,
+        refresh: PositiveInt = 1,
+        iterations: PositiveInt = 5,
+        user_weight: NonNegativeFloat = 1.0,
+        item_weight: NonNegativeFloat = 1.0,
+    ) -> None:
+        super().__init__(temperature, user_weight, item_weight, None)
+        self.clusters, self.warm_up, self.refresh, self.iterations = clusters, warm_up, refresh, iterations
+        self._begun = False
+        self._found: tuple[Clusters, ...] = ()  # of users and items; no buffers, for only data tell their sizes
+
+    def begin_epoch(self, recommender: Recommender, epoch: int, generator: torch.Generator | None) -> None:
+        """The E-step, where one is due.
+
+        Raises:
+            ConfigError: the encoder has no vectors of users, or there are fewer users or items than clusters.
+        """
+        self._begun = True
+        self._found = tuple(found.to(recommender.device) for found in self._found)  # a checkpoint's are on the CPU
+        if epoch <= self.warm_up or (epoch - self.warm_up - 1) % self.refresh:
+            return
+        with torch.no_grad():
+            ego = recommender.encode_all().ego
+        if ego.query is None:
+            raise ConfigError(f"prototype_contrast: {type(recommender.encoder).__name__} has no vectors of users")
+        tables = {"users": ego.query, "items": ego.items}
+        for kind, table in tables.items():
+            if len(table) < self.clusters:
+                raise ConfigError(f"prototype_contrast: clusters is {self.clusters}, but there are {len(table)} {kind}")
+        if self._found:
+            starts = [found.centroids for found in self._found]
+        elif generator is None:
+            raise ValueError("PrototypeContrast draws where k-means starts: give begin_epoch a `generator`")
+        else:
+            starts = [chosen(table, self.clusters, generator) for table in tables.values()]
+        self._found = tuple(
+            kmeans(table, start, self.iterations) for table, start in zip(tables.values(), starts, strict=True)
+        )
+
+    def get_extra_state(self) -> Any:
+        """The prototypes, for checkpoints."""
+        return [tuple(found) for found in self._found]
+
+    def set_extra_state(self, state: Any) -> None:
+        """The prototypes, from a checkpoint."""
+        self._found = tuple(Clusters(*found) for found in state)
+
+    def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
+        """See the class; only layer 0 of the shared encoding is read."""
+        if not self._begun:
+            raise ValueError("PrototypeContrast clusters before an epoch: call begin_epoch")
+        query, table = encoding.ego
+        if not self._found or query is None:
+            return table[:0].sum()
+        rows, items = distinct(batch)
+        users = batch.inputs.users.index_select(0, rows)
+        of_users, of_items = self._found
+        return self.contrast(
+            (query.index_select(0, rows), table.index_select(0, items)),
+            (of_users.centroids, of_items.centroids),
+            (of_users.places.index_select(0, users), of_items.places.index_select(0, items)),
+        )
