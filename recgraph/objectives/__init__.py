@@ -2,13 +2,14 @@
 
 from recgraph.objectives.base import Objective, Objectives
 from recgraph.objectives.contrastive import LayerContrast, ViewContrast
-from recgraph.objectives.pointwise import CCL, GBCE
+from recgraph.objectives.pointwise import BCE, CCL, GBCE
 from recgraph.objectives.ranking import BPR
 from recgraph.objectives.regularization import EgoL2
 from recgraph.objectives.softmax import BSL, Softmax
 from recgraph.objectives.uniformity import DirectAU
 
 __all__ = [
+    "BCE",
     "BPR",
     "BSL",
     "CCL",
