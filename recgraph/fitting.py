@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from recgraph.experiment import Run
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.model import Model
 from recgraph.objectives.base import Objectives
+from recgraph.pretraining import begin, check_tables
 from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
 from recgraph.sampling import Batches
@@ -23,6 +25,8 @@ from recgraph.training.trainer import Progress, Trainer, TrainSettings
 from recgraph.warmstart import warm_start
 
 Measure = Callable[[Model], Mapping[str, float]]
+Pretrained = dict[str, tuple[Model, Progress]]
+"""Part -> the model that it begins with, and how that was trained."""
 
 
 def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tuple[Model, Progress]:
@@ -36,6 +40,10 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
     """
     if "baseline" in run.config:
         return _fit_baseline(run, task, task.train)
+
+    def pretrain() -> Pretrained:
+        return {part: fit(source, task, place, _lines(place)) for part, source, place in _sources(run, folder)}
+
     names = run.config["evaluate"]["metrics"]
 
     def parity(model: Model) -> dict[str, float]:
@@ -48,6 +56,7 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
         TrainSettings(**run.config["train"]),
         folder / "checkpoint" / "last.pt",
         trackers,
+        pretrain=pretrain,
         validate=lambda model: task.validate(model, names).summary,
         parity=parity if run.config["evaluate"]["parity"] else None,
     )
@@ -58,6 +67,15 @@ def refit(run: Run, task: Task, folder: Path, epochs: int) -> tuple[Model, float
     if "baseline" in run.config:
         model, progress = _fit_baseline(run, task, task.train_and_validation)
         return model, progress.seconds
+
+    def pretrain() -> Pretrained:
+        again: Pretrained = {}
+        for part, source, place in _sources(run, folder):
+            _, progress = fit(source, task, place, _lines(place))  # done: only read again
+            model, seconds = refit(source, task, place, progress.best_epoch)
+            again[part] = model, Progress(seconds=seconds)
+        return again
+
     settings = run.config["train"] | {"max_epochs": epochs, "patience": epochs, "validate_every": epochs}
     model, progress = _train(
         run,
@@ -66,6 +84,7 @@ def refit(run: Run, task: Task, folder: Path, epochs: int) -> tuple[Model, float
         TrainSettings(**settings),
         folder / "checkpoint" / "refit.pt",
         [JsonLines(folder / "refit.jsonl")],
+        pretrain=pretrain,
         validate=lambda _: {settings["monitor"]: 0.0},  # the last epoch is the one to keep
     )
     return model, progress.seconds
@@ -87,6 +106,7 @@ def _train(
     checkpoint: Path,
     trackers: Sequence[Tracker],
     *,
+    pretrain: Callable[[], Pretrained],
     validate: Measure,
     parity: Measure | None = None,
 ) -> tuple[Model, Progress]:
@@ -101,6 +121,11 @@ def _train(
         if encoder["init"] is not None and not checkpoint.exists():
             warm_start(recommender.encoder, encoder["init"], train)
         spent = time.perf_counter() - started
+        if run.sources and not checkpoint.exists():
+            check_tables(recommender.encoder)
+            found = pretrain()
+            begin(recommender, {part: model for part, (model, _) in found.items()})
+            spent += sum(progress.seconds for _, progress in found.values())
         objectives = Objectives(
             {
                 role: (spec["weight"], registry.objectives.build(_without(spec, "weight"), where=f"objectives.{role}"))
@@ -136,6 +161,31 @@ def _train(
             spent=spent,
         )
         return recommender, trainer.fit()
+
+
+def _sources(run: Run, folder: Path) -> list[tuple[str, Run, Path]]:
+    """What a run begins with, and where below its own folder that is trained.
+
+    For `refit` that has to be trained anew as well: what has seen validation cannot begin what validation chooses.
+    """
+    quiet = {"parity": False}  # it would rank for test, and chooses nothing
+    return [
+        (
+            part,
+            replace(source, config=source.config | {"evaluate": source.config["evaluate"] | quiet}),
+            source_folder(folder, part),
+        )
+        for part, source in run.sources.items()
+    ]
+
+
+def source_folder(folder: Path, part: str) -> Path:
+    """Where in a run's folder a part is trained that it begins with."""
+    return folder / "checkpoint" / part
+
+
+def _lines(folder: Path) -> list[Tracker]:
+    return [JsonLines(folder / "metrics.jsonl")]
 
 
 def _without(spec: dict[str, Any], key: str) -> dict[str, Any]:

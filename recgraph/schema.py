@@ -87,6 +87,9 @@ class RunConfig(BaseModel):
     """Each takes a `weight` (1 by default) beside its own arguments."""
     negatives: Spec = "uniform"
     baseline: Spec | None = None
+    pretrained: dict[str, str] = {}
+    """Part of the head neumf (gmf, mlp) -> the row of the file that it begins with, trained first. What a command
+    changes is changed in these rows too."""
     refit: bool = False
     """Once the epoch is chosen, fit anew on train and validation together, for as many epochs, and test that."""
     train: TrainSettings = TrainSettings()
