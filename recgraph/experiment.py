@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import nn
 
-from recgraph import registry
+from recgraph import pretraining, registry
 from recgraph.baselines.base import Baseline
 from recgraph.data import cards
 from recgraph.data.cards import Card
@@ -30,7 +30,7 @@ INIT: dict[str, tuple[Any, Any]] = {"init": (Any, None)}
 SEED = {"seed": (int, 0)}
 """What every split takes beside its own arguments."""
 
-RECIPE = ("encoder", "heads", "objectives", "negatives", "train", "hybrid")
+RECIPE = ("encoder", "heads", "objectives", "negatives", "train", "hybrid", "pretrained")
 """Parts of a run that a baseline has none of."""
 
 
@@ -48,6 +48,12 @@ class Run:
     def config_hash(self) -> str:
         """Ten hex digits that identify the complete configuration, defaults included."""
         return digest(self.config)
+
+    @property
+    def sources(self) -> dict[str, Run]:
+        """Part -> the run it begins with, of the same dataset and seed; empty where nothing is trained before."""
+        found = self.config.get("pretrained", {})
+        return {part: replace(self, row=source["row"], config=source["config"]) for part, source in found.items()}
 
     def folder(self, root: Path) -> Path:
         """Where the run lives below `root`."""
@@ -77,7 +83,7 @@ def plan(
     """
     experiment = read(path)
     chosen_cards = [_card(name, path) for name in dict.fromkeys(datasets) or experiment.datasets]
-    baselines = {row for row in experiment.rows if "baseline" in resolve(experiment, row, {}, chosen_cards[0], path)}
+    baselines = {row for row in experiment.rows if "baseline" in complete(experiment, row, {}, chosen_cards[0], path)}
     for row, space in experiment.search.items():
         for address, values in space.items():
             for value in samples(values):
@@ -94,7 +100,7 @@ def plan(
         Run(path.stem, row, card.name, seed, _with_candidates(config, card, f"{path}: rows.{row}"))
         for card in chosen_cards
         for row in chosen
-        for config in [resolve(experiment, row, for_baselines if row in baselines else everywhere, card, path)]
+        for config in [complete(experiment, row, for_baselines if row in baselines else everywhere, card, path)]
         for seed in dict.fromkeys(seeds) or experiment.seeds
     ]
 
@@ -104,7 +110,12 @@ def smoke(run: Run) -> Run:
     if "baseline" in run.config:
         return run
     short = {"max_epochs": 2, "patience": 2, "validate_every": 1, "warmup": min(1, run.config["train"]["warmup"])}
-    return replace(run, config=run.config | {"train": run.config["train"] | short})
+    config = run.config | {"train": run.config["train"] | short}
+    if run.sources:
+        config["pretrained"] = {
+            part: {"row": source.row, "config": smoke(source).config} for part, source in run.sources.items()
+        }
+    return replace(run, config=config)
 
 
 def samples(space: Sequence[Any] | Range) -> list[Any]:
@@ -128,6 +139,19 @@ def resolve(experiment: Experiment, row: str, overrides: Mapping[str, Any], card
             if _of_training(address):
                 raise ConfigError(f"{where}: {address} does nothing here, for the row is a baseline")
     return _check(config, card, where)
+
+
+def complete(
+    experiment: Experiment, row: str, overrides: Mapping[str, Any], card: Card, path: Path, *, alone: bool = False
+) -> dict[str, Any]:
+    """`resolve`, with the rows that `pretrained` names in the place of their names; `alone`: without the overrides."""
+    config = resolve(experiment, row, overrides, card, path)
+    if "pretrained" in config:
+        changes = {} if alone else overrides
+        config["pretrained"] = pretraining.sources(
+            config, experiment.rows, lambda name: resolve(experiment, name, changes, card, path), f"{path}: rows.{row}"
+        )
+    return config
 
 
 def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None:
@@ -229,6 +253,7 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
         "train": config.train.model_dump(),
         "hybrid": _check_hybrid(config, where),
+        **({"pretrained": config.pretrained} if config.pretrained else {}),
     }
 
 

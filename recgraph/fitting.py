@@ -16,6 +16,7 @@ from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.hybrid import Hybrid
 from recgraph.model import Model
 from recgraph.objectives.base import Objectives
+from recgraph.pretraining import begin, check_tables
 from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
 from recgraph.sampling import Batches
@@ -25,6 +26,8 @@ from recgraph.training.trainer import Progress, Trainer, TrainSettings
 from recgraph.warmstart import warm_start
 
 Measure = Callable[[Model], Mapping[str, float]]
+Pretrained = dict[str, tuple[Model, Progress]]
+"""Part -> the model that it begins with, and how that was trained."""
 
 HYBRID_WEIGHTS = tuple(number / 10 for number in range(11))
 """What is tried where a hybrid's weight is to be chosen: the encoder alone, the baseline alone, and what is between."""
@@ -41,6 +44,10 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
     """
     if "baseline" in run.config:
         return _fit_baseline(run, run.config["baseline"], task, task.train)
+
+    def pretrain() -> Pretrained:
+        return {part: fit(source, task, place, _lines(place)) for part, source, place in _sources(run, folder)}
+
     names = run.config["evaluate"]["metrics"]
 
     def parity(model: Model) -> dict[str, float]:
@@ -53,6 +60,7 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
         TrainSettings(**run.config["train"]),
         folder / "checkpoint" / "last.pt",
         trackers,
+        pretrain=pretrain,
         validate=lambda model: task.validate(model, names).summary,
         parity=parity if run.config["evaluate"]["parity"] else None,
     )
@@ -74,6 +82,15 @@ def refit(run: Run, task: Task, folder: Path, epochs: int, fitted: Model) -> tup
     if "baseline" in run.config:
         model, progress = _fit_baseline(run, run.config["baseline"], task, train)
         return model, progress.seconds
+
+    def pretrain() -> Pretrained:
+        again: Pretrained = {}
+        for part, source, place in _sources(run, folder):
+            fitted_source, progress = fit(source, task, place, _lines(place))  # done: only read again
+            model, seconds = refit(source, task, place, progress.best_epoch, fitted_source)
+            again[part] = model, Progress(seconds=seconds)
+        return again
+
     horizon = run.config["train"]["max_epochs"]
     settings = TrainSettings(**run.config["train"] | {"patience": horizon, "validate_every": horizon})
     model, progress = _train(
@@ -83,6 +100,7 @@ def refit(run: Run, task: Task, folder: Path, epochs: int, fitted: Model) -> tup
         settings,
         folder / "checkpoint" / "refit.pt",
         [JsonLines(folder / "refit.jsonl")],
+        pretrain=pretrain,
         validate=lambda _: {settings.monitor: 0.0},  # the last epoch is the one to keep
         epochs=epochs,
     )
@@ -122,6 +140,7 @@ def _train(
     checkpoint: Path,
     trackers: Sequence[Tracker],
     *,
+    pretrain: Callable[[], Pretrained],
     validate: Measure,
     parity: Measure | None = None,
     epochs: int | None = None,
@@ -138,6 +157,11 @@ def _train(
         if encoder["init"] is not None and not checkpoint.exists():
             warm_start(recommender.encoder, encoder["init"], train)
         spent = time.perf_counter() - started
+        if run.sources and not checkpoint.exists():
+            check_tables(recommender.encoder)
+            found = pretrain()
+            begin(recommender, {part: model for part, (model, _) in found.items()})
+            spent += sum(progress.seconds for _, progress in found.values())
         objectives = Objectives(
             {
                 role: (spec["weight"], registry.objectives.build(_without(spec, "weight"), where=f"objectives.{role}"))
@@ -175,6 +199,31 @@ def _train(
             epochs=epochs,
         )
         return recommender, trainer.fit()
+
+
+def _sources(run: Run, folder: Path) -> list[tuple[str, Run, Path]]:
+    """What a run begins with, and where below its own folder that is trained.
+
+    For `refit` that has to be trained anew as well: what has seen validation cannot begin what validation chooses.
+    """
+    quiet = {"parity": False}  # it would rank for test, and chooses nothing
+    return [
+        (
+            part,
+            replace(source, config=source.config | {"evaluate": source.config["evaluate"] | quiet}),
+            source_folder(folder, part),
+        )
+        for part, source in run.sources.items()
+    ]
+
+
+def source_folder(folder: Path, part: str) -> Path:
+    """Where in a run's folder a part is trained that it begins with."""
+    return folder / "checkpoint" / part
+
+
+def _lines(folder: Path) -> list[Tracker]:
+    return [JsonLines(folder / "metrics.jsonl")]
 
 
 def _without(spec: dict[str, Any], key: str) -> dict[str, Any]:

@@ -66,18 +66,22 @@ class Recommender(Model):
             Scores [*batch, candidates], or [*batch, items].
         """
         scorer = self._head(head)
+        query = scorer.prepare_query(encoding.query)
         if items is None:
-            return scorer.all_pairs(encoding.query, encoding.items)
-        vectors = lookup(encoding.items, items)
+            return scorer.match_all(query, scorer.prepare_items(encoding.items))
+        if items.numel() < len(encoding.items):
+            vectors = scorer.prepare_items(lookup(encoding.items, items))
+        else:  # a step that reads every item more than once, in the mean
+            vectors = lookup(scorer.prepare_items(encoding.items), items)
         if items.dim() == 1:
-            return scorer.all_pairs(encoding.query, vectors)
-        return scorer(encoding.query.unsqueeze(-2), vectors)
+            return scorer.match_all(query, vectors)
+        return scorer.match(query.unsqueeze(-2), vectors)
 
     def scorer(self) -> Scorer:
-        """See `Model.scorer`; encodes all users once."""
-        encoding = self.encode_all()
-        head = self._head("rank")
-        return lambda users: head.all_pairs(encoding.query[users], encoding.items)
+        """See `Model.scorer`; encodes and prepares all users and items once."""
+        encoding, head = self.encode_all(), self._head("rank")
+        query, items = head.prepare_query(encoding.query), head.prepare_items(encoding.items)
+        return lambda users: head.match_all(query[users], items)
 
     def _head(self, name: str) -> Head:
         head = self.heads[name]

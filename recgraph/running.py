@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from safetensors import SafetensorError
 from recgraph.environment import code_digest, environment, peak_memory, reset_peak_memory
 from recgraph.errors import DataError, TrainingError
 from recgraph.experiment import Run
-from recgraph.files import locked, write_json, write_text
-from recgraph.fitting import fit, refit
+from recgraph.files import locked, replacing, write_json, write_text
+from recgraph.fitting import fit, refit, source_folder
 from recgraph.hybrid import Hybrid
 from recgraph.model import Model, catalogue_of
 from recgraph.recommender import Recommender
@@ -79,6 +80,8 @@ def execute(run: Run, root: Path, *, settings: Settings, console: Console, task:
             trackers.append(ProgressBar(title, run.config["train"]["monitor"], console))
         if settings.track != "none":
             trackers.append(WeightsAndBiases(run, folder, mode=settings.track))
+        for part, source in run.sources.items():
+            _adopt(source.folder(root), source_folder(folder, part), task.fingerprint, any_code=settings.any_code)
         try:
             result = _execute(run, task, folder, trackers)
             for tracker in trackers:
@@ -171,6 +174,17 @@ def read_result(folder: Path) -> Result:
 def is_current(result: Result, fingerprint: str, *, any_code: bool = False) -> bool:
     """Whether a result is on the data at hand and came out of this code."""
     return bool(result["data_fingerprint"] == fingerprint and (any_code or result["code"] == code_digest()))
+
+
+def _adopt(there: Path, here: Path, fingerprint: str, *, any_code: bool) -> None:
+    """Take over what a finished row has trained, if it is current: training it again would give the same."""
+    if here.exists() or not (there / "result.json").is_file():
+        return
+    if is_current(read_result(there), fingerprint, any_code=any_code):
+        for name in ("metrics.jsonl", "refit.jsonl", "checkpoint/refit.pt", "checkpoint/last.pt"):
+            if (there / name).is_file():
+                with replacing(here / name) as temporary:
+                    shutil.copyfile(there / name, temporary)
 
 
 def _move_aside(folder: Path) -> None:

@@ -98,6 +98,9 @@ class RunConfig(BaseModel):
     negatives: Spec = "uniform"
     baseline: Spec | None = None
     hybrid: HybridSettings | None = None
+    pretrained: dict[str, str] = {}
+    """Part of the head neumf (gmf, mlp) -> the row of the file that it begins with, trained first. What a command
+    changes is changed in these rows too."""
     refit: bool = False
     """Once the epoch is chosen, fit anew on train and validation together, for as many epochs, and test that."""
     train: TrainSettings = TrainSettings()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from recgraph.data import cards
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
-from recgraph.experiment import Run, plan, resolve
+from recgraph.experiment import Run, complete, plan
 from recgraph.files import digest
 from recgraph.schema import Experiment, Range, RunConfig, folder_name, read, validate
 
@@ -86,7 +86,7 @@ class Search:
     def at(self, overrides: Mapping[str, Any]) -> Run:
         """The row with these settings."""
         card = cards.find(self.run.dataset)
-        config = resolve(self.experiment, self.run.row, overrides, card, self.path)
+        config = complete(self.experiment, self.run.row, overrides, card, self.path, alone=True)
         # Parity would rank for test, and chooses nothing.
         return replace(self.run, config=config | {"evaluate": config["evaluate"] | {"parity": False}})
 

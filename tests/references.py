@@ -129,3 +129,36 @@ def gat(
         total = total + layer
     mean = total / (num_layers + 1)
     return mean[:num_users], mean[num_users:], attentions
+
+
+def gmf(query: Tensor, item: Tensor, output: Tensor, bias: Tensor) -> Tensor:
+    """h·(p ⊙ q) + b, a product at a time (NCF, section 3.2)."""
+    total = bias
+    for place in range(len(query)):
+        total = total + output[place] * query[place] * item[place]
+    return total
+
+
+def tower(vector: Tensor, layers: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """φ(W_L … φ(W₁ x + b₁) … + b_L), with φ(x) = max(0, x), a neuron at a time."""
+    for weights, biases in layers:
+        neurons = []
+        for weight, bias in zip(weights, biases, strict=True):
+            total = bias
+            for place in range(len(vector)):
+                total = total + weight[place] * vector[place]
+            neurons.append(total if total > 0 else total * 0)
+        vector = torch.stack(neurons)
+    return vector
+
+
+def neumf(
+    gmf_vectors: tuple[Tensor, Tensor],
+    mlp_vectors: tuple[Tensor, Tensor],
+    layers: Iterable[tuple[Tensor, Tensor]],
+    output: Tensor,
+    bias: Tensor,
+) -> Tensor:
+    """h·[φ_GMF; φ_MLP] + b: one output layer over the products of one pair and the tower of another (section 3.4)."""
+    last = torch.cat([gmf_vectors[0] * gmf_vectors[1], tower(torch.cat(mlp_vectors), layers)])
+    return sum((output[place] * last[place] for place in range(len(last))), bias)

@@ -72,6 +72,16 @@ def gbce(calibration: float, num_negatives: int, num_items: int) -> RowLoss:
     return loss
 
 
+def bce(positive: Tensor, negatives: Sequence[Tensor]) -> Tensor:
+    """-(y ln ŷ + (1 - y) ln(1 - ŷ)), the mean over the row's pairs."""
+    pairs = [(positive, 1.0), *((negative, 0.0) for negative in negatives)]
+    total = torch.zeros((), dtype=torch.float64)
+    for score, label in pairs:
+        probability = sigmoid(score)
+        total = total - (label * torch.log(probability) + (1 - label) * torch.log(1 - probability))
+    return total / len(pairs)
+
+
 def mean_over_rows(
     loss: RowLoss, scores: Tensor, items: Sequence[int], negatives: Sequence[Sequence[int]], rows: Sequence[int]
 ) -> Tensor:

@@ -1,26 +1,235 @@
-"""Heads score aligned vectors and whole catalogues alike."""
+"""Every registered head equals a naive reference, scores vectors and catalogues alike, and works on every encoder.
+
+Heads are found by scanning the registry. A new one fails here until `REFERENCES` has a naive version of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
+import references
 import torch
+from cases import random_interactions
+from rich.console import Console
+from torch import Tensor, nn
 
 from recgraph import registry
-from recgraph.heads import Dot
+from recgraph.encoders import Embedding
+from recgraph.errors import ConfigError
+from recgraph.experiment import plan
+from recgraph.heads import MLP, Cosine, Dot, Head, NeuMF, Towers, neural
+from recgraph.model import Model
+from recgraph.random import isolated
+from recgraph.recommender import Recommender
+from recgraph.running import Settings, execute
+from recgraph.types import Inputs
+
+NAMES = list(registry.heads.components())
+DIM = 6
+
+Layers = list[tuple[Tensor, Tensor]]
 
 
-def test_dot_equals_a_loop() -> None:
-    query, items = torch.randn(3, 4, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
-    expected = [[sum(a * b for a, b in zip(q, i, strict=True)) for i in items.tolist()] for q in query.tolist()]
-    torch.testing.assert_close(Dot(4).all_pairs(query, items), torch.tensor(expected, dtype=torch.float64))
+def layers_of(modules: Any) -> Layers:
+    return [(layer.weight, layer.bias) for layer in modules if isinstance(layer, nn.Linear)]
 
 
-@pytest.mark.parametrize("name", list(registry.heads.components()))
+def mlp_layers(head: MLP) -> Layers:
+    """The first layer as the paper has it, over the two vectors one after the other."""
+    first = torch.cat([head.query_layer.weight, head.item_layer.weight], 1), head.query_layer.bias
+    return [first, *layers_of(head.layers)]
+
+
+def mlp(head: MLP, query: Tensor, item: Tensor) -> Tensor:
+    last = references.tower(torch.cat([query, item]), mlp_layers(head))
+    return sum((w * x for w, x in zip(head.output.weight[0], last, strict=True)), head.output.bias[0])
+
+
+def neumf(head: NeuMF, query: Tensor, item: Tensor) -> Tensor:
+    cut, (one, other) = head.gmf.dim, (head.gmf.output, head.mlp.output)
+    output, bias = torch.cat([one.weight[0], other.weight[0]]), one.bias[0] + other.bias[0]
+    return references.neumf((query[:cut], item[:cut]), (query[cut:], item[cut:]), mlp_layers(head.mlp), output, bias)
+
+
+def towers(head: Towers, query: Tensor, item: Tensor) -> Tensor:
+    sides = []
+    for vector, modules in ((query, head.query_tower), (item, head.item_tower)):
+        *below, (weight, bias) = layers_of(modules)
+        sides.append(weight @ references.tower(vector, below) + bias)
+    return (sides[0] * sides[1]).sum()
+
+
+REFERENCES: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+    "dot": lambda head, query, item: sum(a * b for a, b in zip(query, item, strict=True)),
+    "cosine": lambda head, query, item: (query * item).sum() / (query.square().sum() * item.square().sum()).sqrt(),
+    "gmf": lambda head, query, item: references.gmf(query, item, head.output.weight[0], head.output.bias[0]),
+    "mlp": mlp,
+    "neumf": neumf,
+    "towers": towers,
+}
+"""Head, vector of the query, vector of the item -> score, by loops."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "mlp": {"hidden": [5, 4, 3]},
+    "neumf": {"gmf_dim": 2, "hidden": [5, 3]},
+    "towers": {"hidden": [5, 3]},
+}
+"""Where defaults would hide a mistake: no two widths alike."""
+
+
+def build(name: str, *, dim: int = DIM) -> Head:
+    with isolated(0, "modules"):
+        head: Head = registry.heads.build({"name": name, **OPTIONS.get(name, {})}, dim).double()
+        for parameter in head.parameters():  # biases begin at 0, where nothing would tell
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    return head
+
+
+def vectors(*shape: int, dim: int = DIM, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dim, dtype=torch.float64, generator=generator, requires_grad=True)
+
+
+def with_gradients(head: Head, scores: Tensor, *inputs: Tensor) -> list[Tensor]:
+    weights = torch.linspace(1, 2, scores.numel(), dtype=scores.dtype).view(scores.shape)
+    gradients = torch.autograd.grad((scores * weights).sum(), [*inputs, *head.parameters()])
+    return [scores.detach(), *gradients]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_and_gradients_equal_a_naive_reference(name: str) -> None:
+    head, query, items = build(name), vectors(3), vectors(7, seed=1)
+    expected = torch.stack([torch.stack([REFERENCES[name](head, one, other) for other in items]) for one in query])
+    expected_all = with_gradients(head, expected, query, items)
+    torch.testing.assert_close(with_gradients(head, head.all_pairs(query, items), query, items), expected_all)
+    aligned = head(query.unsqueeze(1), items)
+    torch.testing.assert_close(with_gradients(head, aligned, query, items), expected_all)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("batch", [(), (3,), (3, 2)])
 def test_a_catalogue_is_scored_like_its_pairs(name: str, batch: tuple[int, ...]) -> None:
-    head = registry.heads.build(name, 4).double()
-    query, items = torch.randn(*batch, 4, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
+    head, query, items = build(name), vectors(*batch), vectors(5, seed=1)
     every = head.all_pairs(query, items)
     assert every.shape == (*batch, 5)
     for item in range(5):
         torch.testing.assert_close(every[..., item], head(query, items[item].expand_as(query)))
+    assert head.all_pairs(query, items[:0]).shape == (*batch, 0)
+
+
+@pytest.mark.parametrize("floats", [1, 10, 15, 40])
+@pytest.mark.parametrize("name", NAMES)
+def test_chunks_change_nothing(name: str, floats: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    head, query, items = build(name), vectors(4), vectors(7, seed=1)
+    whole = with_gradients(head, head.all_pairs(query, items), query, items)
+    monkeypatch.setattr(neural, "CHUNK_FLOATS", floats)
+    torch.testing.assert_close(with_gradients(head, head.all_pairs(query, items), query, items), whole)
+
+
+def test_memory_of_a_catalogue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, sizes = MLP(8, hidden=(16, 4)), []
+    match = MLP.match
+
+    def watched(self: MLP, query: Tensor, items: Tensor) -> Tensor:
+        sizes.append((query + items).numel())
+        return match(self, query, items)
+
+    monkeypatch.setattr(MLP, "match", watched)
+    monkeypatch.setattr(neural, "CHUNK_FLOATS", 1000)
+    with torch.no_grad():
+        assert head.all_pairs(torch.randn(50, 8), torch.randn(300, 8)).shape == (50, 300)  # a query is too large
+        head.all_pairs(torch.randn(50, 8), torch.randn(7, 8))  # several queries fit
+    assert max(sizes) <= 1000
+    assert len(sizes) == 50 * -(-300 // 62) + -(-50 // 8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_has_a_gradient(name: str) -> None:
+    head = build(name)
+    head(vectors(20), vectors(20, seed=1)).square().sum().backward()
+    for parameter, value in head.named_parameters():
+        assert value.grad is not None, parameter
+        assert value.grad.abs().sum() > 0, parameter
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dtype_is_kept(name: str) -> None:
+    for dtype in (torch.float32, torch.float64):
+        head, query, items = build(name).to(dtype), vectors(3).to(dtype), vectors(5).to(dtype)
+        assert head.all_pairs(query, items).dtype == head(query, items[:3]).dtype == dtype
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_query_and_item_each_move_the_score(name: str) -> None:
+    head, query, items = build(name), vectors(3), vectors(5, seed=1)
+    scores = head.all_pairs(query, items)
+    changed = head.all_pairs(query.flip(-1), items)
+    assert not torch.isclose(changed, scores).all(1).any()
+    assert not torch.isclose(head.all_pairs(query, items.flip(-1)), scores).all(0).any()
+
+
+@pytest.mark.parametrize("few", [2, 40])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_scores_the_same_whichever_side_of_the_lookup_is_prepared(name: str, few: int) -> None:
+    table = random_interactions()
+    with isolated(0, "modules"):
+        encoder = Embedding(table.num_users, table.num_items, dim=DIM, std=1.0).double()
+    recommender = Recommender(encoder, {"rank": build(name)})
+    encoding = encoder(Inputs(torch.tensor([3, 0, 3])))
+    items = torch.arange(3 * few).view(3, few) % table.num_items
+    every = recommender.score(encoding)
+    torch.testing.assert_close(recommender.score(encoding, items), every.gather(1, items))
+    torch.testing.assert_close(recommender.score(encoding, items[0]), every[:, items[0]])
+    torch.testing.assert_close(recommender.scorer()(torch.tensor([3, 0, 3])), every)
+
+
+def test_dot_and_cosine_in_figures() -> None:
+    query, items = torch.tensor([[3.0, 4.0]]), torch.tensor([[4.0, 3.0], [0.0, 0.0]])
+    assert Dot(2).all_pairs(query, items).tolist() == [[24.0, 0.0]]
+    torch.testing.assert_close(Cosine(2).all_pairs(query, items), torch.tensor([[0.96, 0.0]]))
+
+
+def test_first_values_have_the_spread_that_is_stated() -> None:
+    with isolated(0, "modules"):
+        head = MLP(64, hidden=(128, 64))
+    bound = (6 / (2 * 64 + 128)) ** 0.5  # of one layer over both vectors, not of its halves
+    for layer, limit in ((head.query_layer, bound), (head.item_layer, bound), (head.output, (3 / 64) ** 0.5)):
+        assert 0.9 * limit < layer.weight.abs().max() <= limit
+    assert all(not bias.any() for name, bias in head.named_parameters() if name.endswith("bias"))
+
+
+@pytest.mark.parametrize(
+    ("dim", "options", "message"),
+    [
+        (8, {"gmf_dim": 8}, "gmf_dim is 8, of an encoder of dim 8: expected 1 to 7"),
+        (1, {}, "gmf_dim is 0, of an encoder of dim 1"),
+        (8, {"gmf_dim": 0}, "gmf_dim"),
+        (8, {"hidden": []}, "heads.rank.hidden"),
+        (8, {"hidden": [8, 0]}, "heads.rank.hidden"),
+    ],
+)
+def test_widths_that_cannot_be_are_refused_at_build(dim: int, options: dict[str, Any], message: str) -> None:
+    parts = {"encoder": {"name": "embedding", "dim": dim}, "heads": {"rank": {"name": "neumf", **options}}}
+    with pytest.raises(ConfigError, match=message):
+        Recommender.build(5, 7, parts, None)
+
+
+@pytest.mark.parametrize("encoder", list(registry.encoders.components()))
+@pytest.mark.parametrize("head", NAMES)
+def test_any_head_trains_on_any_encoder_and_is_saved(encoder: str, head: str, toy: Path) -> None:
+    changes = {
+        "encoder": {"name": encoder, "dim": DIM},
+        "heads.rank": {"name": head, **OPTIONS.get(head, {})},
+        "objectives.rank": "bce",
+        "negatives": {"name": "uniform", "num": 4},
+        "train": {"max_epochs": 2, "validate_every": 1, "patience": 2, "batch_size": 10_000, "monitor": "ndcg@10"},
+    }
+    (run,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides=changes)
+    result = execute(run, Path("runs"), settings=Settings(torch.device("cpu")), console=Console(quiet=True))
+    assert all(0 <= value <= 1 for value in result["test"].values())
+    one, two = (Model.load(run.folder(Path("runs"))).scorer()(torch.arange(60)) for _ in range(2))
+    assert one.isfinite().all()
+    assert torch.equal(one, two)

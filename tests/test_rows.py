@@ -26,7 +26,7 @@ class Scaled(Head):
         super().__init__(dim)
         self.scale = torch.nn.Parameter(torch.linspace(0.5, 2, dim))
 
-    def forward(self, query: Tensor, items: Tensor) -> Tensor:
+    def match(self, query: Tensor, items: Tensor) -> Tensor:
         return (query * items * self.scale).sum(-1)
 
 

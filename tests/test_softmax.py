@@ -15,7 +15,7 @@ from torch import Tensor
 from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError
 from recgraph.heads import Cosine, Dot, Head
-from recgraph.objectives import BSL, CCL, GBCE, Objective, Softmax, rows
+from recgraph.objectives import BCE, BSL, CCL, GBCE, Objective, Softmax, rows
 from recgraph.positives import Positives
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
@@ -32,6 +32,7 @@ LOSSES: dict[str, tuple[Objective, naive.RowLoss]] = {
     "ccl": (CCL(margin=0.2, negative_weight=30.0), naive.ccl(0.2, 30.0)),
     "gbce": (GBCE(calibration=0.75), naive.gbce(0.75, NUM, TABLE.num_items)),
     "gbce as bce": (GBCE(calibration=0.0), naive.gbce(0.0, NUM, TABLE.num_items)),
+    "bce": (BCE(), naive.bce),
     "gbce in full": (GBCE(calibration=1.0), naive.gbce(1.0, NUM, TABLE.num_items)),
 }
 """What the tests of all ranking objectives run over, here rather than in three files."""

@@ -2,7 +2,7 @@
 
 from recgraph.objectives.base import Objective, Objectives
 from recgraph.objectives.contrastive import LayerContrast, ViewContrast
-from recgraph.objectives.pointwise import CCL, GBCE
+from recgraph.objectives.pointwise import BCE, CCL, GBCE
 from recgraph.objectives.prototypes import PrototypeContrast
 from recgraph.objectives.ranking import BPR
 from recgraph.objectives.regularization import EgoL2
@@ -11,6 +11,7 @@ from recgraph.objectives.ultragcn import UltraGCN
 from recgraph.objectives.uniformity import DirectAU
 
 __all__ = [
+    "BCE",
     "BPR",
     "BSL",
     "CCL",

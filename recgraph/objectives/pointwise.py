@@ -72,3 +72,19 @@ class GBCE(Ranking):
         beta = 1 - self.calibration * (1 - rate)
         below = fill(F.softplus(negatives), hits, 0.0).sum(-1)
         return (beta * F.softplus(-positives.squeeze(-1)) + below) / (1 + num_valid(negatives, hits))
+
+
+@objectives.register("bce")
+class BCE(GBCE):
+    """Binary cross-entropy: -(ln σ(s⁺) + Σ ln(1 - σ(s⁻))) / (1 + N), the mean over rows.
+
+    He et al., "Neural collaborative filtering", WWW 2017, https://arxiv.org/abs/1708.05031, section 3.1; with 4
+    negatives in its experiments. It is `gbce` without calibration. The authors' batch is of pairs, and a row here is a
+    positive with its N negatives: 256 rows with 4 negatives are 1,280 pairs.
+
+    Args:
+        head: name of the head whose scores are compared; σ wants unbounded ones, such as inner products.
+    """
+
+    def __init__(self, *, head: str = "rank") -> None:
+        super().__init__(calibration=0.0, head=head)

@@ -1,0 +1,37 @@
+"""Layers of neural heads: their widths and their first values."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from annotated_types import MinLen
+from torch import nn
+
+from recgraph.types import PositiveInt
+
+Widths = Annotated[tuple[PositiveInt, ...], MinLen(1)]
+"""Type of an option that lists layers by their widths."""
+
+
+def xavier_uniform(layer: nn.Linear, fan_in: int | None = None) -> nn.Linear:
+    """A layer with weights from U(±√(6 / (inputs + outputs))) and no bias, Keras's default.
+
+    Args:
+        layer: changed in place.
+        fan_in: number of inputs, where the layer is only a part of what it counts as.
+    """
+    bound = math.sqrt(6 / ((fan_in or layer.in_features) + layer.out_features))
+    return _drawn(layer, bound)
+
+
+def lecun_uniform(layer: nn.Linear) -> nn.Linear:
+    """A layer with weights from U(±√(3 / inputs)) and bias 0: the output of GMF, MLP and NeuMF in the authors' code."""
+    return _drawn(layer, math.sqrt(3 / layer.in_features))
+
+
+def _drawn(layer: nn.Linear, bound: float) -> nn.Linear:
+    nn.init.uniform_(layer.weight, -bound, bound)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,101 @@
+"""Heads that are an inner product in the end: the whole catalogue is one matrix product."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from recgraph.heads.base import Head
+from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
+from recgraph.registry import heads
+
+
+@heads.register("dot")
+class Dot(Head):
+    """Inner product of query and item."""
+
+    def match(self, query: Float[Tensor, "*#batch width"], items: Float[Tensor, "*#batch width"]) -> Tensor:
+        """⟨query, item⟩ over the last axis."""
+        return (query * items).sum(-1)
+
+    def match_all(self, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items width"]) -> Tensor:
+        """One matrix product."""
+        return query @ items.T
+
+
+@heads.register("cosine")
+class Cosine(Dot):
+    """Cosine of the angle between query and item, in [-1, 1]; a vector of length 0 has it 0 with everything.
+
+    The vectors of an encoder stay as long as they are: whoever uses exported ones normalises them first.
+    """
+
+    def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
+        """Query / ‖query‖."""
+        return F.normalize(query, dim=-1)
+
+    def prepare_items(self, items: Float[Tensor, "*batch dim"]) -> Tensor:
+        """Item / ‖item‖."""
+        return F.normalize(items, dim=-1)
+
+
+@heads.register("gmf")
+class GMF(Dot):
+    """Generalised matrix factorisation: h·(query ⊙ item) + b, with learned h and b.
+
+    He et al., "Neural collaborative filtering", WWW 2017, https://arxiv.org/abs/1708.05031, section 3.2, without the
+    sigmoid, which is the objective's (`bce`). The paper's formula has no b; the authors' code has. It moves no rank.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.output = lecun_uniform(nn.Linear(dim, 1))
+
+    def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
+        """Query ⊙ h: the rest is an inner product."""
+        return query * self.output.weight[0]
+
+    def match(self, query: Float[Tensor, "*#batch width"], items: Float[Tensor, "*#batch width"]) -> Tensor:
+        """⟨query, item⟩ + b."""
+        return super().match(query, items) + self.output.bias[0]
+
+    def match_all(self, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items width"]) -> Tensor:
+        """One matrix product."""
+        return super().match_all(query, items) + self.output.bias[0]
+
+
+@heads.register("towers")
+class Towers(Dot):
+    """Two towers: query and item each go through layers of their own, then ⟨·,·⟩. ReLU between layers, none at the end.
+
+    Huang et al., "Learning deep structured semantic models for web search using clickthrough data", CIKM 2013, have a
+    tower for queries and one for documents, with tanh and a cosine.
+
+    Args:
+        dim: width of query and item vectors.
+        hidden: widths of the layers of each tower; the last is that of the inner product.
+    """
+
+    def __init__(self, dim: int, *, hidden: Widths = (64, 32)) -> None:
+        super().__init__(dim)
+        self.query_tower, self.item_tower = (
+            nn.Sequential(
+                *(
+                    part
+                    for wide, narrow in pairwise((dim, *hidden))
+                    for part in (xavier_uniform(nn.Linear(wide, narrow)), nn.ReLU())
+                )
+            )[:-1]
+            for _ in range(2)
+        )
+
+    def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
+        """The query's tower."""
+        return self.query_tower(query)
+
+    def prepare_items(self, items: Float[Tensor, "*batch dim"]) -> Tensor:
+        """The items' tower."""
+        return self.item_tower(items)
