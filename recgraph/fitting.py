@@ -124,10 +124,7 @@ def _blend(run: Run, task: Task, train: Interactions, model: Model, weight: floa
     baseline, _ = _fit_baseline(run, run.config["hybrid"]["baseline"], task, train)
     hybrid = Hybrid(model, baseline, weight=0.0 if weight is None else weight)
     if weight is None:
-        monitor = run.config["train"]["monitor"]
-        values = {}
-        for hybrid.weight in HYBRID_WEIGHTS:
-            values[hybrid.weight] = task.validate(hybrid, [monitor]).summary[monitor]
+        values = task.sweep(hybrid, HYBRID_WEIGHTS, run.config["train"]["monitor"])
         hybrid.weight = max(values, key=lambda weight: values[weight])  # of equals, the one nearest the encoder
     return hybrid, time.perf_counter() - started
 

@@ -6,6 +6,7 @@ differ, their mean is better than both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,10 +35,20 @@ class Hybrid(Model):
 
     def scorer(self) -> Scorer:
         """See `Model.scorer`."""
+        return self.sweep([self.weight])
+
+    def sweep(self, weights: Sequence[float]) -> Scorer:
+        """A scorer for several weights, for which each model scores a user but once.
+
+        It wants every user as many times in a row as there are weights, and gives them a row for each weight.
+        """
         one, other = self.recommender.scorer(), self.baseline.scorer()
+        all_weights = torch.tensor(weights, device=self.device)[:, None]
 
         def scores(users: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:
-            return standardised(one(users)).lerp_(standardised(other(users)), self.weight)
+            distinct = users[:: len(weights)]
+            start, end = (standardised(part(distinct)).unsqueeze(1) for part in (one, other))
+            return torch.lerp(start, end, all_weights.to(start)).flatten(0, 1)
 
         return scores
 

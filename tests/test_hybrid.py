@@ -118,3 +118,22 @@ def test_what_does_not_fit_is_refused(toy: Path, overrides: dict, message: str) 
     with pytest.raises(ConfigError) as caught:
         plan(toy, rows=["LightGCN"], overrides=overrides)
     assert message in str(caught.value)
+
+
+@torch.no_grad()
+def test_a_sweep_scores_as_each_weight_would() -> None:
+    model, weights = hybrid(0.5), [0.0, 0.3, 1.0]
+    users = torch.tensor([4, 9, 0])
+    swept = model.sweep(weights)(users.repeat_interleave(3)).view(3, 3, -1)
+    for place, model.weight in enumerate(weights):
+        torch.testing.assert_close(swept[:, place], model.scorer()(users))
+
+
+def test_a_sweep_measures_as_validation_does(toy: Path) -> None:
+    (run,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides={"hybrid": {"baseline": "ease", "weight": 0.3}})
+    execute(run, Path("runs"), settings=Settings(CPU), console=Console())
+    model, task = Model.load(run.folder(Path("runs"))), Task.load("toy", run.config["split"], CPU, sealed=True)
+    found = task.sweep(model, HYBRID_WEIGHTS, "ndcg@10")
+    for model.weight, value in found.items():
+        assert value == pytest.approx(task.validate(model, ["ndcg@10"]).summary["ndcg@10"])
+    assert len(set(found.values())) > 3
