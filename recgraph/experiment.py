@@ -30,7 +30,7 @@ INIT: dict[str, tuple[Any, Any]] = {"init": (Any, None)}
 SEED = {"seed": (int, 0)}
 """What every split takes beside its own arguments."""
 
-RECIPE = ("encoder", "heads", "objectives", "negatives", "train")
+RECIPE = ("encoder", "heads", "objectives", "negatives", "sequences", "train")
 """Parts of a run that a baseline has none of."""
 
 
@@ -222,6 +222,8 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         head = checked_spec.get("head", "rank")
         if head not in config.heads:
             raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
+    if "history" in registry.encoders.find(encoder["name"]).reads:
+        checked["sequences"] = config.sequences.model_dump()
     return checked | {
         "encoder": encoder,
         "heads": {name: registry.heads.check(spec, f"{where}: heads.{name}") for name, spec in config.heads.items()},

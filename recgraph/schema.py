@@ -39,6 +39,7 @@ from pydantic import (
 
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
+from recgraph.sequences import Targets
 from recgraph.training.trainer import TrainSettings
 
 Spec = str | dict[str, Any]
@@ -74,6 +75,16 @@ class EvaluateSettings(BaseModel):
         return self
 
 
+class SequenceSettings(BaseModel):
+    """The `sequences:` block, for encoders that read histories."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    targets: Targets = "every"
+    """Which items of a history are predicted: "every" one from those before it, or the "last" of each prefix, each of
+    which is then a row of its own (see `SequenceBatches`)."""
+
+
 class RunConfig(BaseModel):
     """One run: what is built, how it is trained, how it is measured."""
 
@@ -86,6 +97,7 @@ class RunConfig(BaseModel):
     objectives: dict[str, Spec] = {}
     """Each takes a `weight` (1 by default) beside its own arguments."""
     negatives: Spec = "uniform"
+    sequences: SequenceSettings = SequenceSettings()
     baseline: Spec | None = None
     refit: bool = False
     """Once the epoch is chosen, fit anew on train and validation together, for as many epochs, and test that."""

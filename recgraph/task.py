@@ -93,11 +93,12 @@ class Task:
         return self.train.concat(self.validation)
 
     def validate(self, model: Model, metrics: Sequence[str]) -> Evaluation:
-        """Rank for the users with validation items; training positives are masked."""
+        """Rank for the users with validation items; training positives are masked, and all that histories hold."""
+        model.observe(self.train)
         return self._rank(model, metrics, self._validation, self._train)
 
     def test(self, model: Model, metrics: Sequence[str], *, sampled: bool = False) -> Evaluation:
-        """Rank for the users with test items; training and validation positives are masked.
+        """Rank for the users with test items; training and validation positives are masked, and make histories.
 
         Args:
             model, metrics: what to rank with, and how to measure.
@@ -110,6 +111,7 @@ class Task:
         if sampled and self._candidates is None:
             raise DataError(f"split {self.split_name} has no stored candidates, and none are drawn")
         candidates = self._candidates if sampled else None
+        model.observe(self.train_and_validation)
         return self._rank(model, metrics, relevant, self._train + self._validation, candidates)
 
     def groups(self, test: Evaluation) -> dict[str, dict[str, float]]:

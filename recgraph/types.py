@@ -45,7 +45,8 @@ class Inputs:
         graph: the training graph, or a view of it.
         features: attributes of users and items.
         perturb: called by encoders on each hidden layer; a view replaces it (noise, dropout).
-        every_position: ask for a query at each step of the history, not only after the last.
+        positions: ask for a query at these steps of the histories, places in the flattened `history`, and not after the
+            last step of each.
         every_layer: ask for `Encoding.layers`.
     """
 
@@ -54,7 +55,7 @@ class Inputs:
     graph: BipartiteGraph | None = None
     features: Features | None = None
     perturb: Callable[[Tensor], Tensor] = identity
-    every_position: bool = False
+    positions: Int[Tensor, "rows"] | None = None
     every_layer: bool = False
 
 
@@ -84,7 +85,7 @@ class Distinct(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Inputs plus what only objectives may see.
+    """Inputs plus what only objectives may see. A row is one of the inputs', or one of their `positions`.
 
     Attributes:
         inputs: what the encoder reads.
@@ -109,6 +110,14 @@ class Batch:
     distinct: Distinct | None = None
 
     @property
+    def users(self) -> Int[Tensor, "*batch"]:
+        """The user of each row."""
+        inputs = self.inputs
+        if inputs.positions is None or inputs.history is None:
+            return inputs.users
+        return inputs.users.index_select(0, inputs.positions // inputs.history.shape[-1])
+
+    @property
     def num_valid(self) -> int | Int[Tensor, ""]:
         """Rows (and positions) that count; at least 1, so that a mean without any is 0."""
         return self.items.numel() if self.mask is None else self.mask.sum().clamp(min=1)
@@ -118,7 +127,7 @@ class Batch:
 
         Without the history, features and labels, which are the encoder's and whole batches' matter.
         """
-        num_rows = len(self.items)
+        num_rows, users = len(self.items), self.users
         shared = self.hits is not None
         if self.negatives is not None and shared:
             rows = -(-num_rows // len(self.negatives))
@@ -128,7 +137,7 @@ class Batch:
             yield (
                 where,
                 Batch(
-                    Inputs(self.inputs.users[where], graph=self.inputs.graph),
+                    Inputs(users[where], graph=self.inputs.graph),
                     self.items[where],
                     None if self.negatives is None else self.negatives[one],
                     None if self.hits is None else self.hits[one],

@@ -67,6 +67,8 @@ TESTED_WITH = {
     "task": ("running",),
     "trackers": ("trainer",),
     "schema": ("experiment",),
+    "sequential": ("sasrec",),
+    "transformer": ("sasrec",),
     "types": ("encoders",),
 }
 """Module -> whose test files cover it, where it has none of its own."""

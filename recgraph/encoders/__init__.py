@@ -3,5 +3,7 @@
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.embedding import Embedding
 from recgraph.encoders.lightgcn import LightGCN
+from recgraph.encoders.sasrec import SASRec
+from recgraph.encoders.sequential import SequenceEncoder
 
-__all__ = ["Embedding", "Encoder", "LightGCN"]
+__all__ = ["Embedding", "Encoder", "LightGCN", "SASRec", "SequenceEncoder"]

@@ -5,7 +5,7 @@ from recgraph.objectives.contrastive import LayerContrast, ViewContrast
 from recgraph.objectives.pointwise import CCL, GBCE
 from recgraph.objectives.ranking import BPR
 from recgraph.objectives.regularization import EgoL2
-from recgraph.objectives.softmax import BSL, Softmax
+from recgraph.objectives.softmax import BSL, CrossEntropy, Softmax
 from recgraph.objectives.uniformity import DirectAU
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "BSL",
     "CCL",
     "GBCE",
+    "CrossEntropy",
     "DirectAU",
     "EgoL2",
     "LayerContrast",

@@ -87,7 +87,7 @@ class ViewContrast(Contrast):
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """See the class; the shared encoding is read only if there is no view."""
         rows, items = distinct(batch)
-        inputs, encoder = replace(batch.inputs, every_position=False), recommender.encoder
+        inputs, encoder = replace(batch.inputs, positions=None), recommender.encoder
         one = encoding if self.view is None else encoder(self.seen(inputs, batch))
         anchors = one.query.index_select(0, rows), one.items.index_select(0, items)
         if self.against == "batch":
