@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from recgraph import registry
 from recgraph.encoders import Embedding
 from recgraph.heads import Cosine, Dot
-from recgraph.objectives import BPR, EgoL2, Objectives
+from recgraph.objectives import BPR, EgoL2, Objectives, WeightDecay
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
 from recgraph.types import Batch, Inputs
@@ -81,6 +82,17 @@ def test_ego_l2_is_half_the_squared_norm_of_the_batch_rows_over_the_batch_size(n
     assert value(EgoL2(), recommender, batch).item() == pytest.approx(expected, abs=1e-12)
 
 
+def test_weight_decay_is_that_of_adam() -> None:
+    recommender, batch = model_and_batch()
+    other = copy.deepcopy(recommender)
+    for model, decay in ((recommender, 0.0), (other, 0.1)):
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1, weight_decay=decay)
+        loss = value(BPR(), model, batch) + (0 if decay else 0.1 * value(WeightDecay(), model, batch))
+        loss.backward()
+        optimizer.step()
+    torch.testing.assert_close(recommender.state_dict(), other.state_dict())
+
+
 def test_ego_l2_counts_shared_negatives_once_in_the_batch() -> None:
     recommender, batch = model_and_batch()
     shared = torch.tensor([[2, 5, 3]])
@@ -123,7 +135,7 @@ def test_order_of_rows_does_not_matter_and_masked_rows_do_not_count(name: str) -
     torch.testing.assert_close(value(objective, recommender, masked), value(objective, recommender, two))
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"ego_l2", "view_contrast"}))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"ego_l2", "view_contrast", "weight_decay"}))
 def test_ten_steps_raise_positives_over_negatives(name: str) -> None:
     recommender, batch = model_and_batch()
     if name == "ccl":  # its marks are for cosines

@@ -4,7 +4,7 @@ from recgraph.objectives.base import Objective, Objectives
 from recgraph.objectives.contrastive import LayerContrast, ViewContrast
 from recgraph.objectives.pointwise import CCL, GBCE
 from recgraph.objectives.ranking import BPR
-from recgraph.objectives.regularization import EgoL2
+from recgraph.objectives.regularization import EgoL2, WeightDecay
 from recgraph.objectives.softmax import BSL, CrossEntropy, Softmax
 from recgraph.objectives.uniformity import DirectAU
 
@@ -21,4 +21,5 @@ __all__ = [
     "Objectives",
     "Softmax",
     "ViewContrast",
+    "WeightDecay",
 ]
