@@ -213,17 +213,20 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     if encoder["init"] is not None:
         encoder["init"] = _check_init(encoder["init"], encoder["dim"], f"{where}: encoder.init")
     _check_built(registry.encoders.find(encoder["name"]).reads, f"{where}: encoder {encoder['name']} reads")
+    if "history" in registry.encoders.find(encoder["name"]).reads:
+        checked["sequences"] = config.sequences.model_dump()
     objectives = {}
     for role, spec in config.objectives.items():
         address = f"{where}: objectives.{role}"
         objectives[role] = checked_spec = registry.objectives.check(spec, address, WEIGHT)
-        _check_built(registry.objectives.find(checked_spec["name"]).needs, f"{address} needs")
+        needs = registry.objectives.find(checked_spec["name"]).needs
+        _check_built(needs, f"{address} needs")
+        if "partners" in needs and "sequences" not in checked:
+            raise ConfigError(f"{address}: {checked_spec['name']} wants an encoder that reads histories")
         _check_view(checked_spec.get("view"), encoder["name"], f"{address}.view")
         head = checked_spec.get("head", "rank")
         if head not in config.heads:
             raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
-    if "history" in registry.encoders.find(encoder["name"]).reads:
-        checked["sequences"] = config.sequences.model_dump()
     return checked | {
         "encoder": encoder,
         "heads": {name: registry.heads.check(spec, f"{where}: heads.{name}") for name, spec in config.heads.items()},

@@ -117,7 +117,7 @@ def _train(
         sampler = registry.samplers.build(config["negatives"], train) if "negatives" in objectives.needs else None
         kind, more = Batches, {}
         if isinstance(recommender.encoder, SequenceEncoder):
-            kind, more = SequenceBatches, _sequences(recommender.encoder, config["sequences"])
+            kind, more = SequenceBatches, _sequences(recommender.encoder, config["sequences"], objectives)
         batches = kind(
             train=train,
             batch_size=settings.batch_size,
@@ -146,18 +146,21 @@ def _train(
         return recommender, trainer.fit()
 
 
-def _sequences(encoder: SequenceEncoder, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _sequences(encoder: SequenceEncoder, settings: Mapping[str, Any], objectives: Objectives) -> dict[str, Any]:
     """Options of `SequenceBatches`.
 
     Raises:
-        ConfigError: the encoder cannot learn from the targets asked for.
+        ConfigError: the encoder, or an objective, cannot learn from the targets asked for.
     """
     if settings["targets"] not in encoder.targets:
         raise ConfigError(
             f"sequences.targets: {type(encoder).__name__} as configured learns from {sorted(encoder.targets)}, "
             f"got {settings['targets']!r}"
         )
-    return {"max_length": encoder.max_length, **settings}
+    partners = "partners" in objectives.needs
+    if partners and settings["targets"] != "last":
+        raise ConfigError(f"sequences.targets: histories before the same item want 'last', got {settings['targets']!r}")
+    return {"max_length": encoder.max_length, "partners": partners, **settings}
 
 
 def _without(spec: dict[str, Any], key: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from recgraph.positives import Positives
 from recgraph.registry import samplers
 from recgraph.types import Batch, Distinct, Inputs, NonNegativeFloat, PositiveInt
 
-BUILT = frozenset({"graph", "history", "negatives", "generator", "distinct"})
+BUILT = frozenset({"graph", "history", "partners", "negatives", "generator", "distinct"})
 """Fields of `Inputs` and `Batch` that are built when an encoder reads or an objective needs them."""
 
 BLOCK = 2**18

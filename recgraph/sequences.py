@@ -52,10 +52,12 @@ class SequenceBatches(Batches):
     Attributes:
         max_length: items that an encoder reads at most.
         targets: which items are predicted.
+        partners: find `Batch.partners`, drawn from the generator of the negatives.
     """
 
     max_length: int = 50
     targets: Targets = "every"
+    partners: bool = False
 
     @cached_property
     def sequences(self) -> Sequences:
@@ -125,7 +127,36 @@ class SequenceBatches(Batches):
             hits,
             generator=self.views,
             distinct=distinct,
+            partners=self._move(self._draw_partners(chosen)) if self.partners else None,
         )
+
+    @cached_property
+    def _by_target(self) -> tuple[Int[Tensor, "sequences"], Int[Tensor, "ends"]]:
+        """The sequences of each target, one target after the other, and where each target's begin."""
+        targets = self.train.histories.items.index_select(0, self.sequences.last)
+        counts = torch.bincount(targets, minlength=self.train.num_items + 1)
+        return targets.argsort(stable=True), torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+    def _draw_partners(self, chosen: Sequences) -> Int[Tensor, "batch length"]:
+        """For each sequence another with the same target, or itself where there is none."""
+        (order, starts), known = self._by_target, self.train.histories
+        targets = known.items.index_select(0, chosen.last)
+        first, count = starts[targets], starts[targets + 1] - starts[targets]
+        # Sequences are in order of their last place, and so is each target's run of them.
+        own = torch.searchsorted(self._keys, self._key(targets, chosen.last)) - first
+        drawn = (torch.rand(len(targets), generator=self.sampling, dtype=torch.float64) * (count - 1)).long()
+        drawn = torch.where(count > 1, drawn + (drawn >= own), own)
+        partner = order[first + drawn]
+        return known.between(self.sequences.first[partner], self.sequences.last[partner])
+
+    @cached_property
+    def _keys(self) -> Int[Tensor, "sequences"]:
+        order, _ = self._by_target
+        last = self.sequences.last[order]
+        return self._key(self.train.histories.items.index_select(0, last), last)
+
+    def _key(self, targets: Int[Tensor, "batch"], last: Int[Tensor, "batch"]) -> Int[Tensor, "batch"]:
+        return targets * len(self.train.histories.items) + last
 
 
 def hits_of_runs(

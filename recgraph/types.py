@@ -29,6 +29,9 @@ Fraction = Annotated[float, Ge(0), Lt(1)]
 PAD = 0
 """Padding in a history; item i is stored as i + 1."""
 
+MASK = -1
+"""A step of a history whose item is hidden."""
+
 
 def identity(hidden: Tensor) -> Tensor:
     """The perturbation that changes nothing."""
@@ -41,7 +44,8 @@ class Inputs:
 
     Attributes:
         users: user index of each row.
-        history: items the user had before the target, left-padded with `PAD`, item i stored as i + 1.
+        history: items the user had before the target, left-padded with `PAD`, item i stored as i + 1; `MASK` where
+            a view hides an item.
         graph: the training graph, or a view of it.
         features: attributes of users and items.
         perturb: called by encoders on each hidden layer; a view replaces it (noise, dropout).
@@ -97,6 +101,7 @@ class Batch:
         labels: targets of auxiliary tasks by name.
         mask: True where a row counts; None when all do.
         generator: what views draw from, on the device of the batch.
+        partners: for each row another history that the same item comes after, from training.
         distinct: its users and items without repetition, known to the host beforehand so that nothing waits for a GPU.
     """
 
@@ -108,6 +113,7 @@ class Batch:
     mask: Bool[Tensor, "*batch"] | None = None
     generator: torch.Generator | None = None
     distinct: Distinct | None = None
+    partners: Int[Tensor, "*batch length"] | None = None
 
     @property
     def users(self) -> Int[Tensor, "*batch"]:

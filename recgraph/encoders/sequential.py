@@ -63,9 +63,9 @@ class SequenceEncoder(Encoder):
 def steps(
     items: Float[Tensor, "items dim"], history: Int[Tensor, "batch length"]
 ) -> tuple[Float[Tensor, "batch length dim"], Bool[Tensor, "batch length 1"]]:
-    """The vector of each step of a history, 0 for padding; and where there is no padding."""
-    real = (history != PAD).unsqueeze(-1)
-    return lookup(items, (history - 1).clamp(min=0)) * real, real
+    """The vector of each step of a history, 0 for padding and for a hidden item; and where there is no padding."""
+    known = (history > PAD).unsqueeze(-1)
+    return lookup(items, (history - 1).clamp(min=0)) * known, (history != PAD).unsqueeze(-1)
 
 
 def at_positions(hidden: Float[Tensor, "batch length dim"], inputs: Inputs) -> Float[Tensor, "rows dim"]:

@@ -5,6 +5,7 @@ from recgraph.objectives.contrastive import LayerContrast, ViewContrast
 from recgraph.objectives.pointwise import CCL, GBCE
 from recgraph.objectives.ranking import BPR
 from recgraph.objectives.regularization import EgoL2, WeightDecay
+from recgraph.objectives.sequence_contrast import SameTargetContrast, SequenceContrast
 from recgraph.objectives.softmax import BSL, CrossEntropy, Softmax
 from recgraph.objectives.uniformity import DirectAU
 
@@ -19,6 +20,8 @@ __all__ = [
     "LayerContrast",
     "Objective",
     "Objectives",
+    "SameTargetContrast",
+    "SequenceContrast",
     "Softmax",
     "ViewContrast",
     "WeightDecay",

@@ -2,5 +2,6 @@
 
 from recgraph.views.graph import EdgeDrop, NodeDrop
 from recgraph.views.hidden import Noise
+from recgraph.views.sequence import Crop, CropMaskReorder, ItemMask, Reorder
 
-__all__ = ["EdgeDrop", "NodeDrop", "Noise"]
+__all__ = ["Crop", "CropMaskReorder", "EdgeDrop", "ItemMask", "NodeDrop", "Noise", "Reorder"]
