@@ -212,8 +212,9 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     encoder = registry.encoders.check(config.encoder, f"{where}: encoder", INIT)
     if encoder["init"] is not None:
         encoder["init"] = _check_init(encoder["init"], encoder["dim"], f"{where}: encoder.init")
-    _check_built(registry.encoders.find(encoder["name"]).reads, f"{where}: encoder {encoder['name']} reads")
-    if "history" in registry.encoders.find(encoder["name"]).reads:
+    reads = _reads(encoder)
+    _check_built(reads, f"{where}: encoder {encoder['name']} reads")
+    if "history" in reads:
         checked["sequences"] = config.sequences.model_dump()
     objectives = {}
     for role, spec in config.objectives.items():
@@ -223,7 +224,7 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         _check_built(needs, f"{address} needs")
         if "partners" in needs and "sequences" not in checked:
             raise ConfigError(f"{address}: {checked_spec['name']} wants an encoder that reads histories")
-        _check_view(checked_spec.get("view"), encoder["name"], f"{address}.view")
+        _check_view(checked_spec.get("view"), encoder["name"], reads, f"{address}.view")
         head = checked_spec.get("head", "rank")
         if head not in config.heads:
             raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
@@ -236,12 +237,20 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     }
 
 
-def _check_view(view: Mapping[str, Any] | None, encoder: str, where: str) -> None:
+def _reads(encoder: Mapping[str, Any]) -> frozenset[str]:
+    """What an encoder reads, and what those within it read."""
+    kind = registry.encoders.find(encoder["name"])
+    inner = [encoder[key] for key in registry.nested(kind) if encoder[key] is not None]
+    reads: frozenset[str] = kind.reads.union(*map(_reads, inner))
+    return reads
+
+
+def _check_view(view: Mapping[str, Any] | None, encoder: str, reads: frozenset[str], where: str) -> None:
     """Refuse a view that changes nothing the encoder reads."""
     if view is None:
         return
-    changes, reads = registry.views.find(view["name"]).changes, registry.encoders.find(encoder).reads | {"perturb"}
-    if not changes & reads:
+    changes = registry.views.find(view["name"]).changes
+    if not changes & (reads | {"perturb"}):
         raise ConfigError(f"{where}: {view['name']} changes {sorted(changes)}, which {encoder} does not read")
 
 

@@ -128,7 +128,7 @@ class Recommender(Model):
         for piece in wanted[order].split(PIECE):
             history = self.histories.last(piece, encoder.max_length).to(self.device)
             inputs = Inputs(piece.to(self.device), history, self.graph)
-            queries.append(encoder.query(inputs, catalogue))
+            queries.append(encoder.query(inputs, replace(catalogue, query=catalogue.query[inputs.users])))
         return torch.cat(queries)[order.argsort().to(self.device)]
 
     def export(self, folder: Path | str) -> list[Path]:

@@ -82,3 +82,34 @@ def sasrec(encoder: object, items: list[int], num_low: int = 5) -> list[Tensor]:
                 mixed = [block.alpha * s + (1 - block.alpha) * m for s, m in zip(slow, mixed, strict=True)]
             steps = [normed(block.second, step + network(block.network, step)) for step in mixed]
     return steps if encoder.norm == "post" else [normed(encoder.edge, step) for step in steps]
+
+
+def gru4rec(encoder: object, items: list[int]) -> list[Tensor]:
+    """The query after each step, one recurrent unit at a time, by the formulas of torch.nn.GRU."""
+    units, out = encoder.units, []
+    state = [torch.zeros(units.hidden_size, dtype=torch.float64) for _ in range(units.num_layers)]
+    for item in items:
+        vector = encoder.items.weight[item]
+        for layer in range(units.num_layers):
+            w_in, w_state, b_in, b_state = (
+                getattr(units, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            ours = (w_in @ vector + b_in).split(units.hidden_size)
+            theirs = (w_state @ state[layer] + b_state).split(units.hidden_size)
+            reset, update = (1 / (1 + torch.exp(-(ours[part] + theirs[part]))) for part in (0, 1))
+            new = torch.tanh(ours[2] + reset * theirs[2])
+            state[layer] = vector = (1 - update) * new + update * state[layer]
+        out.append(linear(encoder.output, vector))
+    return out
+
+
+def attentive(encoder: object, items: list[int]) -> list[Tensor]:
+    """The query after each step: a weighted mean of the item vectors so far."""
+    vectors, out = [encoder.items.weight[item] for item in items], []
+    for now in range(len(items)):
+        weights = []
+        for place in range(now + 1):
+            inner = torch.tanh(linear(encoder.inner, vectors[place]))
+            weights.append((encoder.outer.weight[0] @ inner + encoder.distance[now - place]).exp())
+        out.append(sum(w * v for w, v in zip(weights, vectors, strict=False)) / sum(weights))
+    return out

@@ -42,6 +42,7 @@ def test_a_file_holds_one_concept(path: Path) -> None:
 
 
 TESTED_WITH = {
+    "attentive": ("encoders", "sequential"),
     "base": ("encoders", "objectives", "model"),
     "cards": ("datasets",),
     "common": ("cli",),
@@ -53,6 +54,7 @@ TESTED_WITH = {
     "figures": ("report",),
     "fitting": ("running",),
     "formats": ("readers",),
+    "gru4rec": ("encoders", "sequential"),
     "lightgcn": ("encoders",),
     "lists": ("readers",),
     "models": ("cli",),
@@ -67,7 +69,6 @@ TESTED_WITH = {
     "task": ("running",),
     "trackers": ("trainer",),
     "schema": ("experiment",),
-    "sequential": ("sasrec",),
     "transformer": ("sasrec",),
     "types": ("encoders",),
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -19,8 +17,9 @@ class Encoder(nn.Module):
         dim: width of the vectors.
     """
 
-    reads: ClassVar[frozenset[str]] = frozenset()
-    """Fields of `Inputs`, beside `users`, that the encoder reads; nothing else is built for it."""
+    reads: frozenset[str] = frozenset()
+    """Fields of `Inputs`, beside `users`, that the encoder reads; nothing else is built for it. An instance that holds
+    another encoder reads what that one reads too."""
 
     def __init__(self, num_users: int, num_items: int, *, dim: int) -> None:
         super().__init__()

@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from recgraph.encoders.sequential import SequenceEncoder, at_positions, causal, steps
-from recgraph.encoders.transformer import EPS, Attention, Block, LowPass, Norm, network
+from recgraph.encoders.base import Encoder
+from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
+from recgraph.encoders.transformer import EPS, Attention, Block, LowPass, Norm, causal, network
 from recgraph.errors import ConfigError
 from recgraph.registry import encoders
-from recgraph.types import Encoding, Fraction, Inputs, NonNegativeInt, PositiveFloat, PositiveInt
+from recgraph.types import Fraction, Inputs, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 @encoders.register("sasrec")
@@ -48,6 +49,7 @@ class SASRec(SequenceEncoder):
             all steps at once, so that only the last may have a target, and wants `norm` "post".
         low_pass: c of BSARec; the mean and the ⌊c / 2⌋ lowest frequencies are what the filter lets through (5 on
             Beauty).
+        items, item_table, user: see `SequenceEncoder`.
     """
 
     def __init__(
@@ -67,8 +69,19 @@ class SASRec(SequenceEncoder):
         std: PositiveFloat = 0.02,
         frequency: Fraction = 0.0,
         low_pass: PositiveInt = 5,
+        items: Encoder | None = None,
+        item_table: bool = False,
+        user: UserVector = "history",
     ) -> None:
-        super().__init__(num_users, num_items, dim=dim, max_length=max_length, std=std)
+        super().__init__(
+            *(num_users, num_items),
+            dim=dim,
+            max_length=max_length,
+            std=std,
+            items=items,
+            item_table=item_table,
+            user=user,
+        )
         if dim % num_heads:
             raise ConfigError(f"encoder.num_heads: {num_heads} heads do not divide a dim of {dim}")
         if frequency and norm != "post":
@@ -94,7 +107,7 @@ class SASRec(SequenceEncoder):
             for _ in range(num_blocks)
         )
 
-    def query(self, inputs: Inputs, catalogue: Encoding) -> Float[Tensor, "rows dim"]:
+    def read(self, inputs: Inputs, items: Float[Tensor, "items dim"]) -> Float[Tensor, "rows dim"]:
         """See the class; `inputs.perturb` acts on the item vectors and on what each block returns.
 
         Raises:
@@ -103,7 +116,7 @@ class SASRec(SequenceEncoder):
         history = self.history(inputs)
         if "every" not in self.targets and inputs.positions is not None:
             raise ValueError("SASRec with `frequency` mixes all steps of a history: only the last can have a target")
-        hidden, real = steps(catalogue.items, history)
+        hidden, real = steps(items, history)
         hidden = hidden * self.scale + self.positions[self.max_length - history.shape[1] :]
         hidden = self.dropout(self.edge(hidden) if self.norm == "post" else hidden) * real
         mask = causal(history)

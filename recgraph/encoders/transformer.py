@@ -7,8 +7,10 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from recgraph.types import PAD
 
 Norm = Literal["query", "pre", "post"]
 """Where layers are normalised; see `SASRec`."""
@@ -123,6 +125,16 @@ class LowPass(nn.Module):
         low = self.low[start:, start:] @ hidden
         filtered = low + self.beta.square() * (hidden - low)
         return self.norm(hidden + self.dropout(filtered))
+
+
+def causal(history: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
+    """Which steps (last axis) each step may see: those before it that are no padding, and itself.
+
+    A step of padding sees itself too: a softmax over nothing at all is NaN.
+    """
+    before = torch.ones(history.shape[1], history.shape[1], dtype=torch.bool, device=history.device).tril()
+    itself = torch.eye(history.shape[1], dtype=torch.bool, device=history.device)
+    return ((before & (history != PAD)[:, None, :]) | itself).unsqueeze(1)
 
 
 def network(dim: int, width: int, activation: nn.Module, *, inner: float, outer: float) -> nn.Sequential:
