@@ -6,31 +6,18 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-from torch import nn
-
-from recgraph import pretraining, registry
-from recgraph.baselines.base import Baseline
+from recgraph import pretraining
+from recgraph.checking import check
 from recgraph.data import cards
 from recgraph.data.cards import Card
 from recgraph.errors import ConfigError, suggest
-from recgraph.evaluation import metrics
 from recgraph.files import digest
-from recgraph.sampling import BUILT
-from recgraph.schema import Experiment, Range, RunConfig, Spec, folder_name, read, validate
+from recgraph.schema import Experiment, RunConfig, folder_name, read, validate
+from recgraph.spaces import Range
 
-WEIGHT = {"weight": (Annotated[float, Field(ge=0, allow_inf_nan=False)], 1.0)}
-"""What every objective takes beside its own arguments."""
-
-INIT: dict[str, tuple[Any, Any]] = {"init": (Any, None)}
-"""What every encoder takes beside its own arguments: a baseline whose vectors its tables start with."""
-
-SEED = {"seed": (int, 0)}
-"""What every split takes beside its own arguments."""
-
-RECIPE = ("encoder", "heads", "objectives", "negatives", "train", "hybrid", "pretrained")
+RECIPE = ("encoder", "heads", "objectives", "negatives", "sequences", "train", "hybrid", "pretrained")
 """Parts of a run that a baseline has none of."""
 
 
@@ -138,7 +125,7 @@ def resolve(experiment: Experiment, row: str, overrides: Mapping[str, Any], card
         for address in (*experiment.rows[row], *overrides):
             if _of_training(address):
                 raise ConfigError(f"{where}: {address} does nothing here, for the row is a baseline")
-    return _check(config, card, where)
+    return check(config, card, where)
 
 
 def complete(
@@ -205,102 +192,6 @@ def _refuse_lost(changes: Mapping[str, Any], where: str) -> None:
 
 def _of_training(address: str) -> bool:
     return address.split(".")[0] in RECIPE
-
-
-def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
-    """Validate components against their signatures and against each other."""
-    known = list(config.evaluate.metrics)
-    checked: dict[str, Any] = {
-        "evaluate": config.evaluate.model_dump() | {"metrics": known},
-        "split": _check_split(config.split, card, where),
-        "refit": config.refit,
-    }
-    if config.baseline is not None:
-        return checked | {"baseline": registry.baselines.check(config.baseline, f"{where}: baseline")}
-    if config.encoder is None:
-        raise ConfigError(f"{where}: set either `encoder` or `baseline`")
-    if config.train.monitor not in known:
-        raise ConfigError(
-            f"{where}: train.monitor: {config.train.monitor!r} is not among evaluate.metrics. "
-            f"{suggest(config.train.monitor, known)}"
-        )
-    if metrics.parse(config.train.monitor)[0] not in metrics.PER_USER:
-        raise ConfigError(f"{where}: train.monitor: of {config.train.monitor!r}, more is not better")
-    if not config.objectives:
-        raise ConfigError(f"{where}: objectives: at least one is needed")
-    if "rank" not in config.heads:
-        raise ConfigError(f"{where}: heads: one must be called 'rank'; it ranks the catalogue")
-    for role in (*config.heads, *config.objectives):
-        if not role.isidentifier() or hasattr(nn.ModuleDict, role):
-            raise ConfigError(f"{where}: {role!r} cannot name a head or objective; choose another word")
-    encoder = registry.encoders.check(config.encoder, f"{where}: encoder", INIT)
-    if encoder["init"] is not None:
-        encoder["init"] = _check_init(encoder["init"], encoder["dim"], f"{where}: encoder.init")
-    _check_built(registry.encoders.find(encoder["name"]).reads, f"{where}: encoder {encoder['name']} reads")
-    objectives = {}
-    for role, spec in config.objectives.items():
-        address = f"{where}: objectives.{role}"
-        objectives[role] = checked_spec = registry.objectives.check(spec, address, WEIGHT)
-        _check_built(registry.objectives.find(checked_spec["name"]).needs, f"{address} needs")
-        _check_view(checked_spec.get("view"), encoder["name"], f"{address}.view")
-        head = checked_spec.get("head", "rank")
-        if head not in config.heads:
-            raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
-    return checked | {
-        "encoder": encoder,
-        "heads": {name: registry.heads.check(spec, f"{where}: heads.{name}") for name, spec in config.heads.items()},
-        "objectives": objectives,
-        "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
-        "train": config.train.model_dump(),
-        "hybrid": _check_hybrid(config, where),
-        **({"pretrained": config.pretrained} if config.pretrained else {}),
-    }
-
-
-def _check_hybrid(config: RunConfig, where: str) -> dict[str, Any] | None:
-    if config.hybrid is None:
-        return None
-    if config.evaluate.parity:
-        raise ConfigError(f"{where}: evaluate.parity measures the encoder of each epoch, which is not yet a hybrid")
-    baseline = registry.baselines.check(config.hybrid.baseline, f"{where}: hybrid.baseline")
-    return {"baseline": baseline, "weight": config.hybrid.weight}
-
-
-def _check_view(view: Mapping[str, Any] | None, encoder: str, where: str) -> None:
-    """Refuse a view that changes nothing the encoder reads."""
-    if view is None:
-        return
-    kind, reader = registry.views.find(view["name"]), registry.encoders.find(encoder)
-    if not kind.changes & (reader.reads | {"perturb"}):
-        raise ConfigError(f"{where}: {view['name']} changes {sorted(kind.changes)}, which {encoder} does not read")
-    if kind.leaves is not None and kind.leaves not in reader.graphs:
-        raise ConfigError(f"{where}: {view['name']} leaves a {kind.leaves.__name__}, which {encoder} cannot read")
-
-
-def _check_init(spec: Spec, dim: int, where: str) -> dict[str, Any]:
-    """A baseline that has vectors, as wide as the encoder's unless it says otherwise."""
-    given = {"name": spec} if isinstance(spec, str) else spec
-    having = [
-        name for name, kind in registry.baselines.components().items() if kind.embeddings is not Baseline.embeddings
-    ]
-    if isinstance(given, Mapping) and given.get("name") in having:
-        given = {"dim": dim, **given}
-    checked = registry.baselines.check(given, where)
-    if checked["name"] not in having:
-        raise ConfigError(f"{where}: {checked['name']!r} has no vectors to start with; these have: {', '.join(having)}")
-    return checked
-
-
-def _check_built(fields: frozenset[str], what: str) -> None:
-    if fields - BUILT:
-        raise ConfigError(f"{what} {sorted(fields - BUILT)}, which nobody builds; known: {sorted(BUILT)}")
-
-
-def _check_split(spec: Spec | None, card: Card, where: str) -> dict[str, Any]:
-    """The split with the options that the dataset's card gives it, unless the file says otherwise."""
-    given = spec if isinstance(spec, Mapping) else {"name": spec} if spec else {}
-    given = {"name": card.default_split, **given}
-    return registry.splits.check({**card.splits.get(str(given["name"]), {}), **given}, f"{where}: split", SEED)
 
 
 def _card(name: str, path: Path) -> Card:

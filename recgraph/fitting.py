@@ -11,6 +11,8 @@ from typing import Any
 from recgraph import registry
 from recgraph.baselines.base import Baseline
 from recgraph.data.interactions import Interactions
+from recgraph.encoders.sequential import SequenceEncoder
+from recgraph.errors import ConfigError
 from recgraph.experiment import Run
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.hybrid import Hybrid
@@ -20,6 +22,7 @@ from recgraph.pretraining import begin, check_tables
 from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
 from recgraph.sampling import Batches
+from recgraph.sequences import SequenceBatches
 from recgraph.task import Task
 from recgraph.training.trackers import JsonLines, Tracker
 from recgraph.training.trainer import Progress, Trainer, TrainSettings
@@ -169,17 +172,22 @@ def _train(
         if "generator" in objectives.needs:
             # On the device: views draw a number or more for each edge or vector, which would take longer to copy.
             generators["views"] = torch_generator(run.seed, "views", device)
-        batches = Batches(
+        sampler = registry.samplers.build(config["negatives"], train) if "negatives" in objectives.needs else None
+        kind, more = Batches, {}
+        if isinstance(recommender.encoder, SequenceEncoder):
+            kind, more = SequenceBatches, _sequences(recommender.encoder, config["sequences"], objectives)
+        batches = kind(
             train=train,
             batch_size=settings.batch_size,
             order=generators["order"],
             sampling=generators["negatives"],
             graph=graph if "graph" in recommender.encoder.reads | objectives.needs else None,
-            sampler=registry.samplers.build(config["negatives"], train) if "negatives" in objectives.needs else None,
+            sampler=sampler,
             device=device,
             views=generators.get("views"),
             distinct="distinct" in objectives.needs,
             log_q="log_q" in objectives.needs,
+            **more,
         )
         trainer = Trainer(
             recommender=recommender,
@@ -221,6 +229,23 @@ def source_folder(folder: Path, part: str) -> Path:
 
 def _lines(folder: Path) -> list[Tracker]:
     return [JsonLines(folder / "metrics.jsonl")]
+
+
+def _sequences(encoder: SequenceEncoder, settings: Mapping[str, Any], objectives: Objectives) -> dict[str, Any]:
+    """Options of `SequenceBatches`.
+
+    Raises:
+        ConfigError: the encoder, or an objective, cannot learn from the targets asked for.
+    """
+    if settings["targets"] not in encoder.targets:
+        raise ConfigError(
+            f"sequences.targets: {type(encoder).__name__} as configured learns from {sorted(encoder.targets)}, "
+            f"got {settings['targets']!r}"
+        )
+    partners = "partners" in objectives.needs
+    if partners and settings["targets"] != "last":
+        raise ConfigError(f"sequences.targets: histories before the same item want 'last', got {settings['targets']!r}")
+    return {"max_length": encoder.max_length, "partners": partners, **settings}
 
 
 def _without(spec: dict[str, Any], key: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from recgraph.data.interactions import Interactions
 from recgraph.model import Model, Scorer
 from recgraph.registry import locate
 
@@ -32,6 +33,11 @@ class Hybrid(Model):
     def __init__(self, recommender: Model, baseline: Model, *, weight: float) -> None:
         super().__init__(recommender.num_users, recommender.num_items)
         self.recommender, self.baseline, self.weight = recommender, baseline, weight
+
+    def observe(self, interactions: Interactions) -> None:
+        """See `Model.observe`; both models do."""
+        for part in self._parts().values():
+            part.observe(interactions)
 
     def scorer(self) -> Scorer:
         """See `Model.scorer`."""

@@ -80,6 +80,9 @@ class Model(nn.Module):
         """
         raise NotImplementedError
 
+    def observe(self, interactions: Interactions) -> None:
+        """Take these for all that users have had so far, if scores depend on it; without effect on other models."""
+
     def options(self) -> dict[str, Any]:
         """JSON that `rebuild` understands."""
         raise NotImplementedError

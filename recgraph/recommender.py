@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from recgraph import registry
+from recgraph.data.histories import Histories
+from recgraph.data.interactions import Interactions
 from recgraph.encoders.base import Encoder, lookup
+from recgraph.encoders.sequential import SequenceEncoder
+from recgraph.errors import DataError
 from recgraph.files import replacing
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Head
 from recgraph.model import Model, Scorer
 from recgraph.types import Encoding, Inputs
+
+PIECE = 128
+"""Users whose histories are encoded at once."""
 
 
 class Recommender(Model):
@@ -41,6 +50,7 @@ class Recommender(Model):
         super().__init__(encoder.num_users, encoder.num_items)
         self.encoder, self.heads = encoder, nn.ModuleDict(heads)
         self.graph, self.spec = graph, spec
+        self.histories: Histories | None = None
 
     @classmethod
     def build(
@@ -78,10 +88,20 @@ class Recommender(Model):
         return scorer.match(query.unsqueeze(-2), vectors)
 
     def scorer(self) -> Scorer:
-        """See `Model.scorer`; encodes and prepares all users and items once."""
-        encoding, head = self.encode_all(), self._head("rank")
+        """See `Model.scorer`; encodes and prepares items once, and users too unless they have histories to read."""
+        head = self._head("rank")
+        if isinstance(self.encoder, SequenceEncoder):
+            catalogue = self.encoder.catalogue(self._inputs())
+            items = head.prepare_items(catalogue.items)
+            return lambda users: head.match_all(head.prepare_query(self._queries(users, catalogue)), items)
+        encoding = self.encode_all()
         query, items = head.prepare_query(encoding.query), head.prepare_items(encoding.items)
         return lambda users: head.match_all(query[users], items)
+
+    def observe(self, interactions: Interactions) -> None:
+        """See `Model.observe`; encoders that read histories read these."""
+        if "history" in self.encoder.reads:
+            self.histories = interactions.histories
 
     def _head(self, name: str) -> Head:
         head = self.heads[name]
@@ -90,9 +110,32 @@ class Recommender(Model):
 
     def encode_all(self) -> Encoding:
         """Query vectors of all users [users, dim] and vectors of all items."""
+        inputs = self._inputs()
+        if not isinstance(self.encoder, SequenceEncoder):
+            return self.encoder(inputs)
+        catalogue = self.encoder.catalogue(inputs)
+        return replace(catalogue, query=self._queries(inputs.users, catalogue))
+
+    def _inputs(self) -> Inputs:
+        """All users, without their histories."""
         if self.graph is not None:
             self.graph = self.graph.to(self.device)  # kept there, with its operator
-        return self.encoder(Inputs(torch.arange(self.num_users, device=self.device), graph=self.graph))
+        return Inputs(torch.arange(self.num_users, device=self.device), graph=self.graph)
+
+    def _queries(self, users: Int[Tensor, "batch"], catalogue: Encoding) -> Float[Tensor, "batch dim"]:
+        """Queries of users after all they have had, those with histories of similar length together."""
+        encoder = self.encoder
+        assert isinstance(encoder, SequenceEncoder)
+        if self.histories is None:
+            raise DataError(f"{type(encoder).__name__} reads histories: hand `observe` what users have had so far")
+        wanted = users.cpu()
+        order = (self.histories.starts[wanted + 1] - self.histories.starts[wanted]).argsort()
+        queries = []
+        for piece in wanted[order].split(PIECE):
+            history = self.histories.last(piece, encoder.max_length).to(self.device)
+            inputs = Inputs(piece.to(self.device), history, self.graph)
+            queries.append(encoder.query(inputs, replace(catalogue, query=catalogue.query[inputs.users])))
+        return torch.cat(queries)[order.argsort().to(self.device)]
 
     def export(self, folder: Path | str) -> list[Path]:
         """Write user and item vectors with their original ids, for use in other programs.
@@ -125,8 +168,11 @@ class Recommender(Model):
         return {"encoder": self.spec["encoder"], "heads": self.spec["heads"]}
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        """The training graph's edges, if there is a graph."""
-        return {} if self.graph is None else {"graph.users": self.graph.users, "graph.items": self.graph.items}
+        """The training graph's edges, and histories, if there are any."""
+        tensors = {} if self.graph is None else {"graph.users": self.graph.users, "graph.items": self.graph.items}
+        if self.histories is not None:
+            tensors |= {"history.items": self.histories.items, "history.starts": self.histories.starts}
+        return tensors
 
     @classmethod
     def rebuild(
@@ -134,6 +180,9 @@ class Recommender(Model):
     ) -> Recommender:
         """See `Model.rebuild`."""
         graph = None
-        if tensors:
+        if "graph.users" in tensors:
             graph = BipartiteGraph.from_edges(tensors["graph.users"], tensors["graph.items"], num_users, num_items)
-        return cls.build(num_users, num_items, options, graph)
+        recommender = cls.build(num_users, num_items, options, graph)
+        if "history.items" in tensors:
+            recommender.histories = Histories(tensors["history.items"], tensors["history.starts"])
+        return recommender

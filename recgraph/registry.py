@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from recgraph.errors import ConfigError, suggest
-from recgraph.types import View
 
 Component = Any
 """A class or function. What more it has depends on the kind."""
@@ -108,8 +107,8 @@ class Registry:
         for key in given:
             if key not in fields:
                 raise ConfigError(f"{where}.{key}: {self.kind} {name!r} takes no {key!r}. {suggest(key, fields)}")
-        nested = {key: registry for key, (kind, _) in fields.items() if (registry := _nested(kind))}
-        plain = {key: field for key, field in fields.items() if key not in nested}
+        inner = {key: registry for key, (kind, _) in fields.items() if (registry := _nested(kind))}
+        plain = {key: field for key, field in fields.items() if key not in inner}
         schema = create_model(name, __config__=ConfigDict(arbitrary_types_allowed=True), **plain)  # type: ignore[call-overload]
         try:
             checked = schema(**{key: value for key, value in given.items() if key in plain}).model_dump()
@@ -118,7 +117,7 @@ class Registry:
             path = ".".join(map(str, (where, *first["loc"])))
             got = "" if first["type"] == "missing" else f", got {first['input']!r}"
             raise ConfigError(f"{path}: {first['msg']}{got}") from None
-        for key, registry in nested.items():
+        for key, registry in inner.items():
             if key not in given and fields[key][1] is ...:
                 raise ConfigError(f"{where}.{key}: Field required")
             value = given.get(key, fields[key][1])
@@ -129,10 +128,11 @@ class Registry:
         """Check `spec` and call the component with `data` and its options."""
         checked = self.check(spec, where or self.kind)
         component = self.find(checked.pop("name"))
-        for key, (kind, _) in options(component).items():
-            registry = _nested(kind)
-            if registry and checked[key] is not None:
-                checked[key] = registry.build(checked[key], where=f"{where}.{key}")
+        for key, registry in nested(component).items():
+            if checked[key] is not None:
+                # An encoder within an encoder is of the same users and items.
+                own = data if registry is self else ()
+                checked[key] = registry.build(checked[key], *own, where=f"{where}.{key}")
         return component(*data, **more_data, **checked)
 
 
@@ -170,9 +170,19 @@ def _is_subclass(base: type, component: Any) -> bool:
     return inspect.isclass(component) and issubclass(component, base)
 
 
+def nested(component: Component) -> dict[str, Registry]:
+    """The keyword-only arguments of a component that are components themselves, and what they are configured from."""
+    return {key: registry for key, (kind, _) in options(component).items() if (registry := _nested(kind))}
+
+
 def _nested(kind: Any) -> Registry | None:
-    """The registry that an argument of this type is configured from, such as `view: View`."""
-    return views if kind is View or View in typing.get_args(kind) else None
+    """The registry that an argument of this type is configured from, such as `view: View` or `items: Encoder`."""
+    for registry in (views, encoders):
+        assert registry.base is not None
+        base = locate(registry.base)
+        if kind is base or base in typing.get_args(kind):
+            return registry
+    return None
 
 
 encoders = Registry("encoder", "recgraph.encoders", "recgraph.encoders.base:Encoder")

@@ -109,6 +109,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
         model, again = refit(run, task, folder, progress.best_epoch, model)
         seconds += again
     model.catalogue = catalogue_of(task.train, [task.train, task.validation], task.titles)
+    model.observe(task.train_and_validation)
     model.save(folder)
     test = task.test(model, names, sampled=run.config["evaluate"]["sampled"])
     test.write(folder / "per_user.parquet")

@@ -20,7 +20,7 @@ from recgraph.positives import Positives
 from recgraph.registry import samplers
 from recgraph.types import Batch, Distinct, Inputs, NonNegativeFloat, PositiveInt
 
-BUILT = frozenset({"graph", "negatives", "log_q", "generator", "distinct"})
+BUILT = frozenset({"graph", "history", "partners", "negatives", "log_q", "generator", "distinct"})
 """Fields of `Inputs` and `Batch` that are built when an encoder reads or an objective needs them."""
 
 BLOCK = 2**18

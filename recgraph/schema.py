@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,8 +30,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveFloat,
-    StrictInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -39,6 +37,8 @@ from pydantic import (
 
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
+from recgraph.sequences import Targets
+from recgraph.spaces import space
 from recgraph.training.trainer import TrainSettings
 
 Spec = str | dict[str, Any]
@@ -84,6 +84,16 @@ class HybridSettings(BaseModel):
     """Of the baseline's scores; null to take the best on validation of 0, 0.1 ... 1 once the encoder is trained."""
 
 
+class SequenceSettings(BaseModel):
+    """The `sequences:` block, for encoders that read histories."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    targets: Targets = "every"
+    """Which items of a history are predicted: "every" one from those before it, or the "last" of each prefix, each of
+    which is then a row of its own (see `SequenceBatches`)."""
+
+
 class RunConfig(BaseModel):
     """One run: what is built, how it is trained, how it is measured."""
 
@@ -96,6 +106,7 @@ class RunConfig(BaseModel):
     objectives: dict[str, Spec] = {}
     """Each takes a `weight` (1 by default) beside its own arguments."""
     negatives: Spec = "uniform"
+    sequences: SequenceSettings = SequenceSettings()
     baseline: Spec | None = None
     hybrid: HybridSettings | None = None
     pretrained: dict[str, str] = {}
@@ -123,34 +134,6 @@ class Published(BaseModel):
         for name in value:
             metrics.parse(name)
         return value
-
-
-class Range(BaseModel):
-    """A search space between two bounds, one of `uniform`, `log` (evenly on a logarithmic scale) and `int`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    uniform: tuple[float, float] | None = None
-    log: tuple[PositiveFloat, PositiveFloat] | None = None
-    int: tuple[StrictInt, StrictInt] | None = None
-
-    @model_validator(mode="after")
-    def _one_rising(self) -> Range:
-        given = [bounds for bounds in (self.uniform, self.log, self.int) if bounds is not None]
-        if len(given) != 1 or given[0][0] >= given[0][1]:
-            raise ValueError("expected one of uniform, log and int, with a lower and a higher bound")
-        return self
-
-
-def _space(value: Any) -> list[Any] | Range:
-    """Values, or a range; not a union, whose errors tell of both."""
-    if isinstance(value, Mapping):
-        if len(value) != 1 or not set(value) <= set(Range.model_fields):
-            raise ValueError(f"expected values, or one of {', '.join(Range.model_fields)} with two bounds")
-        return Range(**value)
-    if not isinstance(value, list) or not value:
-        raise ValueError("expected a list of values, or a range")
-    return value
 
 
 class Ablation(BaseModel):
@@ -185,7 +168,7 @@ class Experiment(BaseModel):
     """The row with which the others are compared, user by user."""
     published: dict[str, dict[str, Published]] = {}
     """Dataset -> row -> figures."""
-    search: dict[str, dict[str, Annotated[Any, AfterValidator(_space)]]] = {}
+    search: dict[str, dict[str, Annotated[Any, AfterValidator(space)]]] = {}
     """Row -> dotted path -> values, or a `Range`: what `recgraph tune` may try."""
     ablate: Ablation | None = None
     """Rows to be made of the only row there is, with which they are compared."""

@@ -12,7 +12,8 @@ from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
 from recgraph.experiment import Run, complete, plan
 from recgraph.files import digest
-from recgraph.schema import Experiment, Range, RunConfig, folder_name, read, validate
+from recgraph.schema import Experiment, RunConfig, folder_name, read, validate
+from recgraph.spaces import Range
 
 if TYPE_CHECKING:
     import optuna

@@ -100,11 +100,13 @@ class Task:
         return self.train.concat(self.validation)
 
     def validate(self, model: Model, metrics: Sequence[str]) -> Evaluation:
-        """Rank for the users with validation items; training positives are masked."""
+        """Rank for the users with validation items; training positives are masked, and all that histories hold."""
+        model.observe(self.train)
         return self._rank(model, metrics, self._validation, self._train)
 
     def sweep(self, model: Hybrid, weights: Sequence[float], metric: str) -> dict[float, float]:
         """A per-user metric on validation for each of several weights of a hybrid, from one scoring by its models."""
+        model.observe(self.train)
         users = np.flatnonzero(np.diff(self._validation.indptr)).repeat(len(weights))
         with torch.no_grad():
             scores = model.eval().sweep(weights)
@@ -114,7 +116,7 @@ class Task:
         return dict(zip(weights, values.mean(0).tolist(), strict=True))
 
     def test(self, model: Model, metrics: Sequence[str], *, sampled: bool = False) -> Evaluation:
-        """Rank for the users with test items; training and validation positives are masked.
+        """Rank for the users with test items; training and validation positives are masked, and make histories.
 
         Args:
             model, metrics: what to rank with, and how to measure.
@@ -127,6 +129,7 @@ class Task:
         if sampled and self._candidates is None:
             raise DataError(f"split {self.split_name} has no stored candidates, and none are drawn")
         candidates = self._candidates if sampled else None
+        model.observe(self.train_and_validation)
         return self._rank(model, metrics, relevant, self._train + self._validation, candidates)
 
     def groups(self, test: Evaluation) -> dict[str, dict[str, float]]:
@@ -135,6 +138,7 @@ class Task:
 
     def diagnose(self, model: Recommender) -> dict[str, float]:
         """How the vectors of a trained encoder lie (`recgraph.evaluation.diagnostics`), by the training part."""
+        model.observe(self.train)
         pairs = (torch.from_numpy(side).to(self.device) for side in (self.train.user_indices, self.train.item_indices))
         with torch.no_grad():
             encoding = model.eval().encode_all()

@@ -31,6 +31,9 @@ Fraction = Annotated[float, Ge(0), Lt(1)]
 PAD = 0
 """Padding in a history; item i is stored as i + 1."""
 
+MASK = -1
+"""A step of a history whose item is hidden."""
+
 
 def identity(hidden: Tensor) -> Tensor:
     """The perturbation that changes nothing."""
@@ -43,11 +46,13 @@ class Inputs:
 
     Attributes:
         users: user index of each row.
-        history: items the user had before the target, left-padded with `PAD`, item i stored as i + 1.
+        history: items the user had before the target, left-padded with `PAD`, item i stored as i + 1; `MASK` where
+            a view hides an item.
         graph: the training graph, or a view of it: other weights, a graph for each layer, or a graph of low rank.
         features: attributes of users and items.
         perturb: called by encoders on each hidden layer; a view replaces it (noise, dropout).
-        every_position: ask for a query at each step of the history, not only after the last.
+        positions: ask for a query at these steps of the histories, places in the flattened `history`, and not after the
+            last step of each.
         every_layer: ask for `Encoding.layers`.
     """
 
@@ -56,7 +61,7 @@ class Inputs:
     graph: BipartiteGraph | GraphPerLayer | LowRankGraph | None = None
     features: Features | None = None
     perturb: Callable[[Tensor], Tensor] = identity
-    every_position: bool = False
+    positions: Int[Tensor, "rows"] | None = None
     every_layer: bool = False
 
 
@@ -86,7 +91,7 @@ class Distinct(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Inputs plus what only objectives may see.
+    """Inputs plus what only objectives may see. A row is one of the inputs', or one of their `positions`.
 
     Attributes:
         inputs: what the encoder reads.
@@ -99,6 +104,7 @@ class Batch:
         labels: targets of auxiliary tasks by name.
         mask: True where a row counts; None when all do.
         generator: what views draw from, on the device of the batch.
+        partners: for each row another history that the same item comes after, from training.
         distinct: its users and items without repetition, known to the host beforehand so that nothing waits for a GPU.
     """
 
@@ -111,6 +117,15 @@ class Batch:
     mask: Bool[Tensor, "*batch"] | None = None
     generator: torch.Generator | None = None
     distinct: Distinct | None = None
+    partners: Int[Tensor, "*batch length"] | None = None
+
+    @property
+    def users(self) -> Int[Tensor, "*batch"]:
+        """The user of each row."""
+        inputs = self.inputs
+        if inputs.positions is None or inputs.history is None:
+            return inputs.users
+        return inputs.users.index_select(0, inputs.positions // inputs.history.shape[-1])
 
     @property
     def num_valid(self) -> int | Int[Tensor, ""]:
@@ -122,7 +137,7 @@ class Batch:
 
         Without the history, features and labels, which are the encoder's and whole batches' matter.
         """
-        num_rows = len(self.items)
+        num_rows, users = len(self.items), self.users
         shared = self.hits is not None
         if self.negatives is not None and shared:
             rows = -(-num_rows // len(self.negatives))
@@ -132,7 +147,7 @@ class Batch:
             yield (
                 where,
                 Batch(
-                    Inputs(self.inputs.users[where], graph=self.inputs.graph),
+                    Inputs(users[where], graph=self.inputs.graph),
                     self.items[where],
                     None if self.negatives is None else self.negatives[one],
                     None if self.hits is None else self.hits[one],

@@ -42,8 +42,10 @@ def test_a_file_holds_one_concept(path: Path) -> None:
 
 
 TESTED_WITH = {
+    "attentive": ("encoders", "sequential"),
     "base": ("encoders", "objectives", "model"),
     "cards": ("datasets",),
+    "checking": ("experiment",),
     "common": ("cli",),
     "data": ("cli",),
     "download": ("fetch",),
@@ -53,6 +55,7 @@ TESTED_WITH = {
     "figures": ("report",),
     "fitting": ("running",),
     "formats": ("readers",),
+    "gru4rec": ("encoders", "sequential"),
     "layers": ("heads",),
     "lightgcn": ("encoders", "lightgcn"),
     "lists": ("readers",),
@@ -71,6 +74,8 @@ TESTED_WITH = {
     "task": ("running",),
     "trackers": ("trainer",),
     "schema": ("experiment",),
+    "spaces": ("experiment", "search"),
+    "transformer": ("sasrec",),
     "types": ("encoders",),
 }
 """Module -> whose test files cover it, where it has none of its own."""

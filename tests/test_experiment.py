@@ -180,8 +180,8 @@ def test_a_split_that_the_card_gives_can_be_changed_in_part(tmp_path: Path) -> N
 
 
 def test_a_part_that_reads_what_nobody_builds_is_refused(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LightGCN, "reads", frozenset({"history"}))
-    with pytest.raises(ConfigError, match=r"encoder lightgcn reads \['history'\], which nobody builds"):
+    monkeypatch.setattr(LightGCN, "reads", frozenset({"weather"}))
+    with pytest.raises(ConfigError, match=r"encoder lightgcn reads \['weather'\], which nobody builds"):
         plan(good)
 
 

@@ -39,6 +39,7 @@ def trained(name: str, table: Interactions, titles: list[str | None] | None = TI
         with isolated(0, "modules"):
             spec = {"encoder": {"name": name, "dim": 4}, "heads": {"rank": "dot"}}
             model = Recommender.build(table.num_users, table.num_items, spec, graph_of(table))
+        model.observe(table)
     model.catalogue = catalogue_of(table, [table], titles)
     return model.eval()
 

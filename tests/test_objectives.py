@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -16,13 +17,13 @@ from recgraph import registry
 from recgraph.encoders import Embedding
 from recgraph.graph import BipartiteGraph
 from recgraph.heads import Cosine, Dot
-from recgraph.objectives import BPR, EgoL2, Objective, Objectives
+from recgraph.objectives import BPR, EgoL2, Objective, Objectives, WeightDecay
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
 from recgraph.types import Batch, Distinct, Inputs
 
-NAMES = sorted(set(registry.objectives.components()) - {"layer_contrast"})
-"""Those that do with an encoder without layers; tests/test_contrastive.py has the other."""
+NAMES = sorted(set(registry.objectives.components()) - {"layer_contrast", "same_target_contrast"})
+"""Those that do with an encoder without layers or histories; the others have tests of their own."""
 
 
 def model_and_batch(num_negatives: int = 3, scale: float = 1.0) -> tuple[Recommender, Batch]:
@@ -99,6 +100,17 @@ def test_ego_l2_is_half_the_squared_norm_of_the_batch_rows_over_the_batch_size(n
     assert value(EgoL2(), recommender, batch).item() == pytest.approx(expected, abs=1e-12)
 
 
+def test_weight_decay_is_that_of_adam() -> None:
+    recommender, batch = model_and_batch()
+    other = copy.deepcopy(recommender)
+    for model, decay in ((recommender, 0.0), (other, 0.1)):
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1, weight_decay=decay)
+        loss = value(BPR(), model, batch) + (0 if decay else 0.1 * value(WeightDecay(), model, batch))
+        loss.backward()
+        optimizer.step()
+    torch.testing.assert_close(recommender.state_dict(), other.state_dict())
+
+
 def test_ego_l2_counts_shared_negatives_once_in_the_batch() -> None:
     recommender, batch = model_and_batch()
     shared = torch.tensor([[2, 5, 3]])
@@ -126,7 +138,7 @@ def test_value_is_a_finite_scalar_at_huge_scores(name: str) -> None:
     assert loss.shape == ()
     loss.backward()
     assert loss.isfinite()
-    assert all(p.grad.isfinite().all() for p in recommender.parameters())
+    assert all(p.grad.isfinite().all() for p in recommender.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -137,7 +149,7 @@ def test_a_second_step_waits_for_no_gpu(name: str, shared: bool) -> None:
     batch = replace(batch, distinct=Distinct.of(batch.inputs.users, batch.items))
     if shared:
         batch = replace(batch, negatives=torch.tensor([[2, 5, 3]]), hits=NO_HITS)
-    objective = registry.objectives.build(name)
+    objective = build(name, recommender)
     value(objective, recommender, batch)
     with NoWaiting():
         value(objective, recommender, batch).backward()
@@ -155,7 +167,10 @@ def test_order_of_rows_does_not_matter_and_masked_rows_do_not_count(name: str) -
     torch.testing.assert_close(value(objective, recommender, masked), value(objective, recommender, two))
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"ego_l2", "prototype_contrast", "view_contrast"}))
+WITHOUT_RANKS = {"ego_l2", "prototype_contrast", "sequence_contrast", "view_contrast", "weight_decay"}
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - WITHOUT_RANKS))
 def test_ten_steps_raise_positives_over_negatives(name: str) -> None:
     recommender, batch = model_and_batch()
     if name == "ccl":  # its marks are for cosines

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from cases import graph_of, random_interactions
+from test_objectives import build
 from torch import Tensor
 
 from recgraph import registry
@@ -34,7 +35,7 @@ def setting(head: Head) -> tuple[Recommender, Batch]:
     table = random_interactions()
     with isolated(0, "test"):
         encoder = LightGCN(table.num_users, table.num_items, dim=4, num_layers=2, std=1.0)
-    recommender = Recommender(encoder, {"rank": head}).double()
+    recommender = Recommender(encoder, {"rank": head}, graph=graph_of(table)).double()
     users, items = torch.from_numpy(table.user_indices), torch.from_numpy(table.item_indices)
     generator = torch.Generator().manual_seed(0)
     negatives = torch.randint(table.num_items, (len(users), 3), generator=generator)
@@ -43,15 +44,18 @@ def setting(head: Head) -> tuple[Recommender, Batch]:
 
 
 def loss_and_gradients(name: str, recommender: Recommender, batch: Batch) -> tuple[Tensor, ...]:
-    objective = registry.objectives.build(name)
+    objective = build(name, recommender)
     loss = 3 * objective(recommender, batch, recommender.encoder(objective.inputs(batch.inputs, batch)))
     gradients = torch.autograd.grad(loss, list(recommender.parameters()), allow_unused=True)
     return loss, *(torch.zeros(()) if gradient is None else gradient for gradient in gradients)
 
 
+NAMES = sorted(set(registry.objectives.components()) - {"same_target_contrast"})  # it wants histories
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("make", [Dot, Scaled])
-@pytest.mark.parametrize("name", registry.objectives.components())
+@pytest.mark.parametrize("name", NAMES)
 def test_chunks_of_rows_give_the_unchunked_loss_and_gradient(
     name: str, make: type[Head], masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,11 +69,11 @@ def test_chunks_of_rows_give_the_unchunked_loss_and_gradient(
     torch.testing.assert_close(loss_and_gradients(name, recommender, batch), whole, rtol=1e-12, atol=1e-14)
 
 
-WITHIN_BATCH = {"direct_au", "layer_contrast", "view_contrast"}
-"""Objectives that compare rows of a batch with each other."""
+WITHIN_BATCH = {"direct_au", "layer_contrast", "prototype_contrast", "sequence_contrast", "view_contrast"}
+"""Objectives that compare rows of a batch with each other, or count a node of it once."""
 
 
-@pytest.mark.parametrize("name", sorted(set(registry.objectives.components()) - WITHIN_BATCH))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - WITHIN_BATCH))
 def test_each_shared_set_serves_its_own_rows(name: str) -> None:
     recommender, batch = setting(Dot(4))
     table = random_interactions()

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
+from recgraph.data.histories import Histories
 from recgraph.errors import DataError, suggest
 
 PARTS = ("train", "validation", "test")
@@ -132,6 +133,11 @@ class Interactions:
     def item_indices(self) -> np.ndarray:
         """Item of each row, int64."""
         return self.frame["item"].to_numpy().astype(np.int64)
+
+    @cached_property
+    def histories(self) -> Histories:
+        """Each user's items in order of time."""
+        return Histories.of(self)
 
     @property
     def pairs(self) -> np.ndarray:

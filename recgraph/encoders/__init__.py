@@ -1,9 +1,23 @@
 """Encoders: pure PyTorch modules that turn inputs into query and item vectors. They need nothing else of recgraph."""
 
+from recgraph.encoders.attentive import Attentive
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.embedding import Embedding
 from recgraph.encoders.gat import GAT
+from recgraph.encoders.gru4rec import GRU4Rec
 from recgraph.encoders.lightgcn import LightGCN
 from recgraph.encoders.ngcf import NGCF
+from recgraph.encoders.sasrec import SASRec
+from recgraph.encoders.sequential import SequenceEncoder
 
-__all__ = ["GAT", "NGCF", "Embedding", "Encoder", "LightGCN"]
+__all__ = [
+    "GAT",
+    "NGCF",
+    "Attentive",
+    "Embedding",
+    "Encoder",
+    "GRU4Rec",
+    "LightGCN",
+    "SASRec",
+    "SequenceEncoder",
+]

@@ -20,8 +20,9 @@ class Encoder(nn.Module):
         dim: width of the vectors that `forward` returns, which heads are made for.
     """
 
-    reads: ClassVar[frozenset[str]] = frozenset()
-    """Fields of `Inputs`, beside `users`, that the encoder reads; nothing else is built for it."""
+    reads: frozenset[str] = frozenset()
+    """Fields of `Inputs`, beside `users`, that the encoder reads; nothing else is built for it. An instance that holds
+    another encoder reads what that one reads too."""
 
     graphs: ClassVar[tuple[type, ...]] = (BipartiteGraph,)
     """Kinds of graph that it can read, if it reads graphs."""

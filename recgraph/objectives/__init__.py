@@ -5,8 +5,9 @@ from recgraph.objectives.contrastive import LayerContrast, ViewContrast
 from recgraph.objectives.pointwise import BCE, CCL, GBCE
 from recgraph.objectives.prototypes import PrototypeContrast
 from recgraph.objectives.ranking import BPR
-from recgraph.objectives.regularization import EgoL2
-from recgraph.objectives.softmax import BSL, Softmax
+from recgraph.objectives.regularization import EgoL2, WeightDecay
+from recgraph.objectives.sequence_contrast import SameTargetContrast, SequenceContrast
+from recgraph.objectives.softmax import BSL, CrossEntropy, Softmax
 from recgraph.objectives.ultragcn import UltraGCN
 from recgraph.objectives.uniformity import DirectAU
 
@@ -16,13 +17,17 @@ __all__ = [
     "BSL",
     "CCL",
     "GBCE",
+    "CrossEntropy",
     "DirectAU",
     "EgoL2",
     "LayerContrast",
     "Objective",
     "Objectives",
     "PrototypeContrast",
+    "SameTargetContrast",
+    "SequenceContrast",
     "Softmax",
     "UltraGCN",
     "ViewContrast",
+    "WeightDecay",
 ]

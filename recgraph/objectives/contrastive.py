@@ -114,7 +114,7 @@ class ViewContrast(Contrast):
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """See the class; the shared encoding is read only if there is no view, or for anchors."""
         rows, items = distinct(batch)
-        inputs, encoder = replace(batch.inputs, every_position=False), recommender.encoder
+        inputs, encoder = replace(batch.inputs, positions=None), recommender.encoder
         drawn = self.view is not None and self.anchors == "view"
         one = encoder(self._view(0, inputs, batch)) if drawn else encoding
         anchors = one.query.index_select(0, rows), one.items.index_select(0, items)

@@ -13,6 +13,19 @@ from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding
 
 
+@objectives.register("weight_decay")
+class WeightDecay(Objective):
+    """Half the squared norm of every parameter of encoder and heads: with weight λ, what Adam's `weight_decay` λ is.
+
+    The one objective that is no mean over rows. To be used where the authors set their optimiser so; `ego_l2` keeps
+    parameters small that a batch uses, this one all of them, in each step.
+    """
+
+    def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
+        """See the class."""
+        return torch.stack([parameter.square().sum() for parameter in recommender.parameters()]).sum() / 2
+
+
 @objectives.register("ego_l2")
 class EgoL2(Objective):
     """L2 on the untransformed rows of the batch: ½ (‖e⁰ᵤ‖² + ‖e⁰ᵢ‖² + Σⱼ ‖e⁰ⱼ‖²), the mean over rows.

@@ -38,7 +38,8 @@ def mean_over_rows(
         width: floats of the largest tensor that `losses` makes for a row.
         parameters: what else `losses` depends on (parameters of heads and of the objective).
     """
-    parts = list(batch.parts(max(1, CHUNK_FLOATS // width)))
+    positions = max(1, batch.items[:1].numel())  # rows may be vectors of positions
+    parts = list(batch.parts(max(1, CHUNK_FLOATS // (width * positions))))
     if len(parts) == 1:
         return masked_mean(losses(parts[0][1], encoding), batch.mask)
     count = batch.num_valid

@@ -2,5 +2,16 @@
 
 from recgraph.views.graph import SVD, EdgeDrop, NodeDrop, RandomWalk
 from recgraph.views.hidden import Noise
+from recgraph.views.sequence import Crop, CropMaskReorder, ItemMask, Reorder
 
-__all__ = ["SVD", "EdgeDrop", "NodeDrop", "Noise", "RandomWalk"]
+__all__ = [
+    "SVD",
+    "Crop",
+    "CropMaskReorder",
+    "EdgeDrop",
+    "ItemMask",
+    "NodeDrop",
+    "Noise",
+    "RandomWalk",
+    "Reorder",
+]

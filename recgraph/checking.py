@@ -1,0 +1,144 @@
+"""Components of a configuration, held to their signatures and to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import nn
+
+from recgraph import registry
+from recgraph.baselines.base import Baseline
+from recgraph.data.cards import Card
+from recgraph.errors import ConfigError, suggest
+from recgraph.evaluation import metrics
+from recgraph.registry import Component
+from recgraph.sampling import BUILT
+from recgraph.schema import RunConfig, Spec
+
+WEIGHT = {"weight": (Annotated[float, Field(ge=0, allow_inf_nan=False)], 1.0)}
+"""What every objective takes beside its own arguments."""
+
+INIT: dict[str, tuple[Any, Any]] = {"init": (Any, None)}
+"""What every encoder takes beside its own arguments: a baseline whose vectors its tables start with."""
+
+SEED = {"seed": (int, 0)}
+"""What every split takes beside its own arguments."""
+
+
+def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
+    """Validate components against their signatures and against each other."""
+    known = list(config.evaluate.metrics)
+    checked: dict[str, Any] = {
+        "evaluate": config.evaluate.model_dump() | {"metrics": known},
+        "split": _check_split(config.split, card, where),
+        "refit": config.refit,
+    }
+    if config.baseline is not None:
+        return checked | {"baseline": registry.baselines.check(config.baseline, f"{where}: baseline")}
+    if config.encoder is None:
+        raise ConfigError(f"{where}: set either `encoder` or `baseline`")
+    if config.train.monitor not in known:
+        raise ConfigError(
+            f"{where}: train.monitor: {config.train.monitor!r} is not among evaluate.metrics. "
+            f"{suggest(config.train.monitor, known)}"
+        )
+    if metrics.parse(config.train.monitor)[0] not in metrics.PER_USER:
+        raise ConfigError(f"{where}: train.monitor: of {config.train.monitor!r}, more is not better")
+    if not config.objectives:
+        raise ConfigError(f"{where}: objectives: at least one is needed")
+    if "rank" not in config.heads:
+        raise ConfigError(f"{where}: heads: one must be called 'rank'; it ranks the catalogue")
+    for role in (*config.heads, *config.objectives):
+        if not role.isidentifier() or hasattr(nn.ModuleDict, role):
+            raise ConfigError(f"{where}: {role!r} cannot name a head or objective; choose another word")
+    encoder = registry.encoders.check(config.encoder, f"{where}: encoder", INIT)
+    if encoder["init"] is not None:
+        encoder["init"] = _check_init(encoder["init"], encoder["dim"], f"{where}: encoder.init")
+    reads = reads_of(encoder)
+    _check_built(reads, f"{where}: encoder {encoder['name']} reads")
+    if "history" in reads:
+        checked["sequences"] = config.sequences.model_dump()
+    objectives = {}
+    for role, spec in config.objectives.items():
+        address = f"{where}: objectives.{role}"
+        objectives[role] = checked_spec = registry.objectives.check(spec, address, WEIGHT)
+        needs = registry.objectives.find(checked_spec["name"]).needs
+        _check_built(needs, f"{address} needs")
+        if "partners" in needs and "sequences" not in checked:
+            raise ConfigError(f"{address}: {checked_spec['name']} wants an encoder that reads histories")
+        _check_view(checked_spec.get("view"), encoder, f"{address}.view")
+        head = checked_spec.get("head", "rank")
+        if head not in config.heads:
+            raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
+    return checked | {
+        "encoder": encoder,
+        "heads": {name: registry.heads.check(spec, f"{where}: heads.{name}") for name, spec in config.heads.items()},
+        "objectives": objectives,
+        "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
+        "train": config.train.model_dump(),
+        "hybrid": _check_hybrid(config, where),
+        **({"pretrained": config.pretrained} if config.pretrained else {}),
+    }
+
+
+def _check_hybrid(config: RunConfig, where: str) -> dict[str, Any] | None:
+    if config.hybrid is None:
+        return None
+    if config.evaluate.parity:
+        raise ConfigError(f"{where}: evaluate.parity measures the encoder of each epoch, which is not yet a hybrid")
+    baseline = registry.baselines.check(config.hybrid.baseline, f"{where}: hybrid.baseline")
+    return {"baseline": baseline, "weight": config.hybrid.weight}
+
+
+def _within(encoder: Mapping[str, Any]) -> Iterator[Component]:
+    """An encoder's class, and those of the encoders within it."""
+    kind = registry.encoders.find(encoder["name"])
+    yield kind
+    for key in registry.nested(kind):
+        if encoder[key] is not None:
+            yield from _within(encoder[key])
+
+
+def reads_of(encoder: Mapping[str, Any]) -> frozenset[str]:
+    """What an encoder reads, and what those within it read."""
+    return frozenset().union(*(kind.reads for kind in _within(encoder)))
+
+
+def _check_view(view: Mapping[str, Any] | None, encoder: Mapping[str, Any], where: str) -> None:
+    """Refuse a view that changes nothing the encoder reads, or makes a graph that its reader cannot read."""
+    if view is None:
+        return
+    kind, name = registry.views.find(view["name"]), encoder["name"]
+    if not kind.changes & (reads_of(encoder) | {"perturb"}):
+        raise ConfigError(f"{where}: {view['name']} changes {sorted(kind.changes)}, which {name} does not read")
+    readers = [reader for reader in _within(encoder) if "graph" in reader.reads]
+    if kind.leaves is not None and any(kind.leaves not in reader.graphs for reader in readers):
+        raise ConfigError(f"{where}: {view['name']} leaves a {kind.leaves.__name__}, which {name} cannot read")
+
+
+def _check_init(spec: Spec, dim: int, where: str) -> dict[str, Any]:
+    """A baseline that has vectors, as wide as the encoder's unless it says otherwise."""
+    given = {"name": spec} if isinstance(spec, str) else spec
+    having = [
+        name for name, kind in registry.baselines.components().items() if kind.embeddings is not Baseline.embeddings
+    ]
+    if isinstance(given, Mapping) and given.get("name") in having:
+        given = {"dim": dim, **given}
+    checked = registry.baselines.check(given, where)
+    if checked["name"] not in having:
+        raise ConfigError(f"{where}: {checked['name']!r} has no vectors to start with; these have: {', '.join(having)}")
+    return checked
+
+
+def _check_built(fields: frozenset[str], what: str) -> None:
+    if fields - BUILT:
+        raise ConfigError(f"{what} {sorted(fields - BUILT)}, which nobody builds; known: {sorted(BUILT)}")
+
+
+def _check_split(spec: Spec | None, card: Card, where: str) -> dict[str, Any]:
+    """The split with the options that the dataset's card gives it, unless the file says otherwise."""
+    given = spec if isinstance(spec, Mapping) else {"name": spec} if spec else {}
+    given = {"name": card.default_split, **given}
+    return registry.splits.check({**card.splits.get(str(given["name"]), {}), **given}, f"{where}: split", SEED)

@@ -1,0 +1,83 @@
+"""Attentive pooling: a query is a weighted mean of what the user has had, the weights learned.
+
+Soft attention over the items of a history, as in attentive models of sessions and of collaborative filtering: Li et
+al., "Neural attentive session-based recommendation" (NARM), CIKM 2017, https://arxiv.org/abs/1711.04725, and Chen et
+al., "Attentive collaborative filtering", SIGIR 2017, https://doi.org/10.1145/3077136.3080797. It is neither of them:
+there is no recurrent network and no content, and weights depend on the item and on how long ago it was.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from recgraph.encoders.base import Encoder
+from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
+from recgraph.encoders.transformer import linear
+from recgraph.registry import encoders
+from recgraph.types import PAD, Fraction, Inputs, PositiveFloat, PositiveInt
+
+
+@encoders.register("attentive")
+class Attentive(SequenceEncoder):
+    """Σ aₛ xₛ over the steps s so far, aₛ = softmax of vᵀ tanh(W xₛ + b) + pₛ, xₛ the item vectors.
+
+    pₛ is a number learned for each distance from the last step that is asked about. Without a network after it, the
+    query lies among the items that it is made of, whatever encoder these come from: with `items: lightgcn` it is
+    attention over a graph's vectors.
+
+    Args:
+        num_users: size of the user catalogue.
+        num_items: size of the item catalogue.
+        dim: width of the vectors.
+        max_length: how much of a history is read, counted from its end.
+        hidden: rows of W.
+        dropout: of the steps, in [0, 1).
+        std: standard deviation of the initial item vectors.
+        items, item_table, user: see `SequenceEncoder`.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        *,
+        dim: PositiveInt = 64,
+        max_length: PositiveInt = 50,
+        hidden: PositiveInt = 64,
+        dropout: Fraction = 0.2,
+        std: PositiveFloat = 0.1,
+        items: Encoder | None = None,
+        item_table: bool = False,
+        user: UserVector = "history",
+    ) -> None:
+        super().__init__(
+            *(num_users, num_items),
+            dim=dim,
+            max_length=max_length,
+            std=std,
+            items=items,
+            item_table=item_table,
+            user=user,
+        )
+        self.inner, self.outer = linear(dim, hidden), nn.Linear(hidden, 1, bias=False)
+        self.distance = nn.Parameter(torch.zeros(max_length))
+        self.dropout = nn.Dropout(dropout)
+
+    def read(self, inputs: Inputs, items: Float[Tensor, "items dim"]) -> Float[Tensor, "rows dim"]:
+        """See the class; `inputs.perturb` acts on the item vectors and on the steps."""
+        history = self.history(inputs)
+        found, real = steps(items, history)
+        found = inputs.perturb(self.dropout(found)) * real
+        logits = self.outer(self.inner(found).tanh()).squeeze(-1)
+        length = history.shape[1]
+        place = torch.arange(length, device=history.device)
+        apart = place[:, None] - place  # from the step that asks, back to the other
+        hidden = (apart < 0) | (history == PAD)[:, None, :]
+        logits = logits[:, None, :] + self.distance[apart.clamp(min=0)]
+        # The lowest number and not -inf: a softmax over nothing at all is NaN. Padding is 0, and so is its mean.
+        weights = logits.masked_fill(hidden, torch.finfo(logits.dtype).min).softmax(-1)
+        if inputs.positions is None:
+            return (weights[:, -1:] @ found).squeeze(1)
+        return at_positions((weights @ found) * real, inputs)

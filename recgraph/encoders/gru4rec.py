@@ -1,0 +1,83 @@
+"""GRU4Rec: a recurrent network over a user's history.
+
+Hidasi, Karatzoglou, Baltrunas and Tikk, "Session-based recommendations with recurrent neural networks", ICLR 2016,
+https://arxiv.org/abs/1511.06939. There sessions run on from batch to batch, with one target a step; here a history is
+a row, as in later comparisons with SASRec.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from recgraph.encoders.base import Encoder
+from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
+from recgraph.encoders.transformer import linear
+from recgraph.registry import encoders
+from recgraph.types import Fraction, Inputs, PositiveFloat, PositiveInt
+
+
+@encoders.register("gru4rec")
+class GRU4Rec(SequenceEncoder):
+    """A query is the state of gated recurrent units after the last step of the history, mapped to the items' space.
+
+    Padding comes first and must leave the state as it is, which is 0: histories are turned to begin in column 0, run
+    through, and turned back. What the units make of the padding behind them, nobody reads.
+
+    Args:
+        num_users: size of the user catalogue.
+        num_items: size of the item catalogue.
+        dim: width of the vectors.
+        max_length: how much of a history is read, counted from its end.
+        hidden: width of the state (100 in the paper, which found 1000 to be better where data are many).
+        num_layers: of recurrent units, each reading the one before it (1 in the paper).
+        dropout: of the steps, in [0, 1).
+        std: standard deviation of the initial item vectors.
+        items, item_table, user: see `SequenceEncoder`.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        *,
+        dim: PositiveInt = 64,
+        max_length: PositiveInt = 50,
+        hidden: PositiveInt = 128,
+        num_layers: PositiveInt = 1,
+        dropout: Fraction = 0.3,
+        std: PositiveFloat = 0.02,
+        items: Encoder | None = None,
+        item_table: bool = False,
+        user: UserVector = "history",
+    ) -> None:
+        super().__init__(
+            *(num_users, num_items),
+            dim=dim,
+            max_length=max_length,
+            std=std,
+            items=items,
+            item_table=item_table,
+            user=user,
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.units = nn.GRU(dim, hidden, num_layers, batch_first=True)
+        self.output = linear(hidden, dim)
+
+    def read(self, inputs: Inputs, items: Float[Tensor, "items dim"]) -> Float[Tensor, "rows dim"]:
+        """See the class; `inputs.perturb` acts on the item vectors and on the queries."""
+        history = self.history(inputs)
+        found, real = steps(items, history)
+        length = history.shape[1]
+        column, padding = torch.arange(length, device=history.device), length - real.sum(1)
+        states, _ = self.units(turned(self.dropout(found), (column + padding) % length))
+        states = turned(states, (column - padding) % length) * real
+        return inputs.perturb(self.output(at_positions(states, inputs)))
+
+
+def turned(
+    vectors: Float[Tensor, "batch length width"], columns: Int[Tensor, "batch length"]
+) -> Float[Tensor, "batch length width"]:
+    """For each row and step the vector at the column given for it."""
+    return vectors.gather(1, columns.unsqueeze(-1).expand(-1, -1, vectors.shape[-1]))

@@ -1,0 +1,144 @@
+"""What encoders of histories share: where vectors of items and users come from, and where a query is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from recgraph.encoders.base import Encoder, embedding_table, lookup
+from recgraph.errors import ConfigError
+from recgraph.types import PAD, Ego, Encoding, Inputs
+
+UserVector = Literal["history", "sum", "gate"]
+"""What a query is made of: the history alone, or also a vector that the user has whatever the history."""
+
+
+class SequenceEncoder(Encoder):
+    """Turns what a user has had into a query; items have vectors whoever asks.
+
+    Args:
+        num_users: size of the user catalogue.
+        num_items: size of the item catalogue.
+        dim: width of the vectors.
+        max_length: how much of a history is read, counted from its end.
+        std: standard deviation of the initial vectors of items, and of users if they have any.
+        items: another encoder, whose item vectors are used in place of a table, such as a graph's; of the same width.
+        item_table: have a table all the same, and mix both by a gate: g ⊙ table + (1 - g) ⊙ vector, with
+            g = σ(W [table; vector] + b) for each item.
+        user: "history" for queries from histories alone, "sum" to add a vector of the user's own, "gate" to mix both by
+            a gate. The vector is the other encoder's, or without one a row of a table.
+    """
+
+    reads = frozenset({"history"})
+
+    targets: frozenset[str] = frozenset({"every", "last"})
+    """Which targets, of those that `sequences.targets` of an experiment file may name, the encoder can learn from."""
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        *,
+        dim: int,
+        max_length: int,
+        std: float,
+        items: Encoder | None = None,
+        item_table: bool = False,
+        user: UserVector = "history",
+    ) -> None:
+        super().__init__(num_users, num_items, dim=dim)
+        self.max_length, self.user, self.source = max_length, user, items
+        if items is not None:
+            if items.dim != dim or isinstance(items, SequenceEncoder):
+                raise ConfigError(
+                    f"encoder.items: expected an encoder of dim {dim} that reads no histories, got a "
+                    f"{type(items).__name__} of dim {items.dim}"
+                )
+            self.reads = type(self).reads | items.reads
+        elif item_table:
+            raise ConfigError("encoder.item_table: there is nothing to mix the table with; give `items`")
+        self.items = embedding_table(num_items, dim, std) if items is None or item_table else None
+        self.users = embedding_table(num_users, dim, std) if items is None and user != "history" else None
+        self.item_gate = Gate(dim) if item_table else None
+        self.user_gate = Gate(dim) if user == "gate" else None
+
+    def forward(self, inputs: Inputs) -> Encoding:
+        """Vectors of all items, and a query for each row, or for each of `inputs.positions`."""
+        catalogue = self.catalogue(inputs)
+        return replace(catalogue, query=self.query(inputs, catalogue))
+
+    def catalogue(self, inputs: Inputs) -> Encoding:
+        """What does not depend on histories: vectors of items, and as `query` those of users, if they count."""
+        users, items = None, None if self.items is None else inputs.perturb(self.items.weight)
+        ego = None if self.items is None else self.items.weight
+        if self.source is not None:
+            found = self.source(replace(inputs, history=None, positions=None, every_layer=False))
+            users, ego = found.query, found.ego.items
+            items = found.items if self.item_gate is None or items is None else self.item_gate(items, found.items)
+        elif self.users is not None:
+            users = lookup(self.users.weight, inputs.users)
+        assert items is not None  # for the type checker: there is a table or another encoder
+        assert ego is not None
+        if users is None or self.user == "history":
+            users = items.new_empty(len(inputs.users), 0)
+        return Encoding(users, items, Ego(None, ego))
+
+    def query(self, inputs: Inputs, catalogue: Encoding) -> Float[Tensor, "rows dim"]:
+        """A query for each row, or for each of `inputs.positions`.
+
+        Args:
+            inputs: histories, and who has them.
+            catalogue: what the method of this name returns, with users as in `inputs`.
+        """
+        read = self.read(inputs, catalogue.items)
+        if self.user == "history":
+            return read
+        own = catalogue.query
+        if inputs.positions is not None:
+            own = own.index_select(0, inputs.positions // self.history(inputs).shape[1])
+        return read + own if self.user_gate is None else self.user_gate(read, own)
+
+    def read(self, inputs: Inputs, items: Float[Tensor, "items dim"]) -> Float[Tensor, "rows dim"]:
+        """What the histories alone make of the query."""
+        raise NotImplementedError
+
+    def history(self, inputs: Inputs) -> Int[Tensor, "batch length"]:
+        """The history, if it is there and fits; otherwise a ValueError."""
+        if inputs.history is None or inputs.history.dim() != 2 or inputs.history.shape[1] > self.max_length:
+            found = None if inputs.history is None else tuple(inputs.history.shape)
+            raise ValueError(
+                f"{type(self).__name__} reads Inputs.history of shape [batch, length], length at most "
+                f"{self.max_length}, got {found}"
+            )
+        return inputs.history
+
+
+class Gate(nn.Module):
+    """g ⊙ a + (1 - g) ⊙ b, with g = σ(W [a; b] + bias), learned for each number of a vector."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Linear(2 * dim, dim)
+
+    def forward(self, one: Float[Tensor, "rows dim"], two: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
+        """The mixture."""
+        return torch.lerp(two, one, self.weight(torch.cat([one, two], -1)).sigmoid())
+
+
+def steps(
+    items: Float[Tensor, "items dim"], history: Int[Tensor, "batch length"]
+) -> tuple[Float[Tensor, "batch length dim"], Bool[Tensor, "batch length 1"]]:
+    """The vector of each step of a history, 0 for padding and for a hidden item; and where there is no padding."""
+    known = (history > PAD).unsqueeze(-1)
+    return lookup(items, (history - 1).clamp(min=0)) * known, (history != PAD).unsqueeze(-1)
+
+
+def at_positions(hidden: Float[Tensor, "batch length dim"], inputs: Inputs) -> Float[Tensor, "rows dim"]:
+    """The vectors of the steps where a query is wanted: the last, or `inputs.positions`."""
+    if inputs.positions is None:
+        return hidden[:, -1]
+    return hidden.flatten(0, 1).index_select(0, inputs.positions)

@@ -1,0 +1,122 @@
+"""Contrast of sequences: two encodings of one history should be more alike than those of two.
+
+All objectives here take the normalised temperature-scaled cross-entropy among 2B vectors, a pair for each of B rows:
+
+    mean over the 2B of  -ln ( exp(⟨a, a'⟩ / τ) / Σ_c exp(⟨a, c⟩ / τ) )
+
+where a' is the other of the pair and c all but a itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from recgraph.objectives.base import Objective
+from recgraph.objectives.rows import mean_over_rows
+from recgraph.recommender import Recommender
+from recgraph.registry import objectives
+from recgraph.types import Batch, Ego, Encoding, Inputs, PositiveFloat, View
+
+Similarity = Literal["dot", "cosine"]
+
+
+@objectives.register("sequence_contrast")
+class SequenceContrast(Objective):
+    """Contrast between two views of each history, whose vectors are the queries after the last step.
+
+    With `crop_mask_reorder` CL4SRec (Xie et al., ICDE 2022, https://arxiv.org/abs/2010.14395). Without a view the two
+    differ by dropout, as in the unsupervised part of DuoRec (Qiu et al., "Contrastive learning for representation
+    degeneration problem in sequential recommendation", WSDM 2022, https://arxiv.org/abs/2110.05730). An encoding that
+    the ranking has made anyway is one of the two, where it is of the same histories and queries.
+
+    Args:
+        temperature: τ (1 in DuoRec's settings).
+        similarity: inner product (DuoRec's setting), or cosine.
+        view: drawn twice in each step; None for dropout alone.
+    """
+
+    needs = frozenset({"generator"})
+
+    def __init__(
+        self, *, temperature: PositiveFloat = 1.0, similarity: Similarity = "dot", view: View | None = None
+    ) -> None:
+        super().__init__()
+        self.temperature, self.similarity, self.view = temperature, similarity, view
+
+    def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
+        """See the class; rows that are masked are in no pair."""
+        inputs = replace(batch.inputs, positions=None)
+        one, two = self.pair(recommender, batch, inputs, encoding)
+        if batch.mask is not None and batch.inputs.positions is None:
+            one, two = one[batch.mask], two[batch.mask]
+        return nt_xent(one, two, temperature=self.temperature, similarity=self.similarity)
+
+    def pair(
+        self, recommender: Recommender, batch: Batch, inputs: Inputs, encoding: Encoding
+    ) -> tuple[Float[Tensor, "rows dim"], Float[Tensor, "rows dim"]]:
+        """The two vectors of each row of `inputs`, which ask for the last step."""
+        if self.view is None:
+            return self.unchanged(recommender, batch, inputs, encoding), recommender.encoder(inputs).query
+        if batch.generator is None:
+            raise ValueError(f"{type(self).__name__} draws views: give Batch a `generator` on the device of its inputs")
+        one, two = (recommender.encoder(self.view(inputs, batch.generator)).query for _ in range(2))
+        return one, two
+
+    def unchanged(self, recommender: Recommender, batch: Batch, inputs: Inputs, encoding: Encoding) -> Tensor:
+        """Queries of `inputs` as they are."""
+        return encoding.query if batch.inputs.positions is None else recommender.encoder(inputs).query
+
+
+@objectives.register("same_target_contrast")
+class SameTargetContrast(SequenceContrast):
+    """Contrast between a history and another one that the same item comes after: the supervised part of DuoRec.
+
+    See `sequence_contrast`. It needs `sequences: {targets: last}`. In the authors' setting "us_x" the history is
+    encoded once more, with other dropout; here its vector is the one that is ranked with.
+
+    Args:
+        temperature: τ.
+        similarity: inner product, or cosine.
+    """
+
+    needs = frozenset({"partners"})
+
+    def __init__(self, *, temperature: PositiveFloat = 1.0, similarity: Similarity = "dot") -> None:
+        super().__init__(temperature=temperature, similarity=similarity)
+
+    def pair(self, recommender: Recommender, batch: Batch, inputs: Inputs, encoding: Encoding) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        if batch.partners is None:
+            raise ValueError("same_target_contrast: give Batch `partners`, histories before the same items")
+        mine = self.unchanged(recommender, batch, inputs, encoding)
+        return mine, recommender.encoder(replace(inputs, history=batch.partners)).query
+
+
+def nt_xent(
+    one: Float[Tensor, "rows dim"],
+    two: Float[Tensor, "rows dim"],
+    *,
+    temperature: float,
+    similarity: Similarity,
+) -> Float[Tensor, ""]:
+    """The mean of the cross-entropy above; 0 for a single pair. Walks the vectors in chunks."""
+    vectors, count = torch.cat([one, two]), len(one)
+    if similarity == "cosine":
+        vectors = F.normalize(vectors, dim=-1)
+    other = torch.arange(2 * count, device=vectors.device).roll(count)
+
+    def losses(part: Batch, encoding: Encoding) -> Tensor:
+        logits = encoding.query @ encoding.items.T / temperature
+        itself = (part.items + count) % (2 * count)
+        logits = logits.scatter(1, itself[:, None], torch.finfo(logits.dtype).min)
+        return F.cross_entropy(logits, part.items, reduction="none")
+
+    return mean_over_rows(
+        losses, Batch(Inputs(other), other), Encoding(vectors, vectors, Ego(None, vectors)), width=2 * count
+    )

@@ -1,0 +1,127 @@
+"""Contrast of sequences equals a loop, draws what it should, and keeps in line with the batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from cases import random_interactions
+from torch import Tensor
+
+from recgraph.encoders import SASRec
+from recgraph.heads import Dot
+from recgraph.objectives import SameTargetContrast, SequenceContrast
+from recgraph.objectives.sequence_contrast import nt_xent
+from recgraph.random import isolated, torch_generator
+from recgraph.recommender import Recommender
+from recgraph.sequences import SequenceBatches
+from recgraph.types import Batch, Inputs
+from recgraph.views import CropMaskReorder
+
+
+def loop(one: Tensor, two: Tensor, temperature: float, *, cosine: bool) -> float:
+    vectors = [row.tolist() for row in (*one, *two)]
+    size = lambda x: math.sqrt(sum(a * a for a in x)) if cosine else 1.0  # noqa: E731
+    alike = lambda x, y: sum(a * b for a, b in zip(x, y, strict=True)) / size(x) / size(y) / temperature  # noqa: E731
+    half, total = len(one), 0.0
+    for number, mine in enumerate(vectors):
+        other = vectors[(number + half) % (2 * half)]
+        below = sum(math.exp(alike(mine, c)) for place, c in enumerate(vectors) if place != number)
+        total -= math.log(math.exp(alike(mine, other)) / below)
+    return total / (2 * half)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_equals_a_loop(rows: int, similarity: Any) -> None:
+    one, two = torch.randn(2, rows, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = nt_xent(one, two, temperature=0.7, similarity=similarity)
+    assert found.item() == pytest.approx(loop(one, two, 0.7, cosine=similarity == "cosine"))
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = torch.randn(2, 9, 4, dtype=torch.float64, requires_grad=True)
+    whole = nt_xent(one, two, temperature=1.0, similarity="dot")
+    monkeypatch.setattr("recgraph.objectives.rows.CHUNK_FLOATS", 5 * 18)
+    parts = nt_xent(one, two, temperature=1.0, similarity="dot")
+    torch.testing.assert_close(parts, whole)
+    for loss in (whole, parts):
+        loss.backward()
+
+
+def setting(targets: Any, **options: Any) -> tuple[Recommender, Batch]:
+    table = random_interactions(num_users=40, density=0.4)
+    with isolated(0, "modules"):
+        encoder = SASRec(40, 17, dim=4, std=0.5, dropout=0.5, max_length=8)
+    generators = torch_generator(0, "order"), torch_generator(0, "negatives")
+    batches = SequenceBatches(
+        table, 12, *generators, targets=targets, max_length=8, views=torch_generator(0, "views"), **options
+    )
+    return Recommender(encoder, {"rank": Dot(4)}), next(iter(batches))
+
+
+@pytest.mark.parametrize("targets", ["every", "last"])
+def test_without_a_view_dropout_makes_the_difference(targets: str) -> None:
+    recommender, batch = setting(targets)
+    calls: list[Tensor] = []
+    recommender.encoder.register_forward_hook(lambda _, inputs, encoding: calls.append(encoding.query))
+    encoding = recommender.encoder(batch.inputs)
+    found = SequenceContrast()(recommender, batch, encoding)
+    # The ranking's own encoding is one of the two where its queries are those after the last step.
+    assert len(calls) == (2 if targets == "last" else 3)
+    one, two = calls[-2:]
+    assert one.shape == two.shape == (len(batch.inputs.users), 4)
+    assert not torch.allclose(one, two)
+    assert found.item() == pytest.approx(loop(one, two, 1.0, cosine=False), rel=1e-5)
+
+
+def test_views_are_drawn_twice() -> None:
+    recommender, batch = setting("every")
+    recommender.eval()
+    state = batch.generator.get_state()
+    encoding = recommender.encoder(batch.inputs)
+    found = SequenceContrast(view=CropMaskReorder(), temperature=0.5)(recommender, batch, encoding)
+    inputs = replace(batch.inputs, positions=None)
+    batch.generator.set_state(state)
+    one, two = (recommender.encoder(CropMaskReorder()(inputs, batch.generator)).query for _ in range(2))
+    assert not torch.allclose(one, two)
+    assert found.item() == pytest.approx(loop(one, two, 0.5, cosine=False), rel=1e-5)
+
+
+def test_partners_are_other_histories_before_the_same_item() -> None:
+    table = random_interactions(num_users=40, density=0.4)
+    own: dict[int, list[tuple[int, ...]]] = {}
+    for user in range(40):
+        items = table.item_indices[table.user_indices == user].tolist()
+        for place in range(1, len(items)):
+            own.setdefault(items[place], []).append(tuple(items[:place][-8:]))
+    met: dict[int, set[tuple[int, ...]]] = {}
+    generators = torch_generator(0, "order"), torch_generator(0, "negatives")
+    batches = SequenceBatches(table, 12, *generators, targets="last", max_length=8, partners=True)
+    for _ in range(30):
+        for batch in batches:
+            for item, mine, other in zip(batch.items.tolist(), batch.inputs.history, batch.partners, strict=True):
+                mine, other = (tuple(i - 1 for i in row.tolist() if i) for row in (mine, other))
+                assert other in own[item]
+                assert other != mine or own[item].count(mine) > 1 or len(own[item]) == 1
+                met.setdefault(item, set()).add(other)
+    assert met == {item: set(histories) for item, histories in own.items()}
+
+
+def test_who_has_no_partner_is_its_own() -> None:
+    table = random_interactions(num_users=2, num_items=17)
+    generators = torch_generator(0, "order"), torch_generator(0, "negatives")
+    for batch in SequenceBatches(table, 1, *generators, targets="last", partners=True):
+        assert batch.partners.shape[0] == 1
+
+
+def test_same_target_contrast_is_between_a_history_and_its_partner() -> None:
+    recommender, batch = setting("last", partners=True)
+    recommender.eval()
+    encoding = recommender.encoder(batch.inputs)
+    found = SameTargetContrast(temperature=2.0)(recommender, batch, encoding)
+    other = recommender.encoder(Inputs(batch.inputs.users, batch.partners)).query
+    assert found.item() == pytest.approx(loop(encoding.query, other, 2.0, cosine=False), rel=1e-5)

@@ -1,0 +1,165 @@
+"""A run with an encoder of histories: who sees what when, settings that reach their place, resuming, saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from test_trainer import Killed
+
+from recgraph.data.importing import import_file
+from recgraph.encoders import SASRec
+from recgraph.errors import ConfigError
+from recgraph.experiment import plan
+from recgraph.model import Model
+from recgraph.recommender import Recommender
+from recgraph.running import Settings, execute, reevaluate
+from recgraph.sequences import SequenceBatches
+from recgraph.training.trainer import Trainer
+from recgraph.types import Encoding, Inputs
+
+FILE = """
+datasets: [planted]
+seeds: [0]
+base:
+  split: leave_last_out
+  encoder: {name: sasrec, dim: 8, max_length: 5}
+  objectives: {rank: cross_entropy}
+  train: {lr: 0.01, batch_size: 16, max_epochs: 4, patience: 4, validate_every: 2, checkpoint_every: 1, monitor: ndcg@10}
+  evaluate: {metrics: [ndcg@10]}
+rows:
+  SASRec: {}
+  popularity: {baseline: popularity}
+"""
+USERS = 40
+PLANTED = ("val", "test")
+"""Everybody's last item but one, and last, which nobody has before."""
+
+
+@pytest.fixture
+def planted(toy: Path) -> Path:
+    """Users of 4 to 9 items in an order of time that is not the file's, and the two planted ones at the end."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(USERS):
+        own = [f"i{item}" for item in rng.choice(15, size=rng.integers(4, 10), replace=False)]
+        rows += [f"u{user:02d},{item},{time}" for time, item in enumerate([*own, *PLANTED])]
+    (toy.parent / "planted.csv").write_text("who,what,when\n" + "\n".join(rng.permutation(rows)) + "\n")
+    import_file(toy.parent / "planted.csv", user="who", item="what", time="when")
+    (toy.parent / "sequential.yaml").write_text(FILE)
+    return toy.parent / "sequential.yaml"
+
+
+def run(file: Path, root: str = "runs", **changes: Any) -> Path:
+    (one,) = plan(file, rows=["SASRec"], overrides=changes)
+    execute(one, Path(root), settings=Settings(torch.device("cpu")), console=Console(quiet=True))
+    return one.folder(Path(root))
+
+
+Read = list[tuple[bool, set[int]]]
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Read:
+    """Whether it was in training, and the items, of each history that SASRec is given."""
+    found: Read = []
+    query = SASRec.query
+
+    def watched(self: SASRec, inputs: Inputs, catalogue: Encoding) -> torch.Tensor:
+        assert inputs.history is not None
+        found.extend((self.training, set(row) - {0}) for row in inputs.history.tolist())
+        return query(self, inputs, catalogue)
+
+    monkeypatch.setattr(SASRec, "query", watched)
+    return found
+
+
+def test_no_history_holds_what_is_yet_to_come(planted: Path, read: Read) -> None:
+    folder = run(planted)
+    catalogue = Model.load(folder).catalogue
+    validation, test = (int(catalogue.items.encode([item])[0]) + 1 for item in PLANTED)
+    training = [items for learns, items in read if learns]
+    ranking = [items for learns, items in read if not learns]
+    assert len(training) == 4 * USERS
+    assert not any({validation, test} & items for items in training)
+    # Validated after epochs 2 and 4 and once at the end, then tested, then diagnosed by the training part.
+    assert len(ranking) == 5 * USERS
+    assert not any({validation, test} & items for items in ranking[: 3 * USERS] + ranking[4 * USERS :])
+    assert all(validation in items and test not in items for items in ranking[3 * USERS : 4 * USERS])
+    assert test not in Recommender.load(folder).histories.items
+
+
+def test_training_targets_are_train_items(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[int] = set()
+    make = SequenceBatches._batch
+
+    def watched(self: SequenceBatches, chosen: Any) -> Any:
+        batch = make(self, chosen)
+        seen.update(batch.items.tolist())
+        return batch
+
+    monkeypatch.setattr(SequenceBatches, "_batch", watched)
+    catalogue = Model.load(run(planted)).catalogue
+    assert len(seen) == 15
+    assert not seen & set(catalogue.items.encode(list(PLANTED)).tolist())
+
+
+def test_a_saved_model_ranks_as_the_run_did(planted: Path) -> None:
+    folder = run(planted)
+    (name, validation, test) = reevaluate(folder, [], torch.device("cpu"))[0]
+    result = execute(
+        plan(planted, rows=["SASRec"])[0],
+        Path("runs"),
+        settings=Settings(torch.device("cpu")),
+        console=Console(quiet=True),
+    )
+    assert (validation, test) == (result["validation"][name], result["test"][name])
+    assert len(Model.load(folder).recommend("u03", 3)) == 3
+
+
+@pytest.mark.parametrize("targets", ["every", "last"])
+def test_a_killed_run_ends_where_an_undisturbed_one_does(
+    planted: Path, targets: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"sequences.targets": targets}
+    whole = run(planted, "whole", **changes)
+    epoch = Trainer._epoch
+
+    def killed(self: Trainer, progress: Any, *rest: Any) -> Any:
+        if progress.epoch == 3:
+            raise Killed
+        return epoch(self, progress, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_epoch", killed)
+        with pytest.raises(Killed):
+            run(planted, "halves", **changes)
+    halves = run(planted, "halves", **changes)
+    one, two = (Model.load(folder).state_dict() for folder in (whole, halves))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_settings_reach_the_batches(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[SequenceBatches] = []
+    length = SequenceBatches.__len__
+    monkeypatch.setattr(SequenceBatches, "__len__", lambda self: made.append(self) or length(self))
+    run(planted, **{"sequences.targets": "last"})
+    assert {(batches.targets, batches.max_length, batches.batch_size) for batches in made} == {("last", 5, 16)}
+
+
+def test_targets_that_the_encoder_cannot_learn_from_are_refused(planted: Path) -> None:
+    with pytest.raises(ConfigError, match=r"SASRec as configured learns from \['last'\], got 'every'"):
+        run(planted, **{"encoder.norm": "post", "encoder.frequency": 0.7})
+
+
+def test_runs_without_histories_are_what_they_were(planted: Path) -> None:
+    (one,) = plan(planted, rows=["SASRec"])
+    assert one.config["sequences"] == {"targets": "every"}
+    (pairs,) = plan(planted, rows=["SASRec"], overrides={"encoder": "embedding"})
+    assert "sequences" not in pairs.config
+    with pytest.raises(ConfigError, match=r"sequences\.targets"):
+        plan(planted, overrides={"sequences.targets": "first"})
