@@ -132,7 +132,8 @@ class Registry:
         for key, (kind, _) in options(component).items():
             registry = _nested(kind)
             if registry and checked[key] is not None:
-                checked[key] = registry.build(checked[key], where=f"{where}.{key}")
+                inner = data if registry is encoders else ()
+                checked[key] = registry.build(checked[key], *inner, where=f"{where}.{key}")
         return component(*data, **more_data, **checked)
 
 
@@ -172,6 +173,8 @@ def _is_subclass(base: type, component: Any) -> bool:
 
 def _nested(kind: Any) -> Registry | None:
     """The registry that an argument of this type is configured from, such as `view: View`."""
+    if getattr(kind, "__name__", "") == "Encoder":
+        return encoders
     return views if kind is View or View in typing.get_args(kind) else None
 
 

@@ -35,6 +35,36 @@ def identity(hidden: Tensor) -> Tensor:
     return hidden
 
 
+class Modality(NamedTuple):
+    """What is known of each user, or of each item, from one kind of source, such as its text.
+
+    Attributes:
+        values: a vector each; zeros where nothing is known.
+        present: True where something is.
+    """
+
+    values: Float[Tensor, "rows width"]
+    present: Bool[Tensor, "rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What users and items are, whoever interacted with them; see `recgraph.data.content`.
+
+    Attributes:
+        items: name -> modality of all items.
+        users: name -> modality of all users.
+    """
+
+    items: Mapping[str, Modality]
+    users: Mapping[str, Modality] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Content:
+        """The content on `device`."""
+        sides = ({k: Modality(*(t.to(device) for t in m)) for k, m in s.items()} for s in (self.items, self.users))
+        return Content(*sides)
+
+
 @dataclass(frozen=True, eq=False)
 class Inputs:
     """All that an encoder may see: never the targets.
@@ -44,6 +74,7 @@ class Inputs:
         history: items the user had before the target, left-padded with `PAD`, item i stored as i + 1.
         graph: the training graph, or a view of it.
         features: attributes of users and items.
+        content: vectors of what users and items are.
         perturb: called by encoders on each hidden layer; a view replaces it (noise, dropout).
         every_position: ask for a query at each step of the history, not only after the last.
         every_layer: ask for `Encoding.layers`.
@@ -53,6 +84,7 @@ class Inputs:
     history: Int[Tensor, "*batch length"] | None = None
     graph: BipartiteGraph | None = None
     features: Features | None = None
+    content: Content | None = None
     perturb: Callable[[Tensor], Tensor] = identity
     every_position: bool = False
     every_layer: bool = False
@@ -149,6 +181,18 @@ class Ego(NamedTuple):
     items: Float[Tensor, "items dim"]
 
 
+class Sides(NamedTuple):
+    """The two vectors of each item of an encoder that has both.
+
+    Attributes:
+        collaborative: from who had it; of no meaning for an item that nobody had.
+        content: from what it is.
+    """
+
+    collaborative: Float[Tensor, "items dim"]
+    content: Float[Tensor, "items dim"]
+
+
 @dataclass(frozen=True, eq=False)
 class Encoding:
     """What an encoder returns.
@@ -159,12 +203,14 @@ class Encoding:
         ego: the same before any transformation.
         layers: (query, items) of each hidden layer from 0 on, as far as they are vectors of the same space; only when
             `Inputs.every_layer` asks for them, and None from an encoder that has no layers.
+        sides: what `items` is made of, from an encoder that knows content; else None.
     """
 
     query: Float[Tensor, "*batch dim"]
     items: Float[Tensor, "items dim"]
     ego: Ego
     layers: Sequence[tuple[Float[Tensor, "*batch dim"], Float[Tensor, "items dim"]]] | None = None
+    sides: Sides | None = None
 
 
 class View:

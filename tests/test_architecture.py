@@ -67,6 +67,7 @@ TESTED_WITH = {
     "task": ("running",),
     "trackers": ("trainer",),
     "schema": ("experiment",),
+    "terms": ("content",),
     "types": ("encoders",),
 }
 """Module -> whose test files cover it, where it has none of its own."""
