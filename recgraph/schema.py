@@ -71,6 +71,8 @@ class EvaluateSettings(BaseModel):
     def _one_way_to_test(self) -> EvaluateSettings:
         if self.parity and self.sampled:
             raise ValueError("parity picks the epoch by full rankings for test, which `sampled` has none of")
+        if self.sampled and any(map(metrics.scope, self.metrics)):
+            raise ValueError("metrics of warm or cold items rank the catalogue, which `sampled` does not")
         return self
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +19,9 @@ from recgraph.data.splits import Split
 from recgraph.environment import keep_freed_memory
 from recgraph.errors import DataError
 from recgraph.evaluation.groups import by_group
+from recgraph.evaluation.metrics import scope
 from recgraph.evaluation.ranking import Evaluation, evaluate
+from recgraph.evaluation.scopes import evaluate_scopes
 from recgraph.model import Model
 from recgraph.random import numpy_generator
 
@@ -114,7 +117,8 @@ class Task:
 
     def groups(self, test: Evaluation) -> dict[str, dict[str, float]]:
         """Metrics of a ranking for test by group of users and of items (see `by_group`)."""
-        return by_group(test, train=self._train, test=self._test_matrix)
+        whole = {name: values for name, values in test.per_user.items() if scope(name) is None}
+        return by_group(replace(test, per_user=whole), train=self._train, test=self._test_matrix)
 
     @cached_property
     def _test_matrix(self) -> Any:
@@ -134,7 +138,8 @@ class Task:
         self, model: Model, metrics: Sequence[str], relevant: Any, seen: Any, candidates: Any = None
     ) -> Evaluation:
         with torch.no_grad():
-            return evaluate(
+            ranking = evaluate_scopes if any(map(scope, metrics)) else evaluate
+            return ranking(
                 model.eval().scorer(),
                 test=relevant,
                 seen=seen,

@@ -56,7 +56,7 @@ class ModalitySettings(BaseModel):
     """In place of columns: ready vectors, a parquet file with the columns `id` and `vector`, or an .npy matrix beside a
     parquet file of the same name with its `id`s, as `recgraph export` writes them. Relative to the data root."""
     dim: PositiveInt = 300
-    """Of text and tags: width after the SVD (300 in DropoutNet's CiteULike). Fewer terms than that are left as they are."""
+    """Of text and tags: width after the SVD (300 in DropoutNet's CiteULike). Fewer terms than that stay as they are."""
     min_count: PositiveInt = 2
     """Of text and tags: rows that a term must be in."""
     max_share: float = Field(default=0.5, gt=0, le=1)

@@ -42,7 +42,7 @@ def matrix(
         raise DataError(f"{where}: column {column!r}: expected vectors of numbers: {error}") from error
     lengths = vectors.list.len()
     if width is None:
-        width = int(lengths.drop_nulls().first() or 0)
+        width = next(iter(lengths.drop_nulls().to_list()), 0)
     if not width:
         raise DataError(f"{where}: column {column!r} holds no vector")
     _refuse(frame, (lengths != width).fill_null(False), f"{where}: column {column!r}", f"is not {width} numbers long")
