@@ -15,6 +15,9 @@ from recgraph import registry
 from recgraph.baselines.base import Baseline
 from recgraph.data import cards
 from recgraph.data.cards import Card
+from recgraph.data.content import check_columns
+from recgraph.data.features import kinds
+from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
 from recgraph.files import digest
@@ -91,7 +94,7 @@ def plan(
     if not baselines.issuperset(chosen):
         for_baselines = {address: value for address, value in everywhere.items() if not _of_training(address)}
     return [
-        Run(path.stem, row, card.name, seed, _with_candidates(config, card, f"{path}: rows.{row}"))
+        Run(path.stem, row, card.name, seed, _on(config, card, f"{path}: rows.{row}"))
         for card in chosen_cards
         for row in chosen
         for config in [resolve(experiment, row, for_baselines if row in baselines else everywhere, card, path)]
@@ -159,8 +162,14 @@ def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None
         node[leaf] = copy.deepcopy(value)
 
 
-def _with_candidates(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
-    """A configuration whose dataset has the candidates that sampled metrics rank."""
+def _on(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
+    """A configuration whose dataset has the attributes it reads and the candidates that sampled metrics rank."""
+    files = next(iter(card.forms.values())).features
+    content = {name: ModalitySettings(**entry) for name, entry in config.get("content", {}).items()}
+    try:
+        check_columns(content, {"item": kinds("item", files), "user": kinds("user", files)})
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
     if config["evaluate"]["sampled"] and not card.has_candidates(config["split"]["name"]):
         having = [other.name for other in cards.every() if other.has_candidates("official")]
         raise ConfigError(
@@ -192,7 +201,8 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         "refit": config.refit,
     }
     if config.baseline is not None:
-        return checked | {"baseline": registry.baselines.check(config.baseline, f"{where}: baseline")}
+        baseline = registry.baselines.check(config.baseline, f"{where}: baseline")
+        return checked | _content_for(registry.baselines.find(baseline["name"]), config, where) | {"baseline": baseline}
     if config.encoder is None:
         raise ConfigError(f"{where}: set either `encoder` or `baseline`")
     if config.train.monitor not in known:
@@ -211,7 +221,8 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             raise ConfigError(f"{where}: {role!r} cannot name a head or objective; choose another word")
     encoder = registry.encoders.check(config.encoder, f"{where}: encoder", INIT)
     if encoder["init"] is not None:
-        encoder["init"] = _check_init(encoder["init"], encoder["dim"], f"{where}: encoder.init")
+        dim = encoder["dim"] if "dim" in encoder else encoder["graph"]["dim"]  # of a hybrid
+        encoder["init"] = _check_init(encoder["init"], dim, f"{where}: encoder.init")
     _check_built(registry.encoders.find(encoder["name"]).reads, f"{where}: encoder {encoder['name']} reads")
     objectives = {}
     for role, spec in config.objectives.items():
@@ -222,13 +233,28 @@ def _check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         head = checked_spec.get("head", "rank")
         if head not in config.heads:
             raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
-    return checked | {
-        "encoder": encoder,
-        "heads": {name: registry.heads.check(spec, f"{where}: heads.{name}") for name, spec in config.heads.items()},
-        "objectives": objectives,
-        "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
-        "train": config.train.model_dump(),
-    }
+    return (
+        checked
+        | _content_for(registry.encoders.find(encoder["name"]), config, where)
+        | {
+            "encoder": encoder,
+            "heads": {
+                name: registry.heads.check(spec, f"{where}: heads.{name}") for name, spec in config.heads.items()
+            },
+            "objectives": objectives,
+            "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
+            "train": config.train.model_dump(),
+        }
+    )
+
+
+def _content_for(reader: Any, config: RunConfig, where: str) -> dict[str, Any]:
+    """The `content:` block, for what reads it; it is no part of other rows' configurations."""
+    if "content" not in reader.reads:
+        return {}
+    if not config.content:
+        raise ConfigError(f"{where}: {reader.__name__} reads content: give a block `content:` with a modality at least")
+    return {"content": {name: entry.model_dump() for name, entry in config.content.items()}}
 
 
 def _check_view(view: Mapping[str, Any] | None, encoder: str, where: str) -> None:

@@ -75,6 +75,8 @@ def _fit_baseline(run: Run, task: Task, train: Interactions) -> tuple[Model, Pro
     with isolated(run.seed, "modules", task.device):
         model: Baseline = registry.baselines.build(run.config["baseline"], train.num_users, train.num_items)
         started = time.perf_counter()
+        if "content" in run.config:
+            model.content = task.content(run.config["content"], train)[0]
         model.fit(train)
         return model.to(task.device), Progress(seconds=time.perf_counter() - started)
 
@@ -96,10 +98,12 @@ def _train(
         graph = BipartiteGraph.from_edges(train.user_indices, train.item_indices, train.num_users, train.num_items)
         encoder = config["encoder"]
         parts = config | {"encoder": _without(encoder, "init")}
-        recommender = Recommender.build(train.num_users, train.num_items, parts, graph.to(device)).to(device)
+        content = task.content(config["content"], train) if "content" in config else (None, None)
+        sizes = train.num_users, train.num_items
+        recommender = Recommender.build(*sizes, parts, graph.to(device), *content).to(device)
         started = time.perf_counter()
         if encoder["init"] is not None and not checkpoint.exists():
-            warm_start(recommender.encoder, encoder["init"], train)
+            warm_start(getattr(recommender.encoder, "graph", recommender.encoder), encoder["init"], train)
         spent = time.perf_counter() - started
         objectives = Objectives(
             {
@@ -121,6 +125,7 @@ def _train(
             device=device,
             views=generators.get("views"),
             distinct="distinct" in objectives.needs,
+            content=recommender.content and recommender.content.to(device),
         )
         trainer = Trainer(
             recommender=recommender,

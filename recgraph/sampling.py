@@ -17,9 +17,9 @@ from recgraph.errors import DataError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.positives import Positives
 from recgraph.registry import samplers
-from recgraph.types import Batch, Distinct, Inputs, NonNegativeFloat, PositiveInt
+from recgraph.types import Batch, Content, Distinct, Inputs, NonNegativeFloat, PositiveInt
 
-BUILT = frozenset({"graph", "negatives", "generator", "distinct"})
+BUILT = frozenset({"graph", "content", "negatives", "generator", "distinct"})
 """Fields of `Inputs` and `Batch` that are built when an encoder reads or an objective needs them."""
 
 BLOCK = 2**18
@@ -188,6 +188,7 @@ class Batches:
         device: where batches go.
         views: generator that views draw from, on `device`; None if no objective needs it.
         distinct: find each batch's distinct users and items.
+        content: handed to the encoder, already on the device; None if no encoder reads it.
     """
 
     train: Interactions
@@ -199,6 +200,7 @@ class Batches:
     device: torch.device | str = "cpu"
     views: torch.Generator | None = None
     distinct: bool = False
+    content: Content | None = None
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -223,7 +225,7 @@ class Batches:
                 negatives = sampler.sample(users[some], items[some], self.sampling)
                 hits = tuple(map(self._move, sampler.positives.hits(users[some], negatives)))
             yield Batch(
-                Inputs(users=self._move(users[some]), graph=self.graph),
+                Inputs(users=self._move(users[some]), graph=self.graph, content=self.content),
                 self._move(items[some]),
                 None if negatives is None else self._move(negatives),
                 hits,

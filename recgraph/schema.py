@@ -37,6 +37,7 @@ from pydantic import (
     model_validator,
 )
 
+from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
 from recgraph.training.trainer import TrainSettings
@@ -83,6 +84,8 @@ class RunConfig(BaseModel):
 
     split: Spec | None = None
     """null for the dataset card's own split; takes a `seed`, which is not the run's: all seeds share one split."""
+    content: dict[str, ModalitySettings] = {}
+    """Modalities by name: what users and items are, for the rows that read it."""
     encoder: Spec | None = None
     heads: dict[str, Spec] = {"rank": "dot"}
     objectives: dict[str, Spec] = {}

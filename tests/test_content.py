@@ -13,8 +13,9 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from recgraph.data.content import ModalitySettings, check_columns, content_of, fit_modality, pack, unpack
+from recgraph.data.content import check_columns, content_of, pack, unpack
 from recgraph.data.features import Attributes, Features
+from recgraph.data.modalities import ModalitySettings, fit_modality
 from recgraph.errors import ConfigError, DataError
 from recgraph.types import Modality
 
@@ -217,3 +218,28 @@ def test_an_entry_has_one_source() -> None:
     for given in ({}, {"columns": ["a"], "file": "b"}):
         with pytest.raises(ValueError, match="either `columns` or `file`"):
             ModalitySettings(**given)
+
+
+def test_what_was_fitted_is_kept_for_the_same_rows_and_settings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    features = Features(Attributes(pl.DataFrame({"id": [0]})), Attributes(FRAME, KINDS))
+
+    def values(known: np.ndarray = KNOWN, **options: Any) -> torch.Tensor:
+        settings = {"text": ModalitySettings(columns=["plot"], **{"dim": 2, **options})}
+        both = {"known_users": np.array([True]), "known_items": known}
+        return content_of(settings, features, **both, root=Path(), cache=tmp_path)[0].items["text"].values
+
+    first = values()
+    (path,) = tmp_path.iterdir()
+    written = path.stat().st_mtime_ns
+    assert torch.equal(values(), first)
+    assert path.stat().st_mtime_ns == written
+    values(dim=3)
+    values(known=~np.arange(8).astype(bool) | KNOWN)  # the same rows
+    assert len(list(tmp_path.iterdir())) == 2
+    values(known=np.array([True] * 4 + [False] * 4))
+    assert len(list(tmp_path.iterdir())) == 3
+    path.write_bytes(path.read_bytes()[:100])
+    assert torch.equal(values(), first)
+    assert "is damaged; fitting it again" in caplog.text

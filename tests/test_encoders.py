@@ -11,19 +11,19 @@ from dataclasses import replace
 import pytest
 import references
 import torch
-from cases import checkerboard, graph_of, random_interactions
+from cases import checkerboard, graph_of, random_content, random_interactions
 from torch import Tensor
 
 from recgraph import registry
 from recgraph.data.interactions import Interactions
-from recgraph.encoders import Encoder, LightGCN
+from recgraph.encoders import ContentEncoder, Encoder, Hybrid, LightGCN
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Dot
 from recgraph.objectives import BPR, Objectives
 from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
 from recgraph.sampling import Batches, Uniform
-from recgraph.types import Inputs
+from recgraph.types import Content, Inputs, Modality
 
 NAMES = list(registry.encoders.components())
 
@@ -33,7 +33,19 @@ def lightgcn(encoder: LightGCN, graph: BipartiteGraph) -> tuple[Tensor, Tensor]:
     return references.lightgcn(encoder.users.weight, encoder.items.weight, edges, encoder.num_layers)
 
 
+def content(encoder: ContentEncoder, graph: BipartiteGraph) -> tuple[Tensor, Tensor]:
+    return encoder.users.weight, references.tower(encoder.item_tower, content_for(graph).items)
+
+
+def hybrid(encoder: Hybrid, graph: BipartiteGraph) -> tuple[Tensor, Tensor]:
+    users, known = lightgcn(encoder.graph, graph)
+    made = references.tower(encoder.item_tower, content_for(graph).items)
+    return users, references.hybrid(known, made, graph.items.tolist(), encoder.shrinkage)
+
+
 REFERENCES: dict[str, Callable[[Encoder, BipartiteGraph], tuple[Tensor, Tensor]]] = {
+    "content": content,
+    "hybrid": hybrid,
     "embedding": lambda encoder, graph: (encoder.users.weight, encoder.items.weight),
     "lightgcn": lightgcn,
 }
@@ -45,13 +57,27 @@ def table() -> Interactions:
     return random_interactions()
 
 
+def spec_of(name: str, dim: int) -> dict[str, object]:
+    if name == "hybrid":  # shrinkage: so that a warm item shows its content too
+        return {"name": name, "graph": {"name": "lightgcn", "dim": dim}, "shrinkage": 2.0, "hidden": 8}
+    return {"name": name, "dim": dim}
+
+
+def content_for(graph: BipartiteGraph) -> Content:
+    found = random_content(graph.num_users, graph.num_items)
+    return Content({name: Modality(values.double(), present) for name, (values, present) in found.items.items()})
+
+
 def build(name: str, table: Interactions, **options: object) -> Encoder:
+    more = {"content": content_for(graph_of(table))} if "content" in registry.encoders.find(name).reads else {}
     with isolated(0, "modules"):
-        return registry.encoders.build({"name": name, "dim": 4, **options}, table.num_users, table.num_items).double()
+        spec = {**spec_of(name, 4), **options}
+        return registry.encoders.build(spec, table.num_users, table.num_items, **more).double()
 
 
 def inputs_for(table: Interactions, users: list[int]) -> Inputs:
-    return Inputs(torch.tensor(users), graph=graph_of(table))
+    graph = graph_of(table)
+    return Inputs(torch.tensor(users), graph=graph, content=content_for(graph))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -76,7 +102,11 @@ def test_every_parameter_has_a_gradient(name: str, table: Interactions) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_and_dtype(name: str, table: Interactions) -> None:
     for dtype in (torch.float32, torch.float64):
-        encoding = build(name, table).to(dtype)(inputs_for(table, [1, 2, 1]))
+        inputs = inputs_for(table, [1, 2, 1])
+        modalities = {
+            name: Modality(values.to(dtype), present) for name, (values, present) in inputs.content.items.items()
+        }
+        encoding = build(name, table).to(dtype)(replace(inputs, content=Content(modalities)))
         assert encoding.query.shape == (3, 4)
         assert encoding.items.shape == (table.num_items, 4)
         assert encoding.query.dtype == encoding.items.dtype == dtype
@@ -107,8 +137,11 @@ def test_relabelling_users_and_items_permutes_the_output(name: str, table: Inter
         new_user[graph.users], new_item[graph.items], table.num_users, table.num_items
     )
     users = torch.tensor([0, 5, 2])
-    one = encoder(Inputs(users, graph=graph))
-    two = relabelled(Inputs(new_user[users], graph=moved_graph))
+    content = content_for(graph)
+    old_item = torch.argsort(new_item)
+    moved_content = Content({name: Modality(*(part[old_item] for part in one)) for name, one in content.items.items()})
+    one = encoder(Inputs(users, graph=graph, content=content))
+    two = relabelled(Inputs(new_user[users], graph=moved_graph, content=moved_content))
     torch.testing.assert_close(two.query, one.query)
     torch.testing.assert_close(two.items[new_item], one.items)
 
@@ -141,14 +174,17 @@ def test_learns_the_checkerboard(name: str) -> None:
     split = checkerboard()
     graph = graph_of(split.train)
     with isolated(0, "modules"):
-        encoder = registry.encoders.build({"name": name, "dim": 16}, 30, 30)
-    recommender = Recommender(encoder, {"rank": Dot(16)}, graph=graph)
+        content = Content({"parity": Modality(torch.eye(2).repeat(15, 1), torch.ones(30, dtype=torch.bool))})
+        more = {"content": content} if "content" in registry.encoders.find(name).reads else {}
+        encoder = registry.encoders.build(spec_of(name, 16), 30, 30, **more)
+    recommender = Recommender(encoder, {"rank": Dot(16)}, graph=graph, **more)
     objectives = Objectives({"rank": (1.0, BPR())})
     optimizer = torch.optim.Adam(recommender.parameters(), lr=0.02)
     batches = Batches(
         *(split.train, 128, torch_generator(0, "order"), torch_generator(0, "negatives")),
         graph=graph,
         sampler=Uniform(split.train),
+        **more,
     )
     for _ in range(60):
         for batch in batches:

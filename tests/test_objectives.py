@@ -19,8 +19,8 @@ from recgraph.random import isolated
 from recgraph.recommender import Recommender
 from recgraph.types import Batch, Inputs
 
-NAMES = sorted(set(registry.objectives.components()) - {"layer_contrast"})
-"""Those that do with an encoder without layers; tests/test_contrastive.py has the other."""
+NAMES = sorted(set(registry.objectives.components()) - {"layer_contrast", "clcrec", "content_contrast"})
+"""Those that do with an encoder without layers and content; tests/test_contrastive.py and test_clcrec.py have the others."""
 
 
 def model_and_batch(num_negatives: int = 3, scale: float = 1.0) -> tuple[Recommender, Batch]:

@@ -49,9 +49,13 @@ def loss_and_gradients(name: str, recommender: Recommender, batch: Batch) -> tup
     return loss, *(torch.zeros(()) if gradient is None else gradient for gradient in gradients)
 
 
+OF_CONTENT = {"clcrec", "content_contrast"}
+"""Objectives for encoders that know content: tests/test_clcrec.py has them."""
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("make", [Dot, Scaled])
-@pytest.mark.parametrize("name", registry.objectives.components())
+@pytest.mark.parametrize("name", sorted(set(registry.objectives.components()) - OF_CONTENT))
 def test_chunks_of_rows_give_the_unchunked_loss_and_gradient(
     name: str, make: type[Head], masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,7 +73,7 @@ WITHIN_BATCH = {"direct_au", "layer_contrast", "view_contrast"}
 """Objectives that compare rows of a batch with each other."""
 
 
-@pytest.mark.parametrize("name", sorted(set(registry.objectives.components()) - WITHIN_BATCH))
+@pytest.mark.parametrize("name", sorted(set(registry.objectives.components()) - WITHIN_BATCH - OF_CONTENT))
 def test_each_shared_set_serves_its_own_rows(name: str) -> None:
     recommender, batch = setting(Dot(4))
     table = random_interactions()

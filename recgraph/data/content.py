@@ -1,172 +1,37 @@
-"""From attributes to vectors: what users and items are, in numbers that a tower can read.
-
-A modality takes columns of one kind: text and tags become TF-IDF, which a truncated SVD makes dense (latent semantic
-analysis: Deerwester et al., "Indexing by latent semantic analysis", JASIS 1990); numbers are standardised; vectors that
-are ready, such as a language model's, are centred. All but numbers are then brought to length 1.
+"""What users and items are, from the attributes of a dataset: a pipeline of modalities, and what it makes of everybody.
 
 Everything is fitted on the rows that have training interactions alone. So a cold item, be it of the test part or of
-tomorrow, goes through the same function as any other row, and nothing of it is in that function. A row without
-anything to go by is masked: no text, no known word, no number, a vector of zeros.
+tomorrow, goes through the same functions as any other row, and nothing of it is in those functions.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
-from scipy import sparse
+from jaxtyping import Bool
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from recgraph.data.features import Features, Kind, Side
-from recgraph.data.terms import Terms, cells
-from recgraph.data.vectors import matrix, read_vectors
-from recgraph.errors import ConfigError, DataError, suggest
+from recgraph.data.modalities import FittedModality, ModalitySettings, fit_modality, own_kinds
+from recgraph.data.vectors import read_vectors
+from recgraph.files import digest, replacing
 from recgraph.types import Content, Modality
 
-Group = Literal["text", "tags", "numbers", "vectors"]
-GROUPS: Mapping[Kind, Group] = {
-    "text": "text",
-    "categorical": "tags",
-    "multi_hot": "tags",
-    "numeric": "numbers",
-    "vector": "vectors",
-}
-"""Kind of a column -> what is done with it; the columns of a modality share one."""
+logger = logging.getLogger(__name__)
 
-TINY = 1e-6
-"""A row shorter than this has nothing to go by: rounding errors of an SVD are below it."""
-
-
-class ModalitySettings(BaseModel):
-    """An entry of the `content:` block of an experiment file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    side: Side = "item"
-    """Whose columns they are."""
-    columns: tuple[str, ...] = ()
-    """Features of the dataset's card, all of text, all of tags (categorical and multi_hot), all numeric, or vectors."""
-    file: str | None = None
-    """In place of columns: ready vectors, a parquet file with the columns `id` and `vector`, or an .npy matrix beside a
-    parquet file of the same name with its `id`s, as `recgraph export` writes them. Relative to the data root."""
-    dim: PositiveInt = 300
-    """Of text and tags: width after the SVD (300 in DropoutNet's CiteULike). Fewer terms than that stay as they are."""
-    min_count: PositiveInt = 2
-    """Of text and tags: rows that a term must be in."""
-    max_share: float = Field(default=0.5, gt=0, le=1)
-    """Of text: share of the rows above which a word is no content (a stop word, in whatever language)."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> ModalitySettings:
-        if bool(self.columns) == (self.file is not None):
-            raise ValueError("expected either `columns` or `file`")
-        return self
-
-
-@dataclass(frozen=True, eq=False)
-class FittedModality:
-    """What makes the vectors of one modality, for rows that are yet to come as well.
-
-    Attributes:
-        settings: its entry.
-        kinds: column -> kind.
-        terms: words or tags, in the order of `arrays["idf"]`; empty for numbers and vectors.
-        arrays: "idf" and, of an SVD, "components" [dim, terms]; or "mean" and "scale".
-    """
-
-    settings: ModalitySettings
-    kinds: Mapping[str, Kind]
-    terms: tuple[str, ...]
-    arrays: Mapping[str, np.ndarray]
-
-    @property
-    def group(self) -> Group:
-        """What its columns are."""
-        return GROUPS[next(iter(self.kinds.values()))]
-
-    @property
-    def width(self) -> int:
-        """Length of its vectors."""
-        return len(self.arrays["components"] if "components" in self.arrays else next(iter(self.arrays.values())))
-
-    def transform(self, frame: pl.DataFrame, where: str) -> Modality:
-        """The vectors of the rows of `frame`.
-
-        Raises:
-            ConfigError: a column is missing.
-            DataError: a value is of a wrong kind, not finite, or a vector of another width.
-        """
-        raw = _raw(frame, self.kinds, where, Terms(self.terms), self.width)
-        if self.group in ("text", "tags"):
-            assert sparse.issparse(raw)
-            values = _project(_tfidf(raw, self.arrays["idf"]), self.arrays.get("components"))
-            return _unit(values, np.diff(raw.indptr) > 0)
-        known = ~np.isnan(raw)
-        centred = np.where(known, raw - self.arrays["mean"], 0) / self.arrays["scale"]
-        if self.group == "numbers":
-            return Modality(torch.from_numpy(centred.astype(np.float32)), torch.from_numpy(known.any(1)))
-        return _unit(centred, known.all(1))
-
+CACHE_VERSION = 1
+"""Part of the name of cached pipelines; raise it when the code that fits them changes what comes out."""
 
 Pipeline = Mapping[str, FittedModality]
 """Name -> fitted modality."""
-
-
-def fit_modality(
-    settings: ModalitySettings,
-    frame: pl.DataFrame,
-    kinds: Mapping[str, Kind],
-    known: Bool[np.ndarray, "rows"],
-    where: str,
-) -> FittedModality:
-    """Fit one modality on the rows where `known` is True; the others may hold anything.
-
-    Args:
-        settings: its entry.
-        frame: columns of its side, aligned with the vocabulary.
-        kinds: kind of each column.
-        known: rows that have training interactions.
-        where: address of the entry, for messages.
-
-    Raises:
-        ConfigError: no such column, or columns of different kinds.
-        DataError: a value is wrong, or known rows have no term in common.
-    """
-    own = _own_kinds(settings, kinds, where)
-    rows = frame.filter(pl.Series(known))
-    group = GROUPS[next(iter(own.values()))]
-    if group in ("text", "tags"):
-        limit = settings.max_share * len(rows) if group == "text" else len(rows)
-        terms, counts = Terms.learn(cells(rows, own, where), settings.min_count, limit)
-        if not terms.names:
-            raise DataError(
-                f"{where}: no term of {', '.join(own)} is in at least {settings.min_count} of the {len(rows)} rows "
-                f"with training interactions and in at most {limit:g}"
-            )
-        n, frequency = counts.shape[0], np.diff(counts.tocsc().indptr)
-        arrays = {"idf": (np.log((1 + n) / (1 + frequency)) + 1).astype(np.float32)}
-        dim = min(settings.dim, len(rows) - 1)
-        if 1 <= dim < len(terms.names):
-            from sklearn.decomposition import TruncatedSVD  # slow to import
-
-            svd = TruncatedSVD(dim, random_state=0).fit(_tfidf(counts, arrays["idf"]))
-            arrays["components"] = svd.components_.astype(np.float32)
-        return FittedModality(settings, own, terms.names, arrays)
-    raw = _raw(rows, own, where, None, None)
-    known_values = ~np.isnan(raw)
-    count = known_values.sum(0)
-    if not count.all():
-        raise DataError(f"{where}: a column of {', '.join(own)} has no value in any row with training interactions")
-    mean = np.where(known_values, raw, 0).sum(0) / count
-    spread = np.sqrt((np.where(known_values, raw - mean, 0) ** 2).sum(0) / count)
-    scale = np.where(spread > 0, spread, 1) if group == "numbers" else np.ones_like(mean)
-    return FittedModality(settings, own, (), {"mean": mean.astype(np.float32), "scale": scale.astype(np.float32)})
 
 
 def content_of(
@@ -176,6 +41,7 @@ def content_of(
     known_users: Bool[np.ndarray, "users"],
     known_items: Bool[np.ndarray, "items"],
     root: Path,
+    cache: Path | None = None,
 ) -> tuple[Content, Pipeline]:
     """Fit every modality on known rows, and make the vectors of all.
 
@@ -184,6 +50,7 @@ def content_of(
         features: attributes of both sides.
         known_users, known_items: which have training interactions.
         root: data root, which files of vectors are relative to.
+        cache: folder of the prepared dataset, where fitted modalities are kept; None keeps none.
 
     Raises:
         ConfigError: an entry does not fit the dataset.
@@ -196,9 +63,10 @@ def content_of(
         attributes = features.items if entry.side == "item" else features.users
         frame, kinds = attributes.frame, attributes.kinds
         if entry.file is not None:
-            frame, kinds = read_vectors(root / entry.file, attributes.frame["id"], where), {"vector": "vector"}
+            frame, kinds = read_vectors(root / entry.file, attributes.frame["id"], where), {name: "vector"}
+            frame = frame.rename({"vector": name})
         known = known_items if entry.side == "item" else known_users
-        fitted = fit_modality(entry, frame, kinds, known, where)
+        fitted = _fit(entry, frame, kinds, known, where, cache)
         pipeline[name], made[entry.side][name] = fitted, fitted.transform(frame, where)
     return Content(made["item"], made["user"]), pipeline
 
@@ -211,7 +79,7 @@ def check_columns(settings: Mapping[str, ModalitySettings], kinds: Mapping[Side,
     """
     for name, entry in settings.items():
         if entry.file is None:
-            _own_kinds(entry, kinds[entry.side], f"content.{name}")
+            own_kinds(entry, kinds[entry.side], f"content.{name}")
 
 
 def pack(pipeline: Pipeline) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -243,48 +111,32 @@ def unpack(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Pi
     }
 
 
-def _own_kinds(settings: ModalitySettings, kinds: Mapping[str, Kind], where: str) -> dict[str, Kind]:
-    columns = settings.columns or ("vector",)
-    for column in columns:
-        if column not in kinds:
-            raise ConfigError(
-                f"{where}.columns: no feature {column!r} of {settings.side}s in this dataset. {suggest(column, kinds)}"
-            )
-    own = {column: kinds[column] for column in columns}
-    if len({GROUPS[kind] for kind in own.values()}) > 1:
-        listed = ", ".join(f"{column} ({kind})" for column, kind in own.items())
-        raise ConfigError(f"{where}.columns: a modality takes columns that can be treated alike, got {listed}")
-    if len(own) > 1 and "vector" in own.values():
-        raise ConfigError(f"{where}.columns: vectors are a modality each, got {', '.join(own)}")
-    return own
-
-
-def _raw(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str, terms: Terms | None, width: int | None) -> Any:
-    """Counts of known terms (CSR), or numbers with NaN where nothing is known."""
-    for column in kinds:
-        if column not in frame.columns:
-            raise ConfigError(f"{where}: no column {column!r}. {suggest(column, frame.columns)}")
-    if terms is not None and terms.names:
-        return terms.count(cells(frame, kinds, where))
-    return matrix(frame, kinds, where, width)
-
-
-def _tfidf(counts: sparse.csr_matrix, idf: Float[np.ndarray, "terms"]) -> sparse.csr_matrix:
-    """(1 + ln count) · idf, rows of length 1."""
-    weighted = counts.astype(np.float32)
-    weighted.data = (1 + np.log(weighted.data)) * idf[weighted.indices]
-    lengths = np.sqrt(np.asarray(weighted.multiply(weighted).sum(1)).ravel())
-    weighted.data /= np.repeat(np.where(lengths > 0, lengths, 1), np.diff(weighted.indptr))
-    return weighted
-
-
-def _project(weighted: sparse.csr_matrix, components: Float[np.ndarray, "dim terms"] | None) -> np.ndarray:
-    return weighted.toarray() if components is None else np.asarray(weighted @ components.T)
-
-
-def _unit(values: np.ndarray, known: Bool[np.ndarray, "rows"]) -> Modality:
-    """Rows of length 1; those that are not known, or too short to have a direction, are zeros and masked."""
-    lengths = np.linalg.norm(values, axis=1)
-    known = known & (lengths > TINY)
-    scaled = np.where(known[:, None], values, 0) / np.where(known, lengths, 1)[:, None]
-    return Modality(torch.from_numpy(scaled.astype(np.float32)), torch.from_numpy(known))
+def _fit(
+    settings: ModalitySettings,
+    frame: pl.DataFrame,
+    kinds: Mapping[str, Kind],
+    known: Bool[np.ndarray, "rows"],
+    where: str,
+    cache: Path | None,
+) -> FittedModality:
+    """`fit_modality`, or what it came to before on the same rows of the same dataset."""
+    own = own_kinds(settings, kinds, where)
+    if cache is None or settings.file is not None:
+        return fit_modality(settings, frame, kinds, known, where)
+    content = [CACHE_VERSION, settings.model_dump(mode="json"), own, np.flatnonzero(known).tolist()]
+    path = cache / f"content-{digest(content, 16)}.safetensors"
+    if path.exists():
+        try:
+            with safe_open(path, "pt") as file:
+                header = json.loads(file.metadata()["pipeline"])
+                return unpack(header, {key: file.get_tensor(key) for key in file.keys()})["one"]  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+            logger.warning("%s is damaged; fitting it again", path)
+    fitted = fit_modality(settings, frame, kinds, known, where)
+    header, tensors = pack({"one": fitted})
+    try:
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, {"pipeline": json.dumps(header)})
+    except OSError as error:
+        logger.warning("cannot keep %s for the next time: %s", path, error)
+    return fitted

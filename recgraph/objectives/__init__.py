@@ -1,6 +1,7 @@
 """Training objectives: a recipe is a dictionary of weighted objectives."""
 
 from recgraph.objectives.base import Objective, Objectives
+from recgraph.objectives.content import CLCRec, ContentContrast
 from recgraph.objectives.contrastive import LayerContrast, ViewContrast
 from recgraph.objectives.pointwise import CCL, GBCE
 from recgraph.objectives.ranking import BPR
@@ -13,6 +14,8 @@ __all__ = [
     "BSL",
     "CCL",
     "GBCE",
+    "CLCRec",
+    "ContentContrast",
     "DirectAU",
     "EgoL2",
     "LayerContrast",
