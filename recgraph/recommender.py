@@ -128,9 +128,11 @@ class Recommender(Model):
         catalogue, pipeline = self._known(), self.pipeline
         if self.content is None or pipeline is None:
             raise ConfigError(f"{type(self.encoder).__name__} reads no content: it cannot tell new items apart")
-        ids = Vocabulary(frame["id"] if "id" in frame.columns else [])
-        if not len(ids):
-            raise DataError(f"new items: expected a column `id` and a row for each, got {frame.shape} {frame.columns}")
+        if "id" not in frame.columns or frame.is_empty():
+            raise DataError(f"new items: expected a column `id` and a row each, got {len(frame)} of {frame.columns}")
+        if frame["id"].dtype.is_integer() and catalogue.items.series.dtype == pl.String:
+            frame = frame.with_columns(pl.col("id").cast(pl.String))
+        ids = Vocabulary(frame["id"])
         if ids.series.dtype != catalogue.items.series.dtype:
             raise DataError(f"new items: ids are {ids.series.dtype}, but {catalogue.items.series.dtype} in the model")
         if known := sorted(set(ids.series) & set(catalogue.items.series)):
