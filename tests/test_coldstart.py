@@ -217,7 +217,7 @@ def test_an_item_that_did_not_exist_is_recommended_to_those_who_like_its_kind(fi
         assert model.catalogue.items.ids.tolist() == list(range(100, 160))
     torch.testing.assert_close(after[:, :60], before)
     order = model.catalogue.users.encode([f"u{user}" for user in range(60)])
-    scores = after[order]  # of user u0, u1, ...
+    scores = after[torch.tensor(order)]  # of user u0, u1, ...
     fans = torch.arange(60) % 4
     assert (scores[fans == 0, 60] > scores[fans == 0, 61]).all()
     assert (scores[fans == 1, 61] > scores[fans == 1, 60]).all()
