@@ -36,7 +36,9 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         "refit": config.refit,
     }
     if config.baseline is not None:
-        return checked | {"baseline": registry.baselines.check(config.baseline, f"{where}: baseline")}
+        baseline = registry.baselines.check(config.baseline, f"{where}: baseline")
+        reads = registry.baselines.find(baseline["name"]).reads
+        return checked | _content_for(baseline["name"], reads, config, where) | {"baseline": baseline}
     if config.encoder is None:
         raise ConfigError(f"{where}: set either `encoder` or `baseline`")
     if config.train.monitor not in known:
@@ -55,11 +57,13 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             raise ConfigError(f"{where}: {role!r} cannot name a head or objective; choose another word")
     encoder = registry.encoders.check(config.encoder, f"{where}: encoder", INIT)
     if encoder["init"] is not None:
-        encoder["init"] = _check_init(encoder["init"], encoder["dim"], f"{where}: encoder.init")
+        dim = encoder["dim"] if "dim" in encoder else encoder["graph"]["dim"]  # of a hybrid
+        encoder["init"] = _check_init(encoder["init"], dim, f"{where}: encoder.init")
     reads = reads_of(encoder)
     _check_built(reads, f"{where}: encoder {encoder['name']} reads")
     if "history" in reads:
         checked["sequences"] = config.sequences.model_dump()
+    checked |= _content_for(encoder["name"], reads, config, where)
     objectives = {}
     for role, spec in config.objectives.items():
         address = f"{where}: objectives.{role}"
@@ -81,6 +85,15 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         "hybrid": _check_hybrid(config, where),
         **({"pretrained": config.pretrained} if config.pretrained else {}),
     }
+
+
+def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str) -> dict[str, Any]:
+    """The `content:` block, for what reads it; it is no part of other rows' configurations."""
+    if "content" not in reads:
+        return {}
+    if not config.content:
+        raise ConfigError(f"{where}: {name} reads content: give a block `content:` with a modality at least")
+    return {"content": {name: entry.model_dump() for name, entry in config.content.items()}}
 
 
 def _check_hybrid(config: RunConfig, where: str) -> dict[str, Any] | None:

@@ -12,6 +12,9 @@ from recgraph import pretraining
 from recgraph.checking import check
 from recgraph.data import cards
 from recgraph.data.cards import Card
+from recgraph.data.content import check_columns
+from recgraph.data.features import kinds
+from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.files import digest
 from recgraph.schema import Experiment, RunConfig, folder_name, read, validate
@@ -84,7 +87,7 @@ def plan(
     if not baselines.issuperset(chosen):
         for_baselines = {address: value for address, value in everywhere.items() if not _of_training(address)}
     return [
-        Run(path.stem, row, card.name, seed, _with_candidates(config, card, f"{path}: rows.{row}"))
+        Run(path.stem, row, card.name, seed, _on(config, card, f"{path}: rows.{row}"))
         for card in chosen_cards
         for row in chosen
         for config in [complete(experiment, row, for_baselines if row in baselines else everywhere, card, path)]
@@ -170,8 +173,14 @@ def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None
         node[leaf] = copy.deepcopy(value)
 
 
-def _with_candidates(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
-    """A configuration whose dataset has the candidates that sampled metrics rank."""
+def _on(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
+    """A configuration whose dataset has the attributes it reads and the candidates that sampled metrics rank."""
+    files = next(iter(card.forms.values())).features
+    content = {name: ModalitySettings(**entry) for name, entry in config.get("content", {}).items()}
+    try:
+        check_columns(content, {"item": kinds("item", files), "user": kinds("user", files)})
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
     if config["evaluate"]["sampled"] and not card.has_candidates(config["split"]["name"]):
         having = [other.name for other in cards.every() if other.has_candidates("official")]
         raise ConfigError(

@@ -117,6 +117,8 @@ def _fit_baseline(run: Run, spec: dict[str, Any], task: Task, train: Interaction
     with isolated(run.seed, "modules", task.device):
         model: Baseline = registry.baselines.build(spec, train.num_users, train.num_items)
         started = time.perf_counter()
+        if "content" in run.config:
+            model.content = task.content(run.config["content"], train)[0]
         model.fit(train)
         return model.to(task.device), Progress(seconds=time.perf_counter() - started)
 
@@ -152,10 +154,12 @@ def _train(
         graph = graph.to(device)
         encoder = config["encoder"]
         parts = config | {"encoder": _without(encoder, "init")}
-        recommender = Recommender.build(train.num_users, train.num_items, parts, graph).to(device)
+        content = task.content(config["content"], train) if "content" in config else (None, None)
+        sizes = train.num_users, train.num_items
+        recommender = Recommender.build(*sizes, parts, graph, *content).to(device)
         started = time.perf_counter()
         if encoder["init"] is not None and not checkpoint.exists():
-            warm_start(recommender.encoder, encoder["init"], train)
+            warm_start(getattr(recommender.encoder, "graph", recommender.encoder), encoder["init"], train)
         spent = time.perf_counter() - started
         if run.sources and not checkpoint.exists():
             check_tables(recommender.encoder)
@@ -187,6 +191,7 @@ def _train(
             views=generators.get("views"),
             distinct="distinct" in objectives.needs,
             log_q="log_q" in objectives.needs,
+            content=recommender.content and recommender.content.to(device),
             **more,
         )
         trainer = Trainer(

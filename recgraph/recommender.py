@@ -14,16 +14,18 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from recgraph import registry
+from recgraph.data.content import Pipeline, pack, unpack
 from recgraph.data.histories import Histories
-from recgraph.data.interactions import Interactions
+from recgraph.data.interactions import Interactions, Vocabulary
 from recgraph.encoders.base import Encoder, lookup
 from recgraph.encoders.sequential import SequenceEncoder
-from recgraph.errors import DataError
+from recgraph.errors import ConfigError, DataError
 from recgraph.files import replacing
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Head
 from recgraph.model import Model, Scorer
-from recgraph.types import Encoding, Inputs
+from recgraph.random import isolated
+from recgraph.types import Content, Encoding, Inputs, Modality
 
 PIECE = 128
 """Users whose histories are encoded at once."""
@@ -37,6 +39,8 @@ class Recommender(Model):
         heads: scores them; the head "rank" ranks the catalogue.
         graph: the training graph, if the encoder reads one.
         spec: the configuration that encoder and heads were built from, so that they can be saved.
+        content: what users and items are, if the encoder reads it.
+        pipeline: what makes such content of attributes, so that items can be added.
     """
 
     def __init__(
@@ -46,22 +50,33 @@ class Recommender(Model):
         *,
         graph: BipartiteGraph | None = None,
         spec: Mapping[str, Any] | None = None,
+        content: Content | None = None,
+        pipeline: Pipeline | None = None,
     ) -> None:
         super().__init__(encoder.num_users, encoder.num_items)
         self.encoder, self.heads = encoder, nn.ModuleDict(heads)
         self.graph, self.spec = graph, spec
         self.histories: Histories | None = None
+        self.content, self.pipeline = content, pipeline
 
     @classmethod
     def build(
-        cls, num_users: int, num_items: int, spec: Mapping[str, Any], graph: BipartiteGraph | None
+        cls,
+        num_users: int,
+        num_items: int,
+        spec: Mapping[str, Any],
+        graph: BipartiteGraph | None,
+        content: Content | None = None,
+        pipeline: Pipeline | None = None,
     ) -> Recommender:
         """Make encoder and heads from `spec`, a mapping with `encoder` and `heads` as in an experiment file."""
-        encoder = registry.encoders.build(spec["encoder"], num_users, num_items, where="encoder")
+        more = {} if content is None else {"content": content}
+        encoder = registry.encoders.build(spec["encoder"], num_users, num_items, where="encoder", **more)
         heads = {
             name: registry.heads.build(head, encoder.dim, where=f"heads.{name}") for name, head in spec["heads"].items()
         }
-        return cls(encoder, heads, graph=graph if "graph" in encoder.reads else None, spec=dict(spec))
+        graph = graph if "graph" in encoder.reads else None
+        return cls(encoder, heads, graph=graph, spec=dict(spec), content=content, pipeline=pipeline)
 
     def score(self, encoding: Encoding, items: Tensor | None = None, *, head: str = "rank") -> Tensor:
         """Scores of some items, or of all.
@@ -120,7 +135,10 @@ class Recommender(Model):
         """All users, without their histories."""
         if self.graph is not None:
             self.graph = self.graph.to(self.device)  # kept there, with its operator
-        return Inputs(torch.arange(self.num_users, device=self.device), graph=self.graph)
+        if self.content is not None:
+            self.content = self.content.to(self.device)
+        users = torch.arange(self.num_users, device=self.device)
+        return Inputs(users, graph=self.graph, content=self.content)
 
     def _queries(self, users: Int[Tensor, "batch"], catalogue: Encoding) -> Float[Tensor, "batch dim"]:
         """Queries of users after all they have had, those with histories of similar length together."""
@@ -133,9 +151,58 @@ class Recommender(Model):
         queries = []
         for piece in wanted[order].split(PIECE):
             history = self.histories.last(piece, encoder.max_length).to(self.device)
-            inputs = Inputs(piece.to(self.device), history, self.graph)
+            inputs = Inputs(piece.to(self.device), history, self.graph, content=self.content)
             queries.append(encoder.query(inputs, replace(catalogue, query=catalogue.query[inputs.users])))
         return torch.cat(queries)[order.argsort().to(self.device)]
+
+    def add_items(self, frame: pl.DataFrame) -> Recommender:
+        """The same recommender with items that did not exist when it was trained, known by their content alone.
+
+        Their content goes through the functions that were fitted in training, whose text, tags and so on the columns
+        must be called as; of several tags in a cell of text, `|` is between. Nothing is trained, and what was
+        recommended before keeps its scores, but for items without any content, which are taken for average.
+
+        Args:
+            frame: a row per item: `id`, `title` if there is one, and the columns of each modality.
+
+        Raises:
+            ConfigError: the encoder reads no content, its vectors are from a file, or a column is missing.
+            DataError: an id is known already or repeated, or a value is wrong.
+        """
+        catalogue, pipeline = self._known(), self.pipeline
+        if self.content is None or pipeline is None:
+            raise ConfigError(f"{type(self.encoder).__name__} reads no content: it cannot tell new items apart")
+        if "id" not in frame.columns or frame.is_empty():
+            raise DataError(f"new items: expected a column `id` and a row each, got {len(frame)} of {frame.columns}")
+        if frame["id"].dtype.is_integer() and catalogue.items.series.dtype == pl.String:
+            frame = frame.with_columns(pl.col("id").cast(pl.String))
+        ids = Vocabulary(frame["id"])
+        if ids.series.dtype != catalogue.items.series.dtype:
+            raise DataError(f"new items: ids are {ids.series.dtype}, but {catalogue.items.series.dtype} in the model")
+        if known := sorted(set(ids.series) & set(catalogue.items.series)):
+            raise DataError(f"new items: {len(known)} ids are in the catalogue already, such as {known[0]!r}")
+        items = {}
+        for name, old in self.content.items.items():
+            new = pipeline[name].transform(frame, f"new items: {name}")
+            both = zip(old, new, strict=True)
+            items[name] = Modality(*(torch.cat([one, two.to(one.device)]) for one, two in both))
+        num_items = self.num_items + len(frame)
+        graph = self.graph and replace(self.graph, num_items=num_items)
+        content = replace(self.content, items=items)
+        with isolated(0, "load"):  # initial values are drawn, then overwritten
+            more = Recommender.build(self.num_users, num_items, self.spec or {}, graph, content, pipeline)
+        state = self.state_dict()
+        for name, value in more.state_dict().items():
+            if value.shape != state[name].shape:  # a table of items: a new one's row is never read
+                state[name] = torch.cat([state[name], state[name].new_zeros(len(frame), *value.shape[1:])])
+        more.load_state_dict(state)
+        titles = None
+        if catalogue.titles is not None or "title" in frame.columns:
+            new_titles = frame["title"].cast(pl.String).to_list() if "title" in frame.columns else [None] * len(frame)
+            titles = [*(catalogue.titles or [None] * self.num_items), *new_titles]
+        vocabulary = Vocabulary(pl.concat([catalogue.items.series, ids.series]))
+        more.catalogue = replace(catalogue, items=vocabulary, titles=titles)
+        return more.to(self.device).eval()
 
     def export(self, folder: Path | str) -> list[Path]:
         """Write user and item vectors with their original ids, for use in other programs.
@@ -160,18 +227,24 @@ class Recommender(Model):
         return written
 
     def options(self) -> dict[str, Any]:
-        """The configuration of encoder and heads."""
+        """The configuration of encoder and heads, and what makes content of attributes."""
         if self.spec is None:
             raise ValueError(
                 "this recommender was not built from a configuration; save its encoder's state_dict instead"
             )
-        return {"encoder": self.spec["encoder"], "heads": self.spec["heads"]}
+        made = {} if self.pipeline is None else {"content": pack(self.pipeline)[0]}
+        return {"encoder": self.spec["encoder"], "heads": self.spec["heads"], **made}
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        """The training graph's edges, and histories, if there are any."""
+        """The training graph's edges, histories and the content, where there are any."""
         tensors = {} if self.graph is None else {"graph.users": self.graph.users, "graph.items": self.graph.items}
         if self.histories is not None:
             tensors |= {"history.items": self.histories.items, "history.starts": self.histories.starts}
+        for side in ("items", "users") if self.content else ():
+            for name, (values, present) in getattr(self.content, side).items():
+                tensors |= {f"{side}.{name}.values": values, f"{side}.{name}.present": present}
+        if self.pipeline is not None:
+            tensors |= {f"pipeline.{name}": value for name, value in pack(self.pipeline)[1].items()}
         return tensors
 
     @classmethod
@@ -179,10 +252,23 @@ class Recommender(Model):
         cls, num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]
     ) -> Recommender:
         """See `Model.rebuild`."""
-        graph = None
+        graph, content, pipeline = None, None, None
         if "graph.users" in tensors:
             graph = BipartiteGraph.from_edges(tensors["graph.users"], tensors["graph.items"], num_users, num_items)
-        recommender = cls.build(num_users, num_items, options, graph)
+        modalities: dict[str, dict[str, Modality]] = {"items": {}, "users": {}}
+        for side, found in modalities.items():
+            for key in tensors:
+                of, _, rest = key.partition(".")
+                if of == side and rest.endswith(".values"):
+                    name = rest.removesuffix(".values")
+                    found[name] = Modality(tensors[key], tensors[f"{side}.{name}.present"])
+        if modalities["items"]:
+            content = Content(**modalities)
+        if "content" in options:
+            prefix = "pipeline."
+            own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            pipeline = unpack(options["content"], own)
+        recommender = cls.build(num_users, num_items, options, graph, content, pipeline)
         if "history.items" in tensors:
             recommender.histories = Histories(tensors["history.items"], tensors["history.starts"])
         return recommender

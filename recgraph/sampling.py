@@ -18,9 +18,9 @@ from recgraph.errors import ConfigError, DataError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.positives import Positives
 from recgraph.registry import samplers
-from recgraph.types import Batch, Distinct, Inputs, NonNegativeFloat, PositiveInt
+from recgraph.types import Batch, Content, Distinct, Inputs, NonNegativeFloat, PositiveInt
 
-BUILT = frozenset({"graph", "history", "partners", "negatives", "log_q", "generator", "distinct"})
+BUILT = frozenset({"graph", "content", "history", "partners", "negatives", "log_q", "generator", "distinct"})
 """Fields of `Inputs` and `Batch` that are built when an encoder reads or an objective needs them."""
 
 BLOCK = 2**18
@@ -221,6 +221,7 @@ class Batches:
         views: generator that views draw from, on `device`; None if no objective needs it.
         distinct: find each batch's distinct users and items.
         log_q: give batches the probabilities of their negatives.
+        content: handed to the encoder, already on the device; None if no encoder reads it.
     """
 
     train: Interactions
@@ -233,6 +234,7 @@ class Batches:
     views: torch.Generator | None = None
     distinct: bool = False
     log_q: bool = False
+    content: Content | None = None
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -260,7 +262,7 @@ class Batches:
             if self.log_q and sampler is not None and negatives is not None:
                 log_q = sampler.log_q(users[some], negatives)
             yield Batch(
-                Inputs(users=self._move(users[some]), graph=self.graph),
+                Inputs(users=self._move(users[some]), graph=self.graph, content=self.content),
                 self._move(items[some]),
                 None if negatives is None else self._move(negatives),
                 hits,

@@ -35,6 +35,7 @@ from pydantic import (
     model_validator,
 )
 
+from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
 from recgraph.sequences import Targets
@@ -71,6 +72,8 @@ class EvaluateSettings(BaseModel):
     def _one_way_to_test(self) -> EvaluateSettings:
         if self.parity and self.sampled:
             raise ValueError("parity picks the epoch by full rankings for test, which `sampled` has none of")
+        if self.sampled and any(map(metrics.scope, self.metrics)):
+            raise ValueError("metrics of warm or cold items rank the catalogue, which `sampled` does not")
         return self
 
 
@@ -101,6 +104,8 @@ class RunConfig(BaseModel):
 
     split: Spec | None = None
     """null for the dataset card's own split; takes a `seed`, which is not the run's: all seeds share one split."""
+    content: dict[str, ModalitySettings] = {}
+    """Modalities by name: what users and items are, for the rows that read it."""
     encoder: Spec | None = None
     heads: dict[str, Spec] = {"rank": "dot"}
     objectives: dict[str, Spec] = {}

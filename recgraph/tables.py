@@ -215,11 +215,18 @@ def _differences(
     """Metric -> row -> its comparison with `against`, of metrics that each user has a value of."""
     frames = {row: _per_user(runs) for row, runs in rows.items()}
     users = {row: frame["user"].to_numpy() for row, frame in frames.items()}
-    return {
-        m: compare({row: frame[m].to_numpy() for row, frame in frames.items()}, str(against), users=users)
-        for m in metrics
-        if parse(m)[0] in PER_USER
-    }
+    found = {}
+    for m in metrics:
+        if parse(m)[0] not in PER_USER or not all(m in frame.columns for frame in frames.values()):
+            continue
+        values = {row: frame[m].to_numpy() for row, frame in frames.items()}
+        counts = {row: ~np.isnan(each) for row, each in values.items()}  # without those who want no item of its scope
+        found[m] = compare(
+            {row: each[counts[row]] for row, each in values.items()},
+            str(against),
+            users={row: users[row][counts[row]] for row in values},
+        )
+    return found
 
 
 def _per_user(runs: Sequence[Finished]) -> pl.DataFrame:

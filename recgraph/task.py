@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,18 +15,24 @@ import torch
 from recgraph import registry
 from recgraph.data import datasets
 from recgraph.data.audit import audit
+from recgraph.data.cards import data_root
+from recgraph.data.content import Pipeline, content_of
+from recgraph.data.features import Attributes, Features
 from recgraph.data.interactions import Interactions
+from recgraph.data.modalities import ModalitySettings
 from recgraph.data.splits import Split
 from recgraph.environment import keep_freed_memory
 from recgraph.errors import DataError
 from recgraph.evaluation.diagnostics import diagnose
 from recgraph.evaluation.groups import by_group
-from recgraph.evaluation.metrics import parse
+from recgraph.evaluation.metrics import parse, scope
 from recgraph.evaluation.ranking import Evaluation, evaluate, judge, top_k
+from recgraph.evaluation.scopes import evaluate_scopes
 from recgraph.hybrid import Hybrid
 from recgraph.model import Model
 from recgraph.random import numpy_generator
 from recgraph.recommender import Recommender
+from recgraph.types import Content
 
 SWEEP_USERS = 64
 """Users whose scores are blended at a time: 120 MB for 11 weights and 40,000 items."""
@@ -37,6 +45,8 @@ class Task:
         split: its three parts.
         device: where models are.
         titles: of items, where the dataset has them.
+        features: attributes of users and items, where the dataset has them.
+        cache: folder of the prepared dataset, if there is one.
         sealed: forget the test part, so that nothing here can look at it.
 
     Attributes:
@@ -55,6 +65,8 @@ class Task:
         device: torch.device,
         *,
         titles: Sequence[str | None] | None = None,
+        features: Features | None = None,
+        cache: Path | None = None,
         sealed: bool = False,
     ) -> None:
         keep_freed_memory()
@@ -65,7 +77,8 @@ class Task:
         self._test = None if sealed else split.test
         self._candidates = None if sealed else split.candidates
         self.audit = None if sealed else audit(split)
-        self.titles, self.device = titles, device
+        self.titles, self.device, self._features, self._cache = titles, device, features, cache
+        self._toy = False
 
     @classmethod
     def load(cls, dataset: str, split: Mapping[str, Any], device: torch.device, *, sealed: bool = False) -> Task:
@@ -81,7 +94,7 @@ class Task:
         items = loaded.features.items.frame
         titles = items["title"].to_list() if "title" in items.columns else None
         try:
-            return cls(parts, device, titles=titles, sealed=sealed)
+            return cls(parts, device, titles=titles, features=loaded.features, cache=loaded.folder, sealed=sealed)
         except DataError as error:
             raise DataError(f"dataset {dataset}: {error}") from None
 
@@ -92,7 +105,32 @@ class Task:
         same_group = np.arange(60)[:, None] % 4 == np.arange(40) % 4
         liked = np.argwhere(generator.random((60, 40)) < np.where(same_group, 0.7, 0.05))
         table = Interactions.from_frame(pl.DataFrame({"user": liked[:, 0], "item": liked[:, 1]}))
-        return cls(registry.splits.build("random_by_user", table, generator), device)
+        groups = (table.users.series, table.items.series)
+        features = (Attributes(pl.DataFrame({"id": ids, "group": ids % 4}), {"group": "categorical"}) for ids in groups)
+        made = cls(registry.splits.build("warm_and_cold", table, generator), device, features=Features(*features))
+        made._toy = True
+        return made
+
+    def content(self, settings: Mapping[str, Any], train: Interactions) -> tuple[Content, Pipeline]:
+        """What users and items are, and what makes it of attributes.
+
+        Args:
+            settings: the resolved `content:` block; of a toy, modalities may have any columns, and get its groups.
+            train: whose users and items it is fitted on; of others nothing is looked at.
+        """
+        if self._features is None:
+            raise DataError("content: this task has no features of users or items")
+        entries = {name: ModalitySettings(**entry) for name, entry in settings.items()}
+        if self._toy:
+            entries = {name: ModalitySettings(columns=("group",), side=one.side) for name, one in entries.items()}
+        return content_of(
+            entries,
+            self._features,
+            known_users=np.bincount(train.user_indices, minlength=train.num_users) > 0,
+            known_items=np.bincount(train.item_indices, minlength=train.num_items) > 0,
+            root=data_root(),
+            cache=self._cache,
+        )
 
     @cached_property
     def train_and_validation(self) -> Interactions:
@@ -134,7 +172,8 @@ class Task:
 
     def groups(self, test: Evaluation) -> dict[str, dict[str, float]]:
         """Metrics of a ranking for test by group of users and of items (see `by_group`)."""
-        return by_group(test, train=self._train, test=self._test_matrix)
+        whole = {name: values for name, values in test.per_user.items() if scope(name) is None}
+        return by_group(replace(test, per_user=whole), train=self._train, test=self._test_matrix)
 
     def diagnose(self, model: Recommender) -> dict[str, float]:
         """How the vectors of a trained encoder lie (`recgraph.evaluation.diagnostics`), by the training part."""
@@ -162,7 +201,8 @@ class Task:
         self, model: Model, metrics: Sequence[str], relevant: Any, seen: Any, candidates: Any = None
     ) -> Evaluation:
         with torch.no_grad():
-            return evaluate(
+            ranking = evaluate_scopes if any(map(scope, metrics)) else evaluate
+            return ranking(
                 model.eval().scorer(),
                 test=relevant,
                 seen=seen,

@@ -40,6 +40,36 @@ def identity(hidden: Tensor) -> Tensor:
     return hidden
 
 
+class Modality(NamedTuple):
+    """What is known of each user, or of each item, from one kind of source, such as its text.
+
+    Attributes:
+        values: a vector each; zeros where nothing is known.
+        present: True where something is.
+    """
+
+    values: Float[Tensor, "rows width"]
+    present: Bool[Tensor, "rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What users and items are, whoever interacted with them; see `recgraph.data.content`.
+
+    Attributes:
+        items: name -> modality of all items.
+        users: name -> modality of all users.
+    """
+
+    items: Mapping[str, Modality]
+    users: Mapping[str, Modality] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Content:
+        """The content on `device`."""
+        sides = ({k: Modality(*(t.to(device) for t in m)) for k, m in s.items()} for s in (self.items, self.users))
+        return Content(*sides)
+
+
 @dataclass(frozen=True, eq=False)
 class Inputs:
     """All that an encoder may see: never the targets.
@@ -50,6 +80,7 @@ class Inputs:
             a view hides an item.
         graph: the training graph, or a view of it: other weights, a graph for each layer, or a graph of low rank.
         features: attributes of users and items.
+        content: vectors of what users and items are.
         perturb: called by encoders on each hidden layer; a view replaces it (noise, dropout).
         positions: ask for a query at these steps of the histories, places in the flattened `history`, and not after the
             last step of each.
@@ -60,6 +91,7 @@ class Inputs:
     history: Int[Tensor, "*batch length"] | None = None
     graph: BipartiteGraph | GraphPerLayer | LowRankGraph | None = None
     features: Features | None = None
+    content: Content | None = None
     perturb: Callable[[Tensor], Tensor] = identity
     positions: Int[Tensor, "rows"] | None = None
     every_layer: bool = False
@@ -169,6 +201,18 @@ class Ego(NamedTuple):
     items: Float[Tensor, "items dim"]
 
 
+class Sides(NamedTuple):
+    """The two vectors of each item of an encoder that has both.
+
+    Attributes:
+        collaborative: from who had it; of no meaning for an item that nobody had.
+        content: from what it is.
+    """
+
+    collaborative: Float[Tensor, "items dim"]
+    content: Float[Tensor, "items dim"]
+
+
 @dataclass(frozen=True, eq=False)
 class Encoding:
     """What an encoder returns.
@@ -180,12 +224,14 @@ class Encoding:
         layers: (users, items) of each hidden layer from 0 on, as far as they are vectors of the same space: one a user
             and one an item of the catalogue. Only when `Inputs.every_layer` asks for them, and None from an encoder
             that has no layers.
+        sides: what `items` is made of, from an encoder that knows content; else None.
     """
 
     query: Float[Tensor, "*batch dim"]
     items: Float[Tensor, "items dim"]
     ego: Ego
     layers: Sequence[tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]] | None = None
+    sides: Sides | None = None
 
 
 class View:

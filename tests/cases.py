@@ -9,6 +9,7 @@ import torch
 from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
 from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.types import Content, Modality
 
 
 def interactions(pairs: np.ndarray) -> Interactions:
@@ -48,3 +49,17 @@ def graph_of(table: Interactions) -> BipartiteGraph:
     """The bipartite graph of a table."""
     users, items = torch.from_numpy(table.user_indices), torch.from_numpy(table.item_indices)
     return BipartiteGraph.from_edges(users, items, table.num_users, table.num_items)
+
+
+def random_content(num_users: int, num_items: int, *, users: bool = False, seed: int = 0) -> Content:
+    """Two modalities of items, and on demand of users; some rows lack one, and row 1 lacks both."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def modality(rows: int, width: int, missing: int) -> Modality:
+        present = torch.arange(rows) % missing != 1
+        return Modality(torch.randn(rows, width, generator=generator) * present[:, None], present)
+
+    def side(rows: int) -> dict[str, Modality]:
+        return {"text": modality(rows, 6, 3), "tags": modality(rows, 5, 4)}
+
+    return Content(side(num_items), side(num_users) if users else {})

@@ -5,7 +5,9 @@ They share no code with the library. Autograd runs through them, so they are ref
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -162,3 +164,52 @@ def neumf(
     """h·[φ_GMF; φ_MLP] + b: one output layer over the products of one pair and the tower of another (section 3.4)."""
     last = torch.cat([gmf_vectors[0] * gmf_vectors[1], tower(torch.cat(mlp_vectors), layers)])
     return sum((output[place] * last[place] for place in range(len(last))), bias)
+
+
+def content_tower(module: Any, modalities: Any) -> Tensor:
+    """The vector of each row by a loop over rows and modalities, from the parameters of a tower; an erf for GELU."""
+    state = dict(module.named_parameters())
+    rows: list[Tensor | None] = []
+    count = len(next(iter(modalities.values())).values)
+    for row in range(count):
+        hidden, logits = [], []
+        for name, (values, present) in modalities.items():
+            if not present[row]:
+                continue
+            x = values[row]
+            x = (x - x.mean()) / torch.sqrt(((x - x.mean()) ** 2).mean() + 1e-5)
+            x = x * state[f"towers.{name}.0.weight"] + state[f"towers.{name}.0.bias"]
+            last = 2
+            if f"towers.{name}.4.weight" in state:
+                x = state[f"towers.{name}.1.weight"] @ x + state[f"towers.{name}.1.bias"]
+                x = x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+                last = 4
+            h = state[f"towers.{name}.{last}.weight"] @ x + state[f"towers.{name}.{last}.bias"]
+            hidden.append(h)
+            if len(modalities) > 1:
+                inner = torch.tanh(state["attend.0.weight"] @ h + state["attend.0.bias"])
+                logits.append((state["attend.2.weight"] @ inner).squeeze())
+        if not hidden:
+            rows.append(None)
+        elif len(modalities) == 1:
+            rows.append(hidden[0])
+        else:
+            total = sum(torch.exp(logit) for logit in logits)
+            rows.append(sum(torch.exp(logit) / total * h for logit, h in zip(logits, hidden, strict=True)))
+    known = [row for row in rows if row is not None]
+    return torch.stack([sum(known) / len(known) if row is None else row for row in rows])
+
+
+def hybrid(known: Tensor, made: Tensor, item_of_each_edge: list[int], shrinkage: float) -> Tensor:
+    """Graph and content vectors of items mixed by how many interactions each has, one item at a time."""
+    counts = [item_of_each_edge.count(item) for item in range(len(known))]
+    lengths = [math.sqrt(sum(x * x for x in known[i].tolist())) for i, count in enumerate(counts) if count]
+    mean = sum(lengths) / len(lengths)
+    rows = []
+    for item, count in enumerate(counts):
+        content = made[item] * (mean / torch.sqrt((made[item] ** 2).sum()))
+        if not count:
+            rows.append(content)
+        else:
+            rows.append((count * known[item] + shrinkage * content) / (count + shrinkage))
+    return torch.stack(rows)

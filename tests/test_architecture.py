@@ -47,6 +47,7 @@ TESTED_WITH = {
     "cards": ("datasets",),
     "checking": ("experiment",),
     "common": ("cli",),
+    "content": ("content", "encoders", "clcrec"),
     "data": ("cli",),
     "download": ("fetch",),
     "embedding": ("encoders",),
@@ -57,8 +58,10 @@ TESTED_WITH = {
     "formats": ("readers",),
     "gru4rec": ("encoders", "sequential"),
     "layers": ("heads",),
+    "hybrid": ("hybrid", "content_hybrid"),
     "lightgcn": ("encoders", "lightgcn"),
     "lists": ("readers",),
+    "modalities": ("content",),
     "models": ("cli",),
     "neural": ("heads",),
     "ngcf": ("encoders",),
@@ -76,6 +79,7 @@ TESTED_WITH = {
     "schema": ("experiment",),
     "spaces": ("experiment", "search"),
     "transformer": ("sasrec",),
+    "terms": ("content",),
     "types": ("encoders",),
 }
 """Module -> whose test files cover it, where it has none of its own."""

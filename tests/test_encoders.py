@@ -12,13 +12,13 @@ import pytest
 import references
 import references_sequence
 import torch
-from cases import checkerboard, graph_of, random_interactions
+from cases import checkerboard, graph_of, random_content, random_interactions
 from test_trainer import NoWaiting
 from torch import Tensor
 
 from recgraph import registry
 from recgraph.data.interactions import Interactions
-from recgraph.encoders import GAT, NGCF, Encoder, LightGCN, SequenceEncoder
+from recgraph.encoders import GAT, NGCF, ContentEncoder, Encoder, Hybrid, LightGCN, SequenceEncoder
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Dot
 from recgraph.objectives import BPR, Objectives
@@ -26,7 +26,7 @@ from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
 from recgraph.sampling import Batches, Uniform
 from recgraph.sequences import SequenceBatches
-from recgraph.types import Inputs
+from recgraph.types import Content, Inputs, Modality
 
 NAMES = list(registry.encoders.components())
 
@@ -64,9 +64,21 @@ def sequential(query: Callable[[Encoder, list[int]], list[Tensor]]) -> Reference
     return reference
 
 
+def content(encoder: ContentEncoder, table: Interactions) -> tuple[Tensor, Tensor]:
+    return encoder.users.weight, references.content_tower(encoder.item_tower, content_for(table).items)
+
+
+def hybrid(encoder: Hybrid, table: Interactions) -> tuple[Tensor, Tensor]:
+    users, known = lightgcn(encoder.graph, table)
+    made = references.content_tower(encoder.item_tower, content_for(table).items)
+    return users, references.hybrid(known, made, graph_of(table).items.tolist(), encoder.shrinkage)
+
+
 REFERENCES: dict[str, Reference] = {
     "embedding": lambda encoder, table: (encoder.users.weight, encoder.items.weight),
     "gat": gat,
+    "content": content,
+    "hybrid": hybrid,
     "lightgcn": lightgcn,
     "ngcf": ngcf,
     "attentive": sequential(references_sequence.attentive),
@@ -81,13 +93,27 @@ def table() -> Interactions:
     return random_interactions(num_users=13)  # as is the number of items, no width of any parameter
 
 
+def spec_of(name: str, dim: int) -> dict[str, object]:
+    if name == "hybrid":  # shrinkage: so that a warm item shows its content too
+        return {"name": name, "graph": {"name": "lightgcn", "dim": dim}, "shrinkage": 2.0, "hidden": 8}
+    return {"name": name, "dim": dim}
+
+
+def content_for(table: Interactions) -> Content:
+    found = random_content(table.num_users, table.num_items)
+    return Content({name: Modality(values.double(), present) for name, (values, present) in found.items.items()})
+
+
 def build(name: str, table: Interactions, **options: object) -> Encoder:
+    more = {"content": content_for(table)} if "content" in registry.encoders.find(name).reads else {}
     with isolated(0, "modules"):
-        return registry.encoders.build({"name": name, "dim": 4, **options}, table.num_users, table.num_items).double()
+        spec = {**spec_of(name, options.pop("dim", 4)), **options}
+        return registry.encoders.build(spec, table.num_users, table.num_items, **more).double()
 
 
 def inputs_for(table: Interactions, users: list[int]) -> Inputs:
-    return Inputs(torch.tensor(users), table.histories.last(torch.tensor(users), 50), graph_of(table))
+    some = torch.tensor(users)
+    return Inputs(some, table.histories.last(some, 50), graph_of(table), content=content_for(table))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -113,7 +139,11 @@ def test_every_parameter_has_a_gradient(name: str, table: Interactions) -> None:
 def test_shapes_and_dtype(name: str, table: Interactions) -> None:
     for dtype in (torch.float32, torch.float64):
         encoder = build(name, table).to(dtype)
-        encoding = encoder(inputs_for(table, [1, 2, 1]))
+        inputs = inputs_for(table, [1, 2, 1])
+        modalities = {
+            name: Modality(values.to(dtype), present) for name, (values, present) in inputs.content.items.items()
+        }
+        encoding = encoder(replace(inputs, content=Content(modalities)))
         assert encoding.query.shape == (3, encoder.dim)
         assert encoding.items.shape == (table.num_items, encoder.dim)
         assert encoding.query.dtype == encoding.items.dtype == dtype
@@ -146,8 +176,11 @@ def test_relabelling_users_and_items_permutes_the_output(name: str, table: Inter
     users = torch.tensor([0, 5, 2])
     history = table.histories.last(users, 50)
     moved_history = torch.where(history > 0, new_item[history - 1] + 1, 0)
-    one = encoder(Inputs(users, history, graph))
-    two = relabelled(Inputs(new_user[users], moved_history, moved_graph))
+    content = content_for(table)
+    old_item = torch.argsort(new_item)
+    moved_content = Content({name: Modality(*(part[old_item] for part in one)) for name, one in content.items.items()})
+    one = encoder(Inputs(users, history, graph, content=content))
+    two = relabelled(Inputs(new_user[users], moved_history, moved_graph, content=moved_content))
     torch.testing.assert_close(two.query, one.query)
     torch.testing.assert_close(two.items[new_item], one.items)
 
@@ -190,6 +223,8 @@ class AsOnCuda(NoWaiting):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pass_waits_for_no_gpu_and_can_be_in_bfloat16(name: str, bf16: bool, table: Interactions) -> None:
     encoder, inputs = build(name, table, dim=16).float(), inputs_for(table, list(range(table.num_users)))
+    known = {name: Modality(values.float(), present) for name, (values, present) in inputs.content.items.items()}
+    inputs = replace(inputs, content=Content(known))
     exact = encoder.eval()(inputs)
     with AsOnCuda(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         encoding = encoder(inputs)
@@ -207,8 +242,10 @@ def test_learns_the_checkerboard(name: str) -> None:
     with isolated(0, "modules"):
         known = registry.options(registry.encoders.find(name))
         certain = {"dropout": 0.0} if "dropout" in known else {}  # 60 epochs are few for a recurrent network with it
-        encoder = registry.encoders.build({"name": name, "dim": 16, **certain}, 30, 30)
-    recommender = Recommender(encoder, {"rank": Dot(encoder.dim)}, graph=graph)
+        content = Content({"parity": Modality(torch.eye(2).repeat(15, 1), torch.ones(30, dtype=torch.bool))})
+        more = {"content": content} if "content" in registry.encoders.find(name).reads else {}
+        encoder = registry.encoders.build({**spec_of(name, 16), **certain}, 30, 30, **more)
+    recommender = Recommender(encoder, {"rank": Dot(encoder.dim)}, graph=graph, **more)
     objectives = Objectives({"rank": (1.0, BPR())})
     optimizer = torch.optim.Adam(recommender.parameters(), lr=0.02)
     kind, size = (SequenceBatches, 8) if isinstance(encoder, SequenceEncoder) else (Batches, 128)
@@ -216,6 +253,7 @@ def test_learns_the_checkerboard(name: str) -> None:
         *(split.train, size, torch_generator(0, "order"), torch_generator(0, "negatives")),
         graph=graph,
         sampler=Uniform(split.train),
+        **more,
     )
     recommender.observe(split.train)
     for _ in range(60):

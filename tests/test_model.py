@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from cases import graph_of, random_interactions
+from cases import graph_of, random_content, random_interactions
 
 from recgraph import registry
 from recgraph.baselines import Popularity
@@ -34,11 +34,15 @@ def trained(name: str, table: Interactions, titles: list[str | None] | None = TI
     if name in registry.baselines.components():
         narrow = {"dim": 4} if name == "puresvd" else {}  # of full rank, what is not seen scores 0 but for rounding
         model = registry.baselines.build({"name": name, **narrow}, table.num_users, table.num_items)
+        model.content = random_content(table.num_users, table.num_items)
         model.fit(table)
     else:
         with isolated(0, "modules"):
-            spec = {"encoder": {"name": name, "dim": 4}, "heads": {"rank": "dot"}}
-            model = Recommender.build(table.num_users, table.num_items, spec, graph_of(table))
+            inner = {"graph": {"name": "lightgcn", "dim": 4}} if name == "hybrid" else {"dim": 4}
+            spec = {"encoder": {"name": name, **inner}, "heads": {"rank": "dot"}}
+            reads = "content" in registry.encoders.find(name).reads
+            content = random_content(table.num_users, table.num_items, users=True) if reads else None
+            model = Recommender.build(table.num_users, table.num_items, spec, graph_of(table), content)
         model.observe(table)
     model.catalogue = catalogue_of(table, [table], titles)
     return model.eval()

@@ -104,7 +104,7 @@ def test_ties_are_cut_as_in_a_sorted_list() -> None:
     for _ in range(50):
         near = rng.integers(0, 4, (6, 9)).astype(np.float32)
         count = int(rng.integers(1, 12))
-        row, column = module._largest(torch.from_numpy(near), count)
+        row, column = module.largest(torch.from_numpy(near), count)
         found = np.zeros_like(near)
         found[row, column] = near[row, column]
         np.testing.assert_array_equal(found, keep_largest(near, count))

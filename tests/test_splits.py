@@ -33,6 +33,8 @@ SPECS: list[dict[str, Any]] = [
     {"name": "official", "carve": "latest"},
     {"name": "item_cold"},
     {"name": "user_cold", "validation": 0.2, "test": 0.3},
+    {"name": "warm_and_cold"},
+    {"name": "warm_and_cold", "side": "user", "cold": 0.4, "ratios": [2, 1, 1]},
 ]
 
 
@@ -96,7 +98,9 @@ def test_every_split_depends_on_the_seed_alone(spec: dict[str, Any]) -> None:
     made = split(interactions, spec, 5)
     assert split(interactions, spec, 5).fingerprint == made.fingerprint
     drawn = len({split(interactions, spec, seed).fingerprint for seed in range(5)}) > 1
-    by_chance = spec["name"] in ("random_by_user", "item_cold", "user_cold") or spec.get("carve") == "random"
+    by_chance = (
+        spec["name"] in ("random_by_user", "item_cold", "user_cold", "warm_and_cold") or spec.get("carve") == "random"
+    )
     assert drawn == by_chance
     # Neither other columns nor what the ids are called count: the same rows land in the same part.
     renamed = interactions.frame.select(
@@ -243,6 +247,38 @@ def test_cold_splits_share_no_item_or_user(name: str, column: str, pairs: set[Pa
     assert sum(map(len, held)) == total
 
 
+@pytest.mark.parametrize("side", ["item", "user"])
+@given(pairs=PAIRS, seed=st.integers(0, 99))
+@FEWER
+def test_warm_and_cold_keeps_cold_ones_out_of_train_and_whole(side: str, pairs: set[Pair], seed: int) -> None:
+    interactions = table(pairs, seed)
+    made = split(interactions, {"name": "warm_and_cold", "side": side, "cold": 0.4, "ratios": [2, 1, 1]}, seed)
+    train, validation, test = (set(part.frame[side]) for part in (made.train, made.validation, made.test))
+    cold = set(interactions.frame[side]) - train
+    assert not (validation & test & cold)  # each cold one is in one part, with all of its rows
+    size = interactions.num_items if side == "item" else interactions.num_users
+    assert len(cold) == sum(counted[0] for counted in shares(np.array([size]), (0.6, 0.2, 0.2))[1:])
+    if side == "item":  # whoever has a warm item keeps one
+        warm_rows = interactions.frame.filter(pl.col("item").is_in(list(train)))
+        assert set(warm_rows["user"]) == set(made.train.frame["user"])
+
+
+def test_warm_and_cold_has_the_sizes_of_the_protocol() -> None:
+    rng = np.random.default_rng(0)
+    pairs = {(int(user), "abcdefghij"[item]) for user in range(200) for item in range(10) if rng.random() < 0.5}
+    interactions = table(pairs, 0)
+    made = split(interactions, {"name": "warm_and_cold"})
+    items = [set(part.frame["item"]) for part in (made.train, made.validation, made.test)]
+    assert [len(part - items[0]) for part in items] == [0, 1, 1]
+    warm = [
+        part.frame.filter(pl.col("item").is_in(list(items[0]))).height
+        for part in (made.train, made.validation, made.test)
+    ]
+    assert warm == pytest.approx([0.8 * sum(warm), 0.1 * sum(warm), 0.1 * sum(warm)], abs=1)
+    with pytest.raises(ConfigError, match="cold: expected a share above 0 and below 1, got 0"):
+        split(interactions, {"name": "warm_and_cold", "cold": 0.0})
+
+
 def test_parts_that_share_a_pair_are_refused() -> None:
     frame = pl.DataFrame({"user": [1, 1, 1], "item": [4, 5, 4]})
     with pytest.raises(DataError, match=r"1 pairs .* user 1, item 4 in train and test"):
@@ -280,6 +316,7 @@ def test_splits_say_what_the_data_lacks(spec: str, message: str) -> None:
         {"name": "random_by_user", "ratios": [0.8, -0.1, 0.3]},
         {"name": "item_cold", "test": 0.9, "validation": 0.1},
         {"name": "official", "validation": 1.0},
+        {"name": "warm_and_cold", "ratios": [0, 1, 1]},
     ],
     ids=str,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from recgraph import registry
 from recgraph.data.interactions import Interactions
 from recgraph.model import Model
+from recgraph.types import Content
 
 
 class Baseline(Model):
@@ -17,6 +18,12 @@ class Baseline(Model):
 
     Keyword-only arguments of a subclass are its options; they must be stored as attributes of the same names.
     """
+
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """{"content"} for a model that is to have `content` before it is fitted."""
+
+    content: Content | None = None
+    """What users and items are; not saved."""
 
     def fit(self, train: Interactions) -> None:
         """Learn from the training interactions."""

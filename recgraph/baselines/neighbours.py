@@ -196,7 +196,7 @@ def nearest(matrix: SparseRows, transposed: SparseRows, similarity: Similarity, 
     for chunk in torch.arange(size).split(max(1, CHUNK // size)):
         near = similarity(dense_product(matrix.select(chunk).csr(transposed.num_rows), right), chunk)
         near[torch.arange(len(chunk)), chunk] = 0
-        row, column = _largest(near, count)
+        row, column = largest(near, count)
         counts.append(torch.bincount(row, minlength=len(chunk)))
         columns.append(column.int())
         values.append(near[row, column])
@@ -210,7 +210,7 @@ def normalised(matrix: SparseRows) -> SparseRows:
     return matrix._replace(values=matrix.values / sums[rows])
 
 
-def _largest(near: Float[Tensor, "rows width"], count: int) -> tuple[Int[Tensor, "kept"], Int[Tensor, "kept"]]:
+def largest(near: Float[Tensor, "rows width"], count: int) -> tuple[Int[Tensor, "kept"], Int[Tensor, "kept"]]:
     """Where the largest positive entries of each row are; of equal ones those of the lower column."""
     least = near.topk(min(count, near.shape[1]), dim=1).values[:, -1]
     row, column = ((near >= least[:, None]) & (near > 0)).nonzero(as_tuple=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 import yaml
 from cyclopts import App
 from rich.console import Console
 
 from recgraph import __version__
-from recgraph.errors import ConfigError
+from recgraph.errors import ConfigError, DataError, suggest
 
 console, errors = Console(), Console(stderr=True)
 app = App(name="recgraph", help="Graph and contrastive recommenders for research.", version=__version__)
@@ -49,3 +51,20 @@ def assignment(text: str) -> tuple[str, Any]:
         return address, yaml.safe_load(value)
     except yaml.YAMLError:
         raise ConfigError(f"{address}: cannot read the value {value!r}") from None
+
+
+def read_items(path: Path) -> pl.DataFrame:
+    """A table of new items, csv or parquet, with a column `id`.
+
+    Raises:
+        DataError: it cannot be read, or has no such column.
+    """
+    try:
+        frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(
+            f"{path}: cannot be read as {'parquet' if path.suffix == '.parquet' else 'csv'}: {error}"
+        ) from error
+    if "id" not in frame.columns:
+        raise DataError(f"{path}: no column 'id'. {suggest('id', frame.columns)}")
+    return frame

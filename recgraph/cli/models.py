@@ -11,7 +11,7 @@ from rich.table import Table
 
 from recgraph import registry
 from recgraph.baselines.linear import LinearModel
-from recgraph.cli.common import app, console, find_device, listed, say
+from recgraph.cli.common import app, console, find_device, listed, read_items, say
 from recgraph.cli.data import list_datasets
 from recgraph.model import Model
 from recgraph.recommender import Recommender
@@ -35,7 +35,12 @@ def evaluate(run: Path, *, metrics: str = "", device: str = "cpu") -> None:
 
 @app.command
 def recommend(
-    run: Path, *, user: str, k: Annotated[int, Parameter(name=["--k", "-k"])] = 10, device: str = "cpu"
+    run: Path,
+    *,
+    user: str,
+    k: Annotated[int, Parameter(name=["--k", "-k"])] = 10,
+    items: Path | None = None,
+    device: str = "cpu",
 ) -> None:
     """Print the best items for a user that the user has not seen, with titles where the dataset has them.
 
@@ -43,11 +48,21 @@ def recommend(
         run: folder of a finished run.
         user: original id of the user.
         k: how many items.
+        items: csv or parquet of items that were not there in training, with `id` and the columns of the run's
+            `content:`; they are ranked among the others, by a model that knows content.
         device: cpu, cuda, cuda:1 ...
     """
-    table = Table("", "item", "title", "score")
-    for place, item in enumerate(Model.load(run, device=find_device(device)).recommend(user, k), start=1):
-        table.add_row(str(place), escape(str(item.item)), escape(item.title or ""), f"{item.score:.4f}")
+    model: Model
+    if items is None:
+        model, new = Model.load(run, device=find_device(device)), set()
+    else:
+        known = Recommender.load(run, device=find_device(device))
+        frame = read_items(items)
+        model, new = known.add_items(frame), set(frame["id"].cast(str).to_list())
+    table = Table("", "item", "title", "score", *([] if items is None else [""]))
+    for place, item in enumerate(model.recommend(user, k), start=1):
+        mark = [] if items is None else ["new" if str(item.item) in new else ""]
+        table.add_row(str(place), escape(str(item.item)), escape(item.title or ""), f"{item.score:.4f}", *mark)
     console.print(table)
 
 

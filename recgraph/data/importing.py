@@ -89,7 +89,13 @@ def import_file(
         found = counts(prepare(raw, duplicates=duplicates)) | {"duplicates": count_duplicates(raw)}
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    suitable = ["random_by_user", *(["leave_last_out", "global_time"] if time else []), "item_cold", "user_cold"]
+    suitable = [
+        "random_by_user",
+        *(["leave_last_out", "global_time"] if time else []),
+        "item_cold",
+        "user_cold",
+        "warm_and_cold",
+    ]
     card = Card.model_validate(
         {
             "name": name,

@@ -192,6 +192,47 @@ def user_cold(
     return _cut("user_cold", interactions, parts[interactions.user_indices])
 
 
+@splits.register("warm_and_cold")
+def warm_and_cold(
+    interactions: Interactions,
+    generator: np.random.Generator,
+    *,
+    side: Literal["item", "user"] = "item",
+    cold: float = 0.2,
+    ratios: Ratios = (0.8, 0.1, 0.1),
+) -> Split:
+    """New items beside known ones: validation and test hold cold items, all of them, and some rows of the warm ones.
+
+    Items are drawn to be warm or cold; of the cold, all rows of one half are validation and of the other half test. The
+    rows of warm items are shuffled and cut by ratios, except that each warm item, and each user who has one, keeps a
+    row in train: an item is cold if and only if it has no row in train. This is the protocol of GAR (Chen et al., SIGIR
+    2022) and ALDI (Huang et al., SIGIR 2023) with random parts of its own.
+
+    A metric such as ndcg@20:cold ranks cold items alone; see `recgraph.evaluation.scopes`.
+
+    Args:
+        side: "user" for new users in place of items.
+        cold: share of the items, or users, that are cold, in (0, 1).
+        ratios: of train, validation and test rows of the warm ones; divided by their sum.
+    """
+    if not 0 < cold < 1:
+        raise ConfigError(f"split warm_and_cold: cold: expected a share above 0 and below 1, got {cold}")
+    own, other = interactions.item_indices, interactions.user_indices
+    if side == "user":
+        own, other = other, own
+    size = interactions.num_items if side == "item" else interactions.num_users
+    parts = _draw(size, generator, cold / 2, cold / 2)[own].astype(np.int8)
+    warm = generator.permutation(np.flatnonzero(parts == TRAIN))
+    stays = np.zeros(len(warm), bool)
+    for indices in (own, other):
+        stays[np.unique(indices[warm], return_index=True)[1]] = True
+    counts = np.concatenate(shares(np.array([len(warm)]), _normalised(ratios)))
+    of_warm = np.repeat([TRAIN, VALIDATION, TEST], counts)
+    of_warm[: stays.sum()] = TRAIN
+    parts[np.concatenate([warm[stays], warm[~stays]])] = of_warm
+    return _cut("warm_and_cold", interactions, parts)
+
+
 def shares(counts: np.ndarray, ratios: Ratios) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Whole numbers of train, validation and test rows for `counts` rows, as RecBole rounds them.
 

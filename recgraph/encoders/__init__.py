@@ -2,9 +2,11 @@
 
 from recgraph.encoders.attentive import Attentive
 from recgraph.encoders.base import Encoder
+from recgraph.encoders.content import ContentEncoder
 from recgraph.encoders.embedding import Embedding
 from recgraph.encoders.gat import GAT
 from recgraph.encoders.gru4rec import GRU4Rec
+from recgraph.encoders.hybrid import Hybrid
 from recgraph.encoders.lightgcn import LightGCN
 from recgraph.encoders.ngcf import NGCF
 from recgraph.encoders.sasrec import SASRec
@@ -14,9 +16,11 @@ __all__ = [
     "GAT",
     "NGCF",
     "Attentive",
+    "ContentEncoder",
     "Embedding",
     "Encoder",
     "GRU4Rec",
+    "Hybrid",
     "LightGCN",
     "SASRec",
     "SequenceEncoder",

@@ -86,6 +86,11 @@ def mean_popularity(recommended: Int[Tensor, "items"], popularity: Num[Tensor, "
     return recommended.double() @ popularity.double() / recommended.sum()
 
 
+def cold_share(recommended: Int[Tensor, "items"], popularity: Num[Tensor, "items"]) -> Float[Tensor, ""]:
+    """Share of the places in all users' top K that are taken by items without training interactions."""
+    return recommended[popularity == 0].sum().double() / recommended.sum()
+
+
 PER_USER: Mapping[str, Metric] = {
     "recall": recall,
     "precision": precision,
@@ -94,18 +99,31 @@ PER_USER: Mapping[str, Metric] = {
     "mrr": mrr,
     "map": average_precision,
 }
-WHOLE_LIST: Mapping[str, ListMetric] = {"coverage": coverage, "gini": gini, "popularity": mean_popularity}
+WHOLE_LIST: Mapping[str, ListMetric] = {
+    "coverage": coverage,
+    "gini": gini,
+    "popularity": mean_popularity,
+    "cold_share": cold_share,
+}
 
+SCOPES: Mapping[str, str] = {
+    "warm": "Only items with training interactions are ranked, for the users with such test items",
+    "cold": "Only items without training interactions are ranked, for the users with such test items",
+    "harmonic": "Harmonic mean of the figures of :warm and :cold",
+}
+"""What may follow a metric's name, as in "ndcg@20:cold", and its definition."""
+
+_SCOPE = re.compile(rf":({'|'.join(SCOPES)})$")
 _SAMPLED = re.compile(r":sampled-([1-9][0-9]*)$")
 
 
 def parse(text: str) -> tuple[str, Metric | ListMetric, int]:
-    """Split a metric such as "ndcg@20" or "ndcg@20:sampled-99" into its name, its function and its K.
+    """Split a metric such as "ndcg@20", "ndcg@20:cold" or "ndcg@20:sampled-99" into its name, its function and its K.
 
     Raises:
         ConfigError: it is not of the form name@K with K of at least 1, or nothing has that name.
     """
-    match = re.fullmatch(r"(.*)@([1-9][0-9]*)", _SAMPLED.sub("", text))
+    match = re.fullmatch(r"(.*)@([1-9][0-9]*)", _SCOPE.sub("", _SAMPLED.sub("", text)))
     if match is None:
         raise ConfigError(f"metric {text!r}: expected name@K with K of at least 1, such as 'ndcg@20'")
     known = {**PER_USER, **WHOLE_LIST}
@@ -126,6 +144,12 @@ def num_sampled(metric: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def scope(metric: str) -> str | None:
+    """One of `SCOPES`, by a metric's name; None where all items are ranked."""
+    match = _SCOPE.search(metric)
+    return match[1] if match else None
+
+
 def ranked(metric: str) -> str:
     """What was ranked, for the foot of a table."""
     negatives = num_sampled(metric)
@@ -139,7 +163,9 @@ def ranked(metric: str) -> str:
 
 def definitions(metrics: Iterable[str]) -> dict[str, str]:
     """The one-line definition of each metric in `metrics` ("ndcg@20", ...) by its name, for the foot of a table."""
-    return {name: summary(metric) for name, metric, _ in map(parse, metrics)}
+    metrics = list(metrics)
+    found = {name: summary(metric) for name, metric, _ in map(parse, metrics)}
+    return found | {f":{name}": SCOPES[name] + "." for name in filter(None, map(scope, metrics))}
 
 
 def _ranks(hits: Bool[Tensor, "users k"]) -> Float[Tensor, "k"]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recgraph.errors import ConfigError, DataError
 from recgraph.evaluation.matrices import check_disjoint, count_negatives, padded, pattern
-from recgraph.evaluation.metrics import PER_USER, num_sampled, parse, sampled
+from recgraph.evaluation.metrics import PER_USER, num_sampled, parse, sampled, scope
 from recgraph.files import replacing
 
 Scores = Callable[[Int[Tensor, "batch"]], Float[Tensor, "batch items"]]
@@ -107,7 +107,7 @@ def evaluate(
     """
     start = time.perf_counter()
     parsed = {text: parse(text) for text in metrics}
-    if not parsed or any(num_sampled(text) for text in parsed):
+    if not parsed or any(num_sampled(text) or scope(text) for text in parsed):
         raise ConfigError(f"metrics: expected at least one, all named as 'ndcg@10' is, got {[*metrics]}")
     if popularity is None and any(name == "popularity" for name, _, _ in parsed.values()):
         raise ConfigError("metrics: popularity@K needs the training interactions of each item")

@@ -1,6 +1,7 @@
 """Training objectives: a recipe is a dictionary of weighted objectives."""
 
 from recgraph.objectives.base import Objective, Objectives
+from recgraph.objectives.content import CLCRec, ContentContrast
 from recgraph.objectives.contrastive import LayerContrast, ViewContrast
 from recgraph.objectives.pointwise import BCE, CCL, GBCE
 from recgraph.objectives.prototypes import PrototypeContrast
@@ -17,6 +18,8 @@ __all__ = [
     "BSL",
     "CCL",
     "GBCE",
+    "CLCRec",
+    "ContentContrast",
     "CrossEntropy",
     "DirectAU",
     "EgoL2",

@@ -1,0 +1,142 @@
+"""What users and items are, from the attributes of a dataset: a pipeline of modalities, and what it makes of everybody.
+
+Everything is fitted on the rows that have training interactions alone. So a cold item, be it of the test part or of
+tomorrow, goes through the same functions as any other row, and nothing of it is in those functions.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Bool
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from recgraph.data.features import Features, Kind, Side
+from recgraph.data.modalities import FittedModality, ModalitySettings, fit_modality, own_kinds
+from recgraph.data.vectors import read_vectors
+from recgraph.files import digest, replacing
+from recgraph.types import Content, Modality
+
+logger = logging.getLogger(__name__)
+
+CACHE_VERSION = 1
+"""Part of the name of cached pipelines; raise it when the code that fits them changes what comes out."""
+
+Pipeline = Mapping[str, FittedModality]
+"""Name -> fitted modality."""
+
+
+def content_of(
+    settings: Mapping[str, ModalitySettings],
+    features: Features,
+    *,
+    known_users: Bool[np.ndarray, "users"],
+    known_items: Bool[np.ndarray, "items"],
+    root: Path,
+    cache: Path | None = None,
+) -> tuple[Content, Pipeline]:
+    """Fit every modality on known rows, and make the vectors of all.
+
+    Args:
+        settings: the `content:` block.
+        features: attributes of both sides.
+        known_users, known_items: which have training interactions.
+        root: data root, which files of vectors are relative to.
+        cache: folder of the prepared dataset, where fitted modalities are kept; None keeps none.
+
+    Raises:
+        ConfigError: an entry does not fit the dataset.
+        DataError: a value is wrong.
+    """
+    made: dict[Side, dict[str, Modality]] = {"user": {}, "item": {}}
+    pipeline = {}
+    for name, entry in settings.items():
+        where = f"content.{name}"
+        attributes = features.items if entry.side == "item" else features.users
+        frame, kinds = attributes.frame, attributes.kinds
+        if entry.file is not None:
+            frame, kinds = read_vectors(root / entry.file, attributes.frame["id"], where), {name: "vector"}
+            frame = frame.rename({"vector": name})
+        known = known_items if entry.side == "item" else known_users
+        fitted = _fit(entry, frame, kinds, known, where, cache)
+        pipeline[name], made[entry.side][name] = fitted, fitted.transform(frame, where)
+    return Content(made["item"], made["user"]), pipeline
+
+
+def check_columns(settings: Mapping[str, ModalitySettings], kinds: Mapping[Side, Mapping[str, Kind]]) -> None:
+    """Refuse entries that a dataset cannot serve.
+
+    Raises:
+        ConfigError: with the address of the entry.
+    """
+    for name, entry in settings.items():
+        if entry.file is None:
+            own_kinds(entry, kinds[entry.side], f"content.{name}")
+
+
+def pack(pipeline: Pipeline) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """A pipeline as JSON and tensors, to be saved without pickling anything."""
+    header = {
+        name: {"settings": one.settings.model_dump(mode="json"), "kinds": dict(one.kinds), "terms": list(one.terms)}
+        for name, one in pipeline.items()
+    }
+    tensors = {
+        f"{name}.{key}": torch.from_numpy(array) for name, one in pipeline.items() for key, array in one.arrays.items()
+    }
+    return header, tensors
+
+
+def unpack(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Pipeline:
+    """What `pack` was given."""
+    return {
+        name: FittedModality(
+            ModalitySettings(**entry["settings"]),
+            entry["kinds"],
+            tuple(entry["terms"]),
+            {
+                key: tensors[f"{name}.{key}"].numpy()
+                for key in ("idf", "components", "mean", "scale")
+                if f"{name}.{key}" in tensors
+            },
+        )
+        for name, entry in header.items()
+    }
+
+
+def _fit(
+    settings: ModalitySettings,
+    frame: pl.DataFrame,
+    kinds: Mapping[str, Kind],
+    known: Bool[np.ndarray, "rows"],
+    where: str,
+    cache: Path | None,
+) -> FittedModality:
+    """`fit_modality`, or what it came to before on the same rows of the same dataset."""
+    own = own_kinds(settings, kinds, where)
+    if cache is None or settings.file is not None:
+        return fit_modality(settings, frame, kinds, known, where)
+    content = [CACHE_VERSION, settings.model_dump(mode="json"), own, np.flatnonzero(known).tolist()]
+    path = cache / f"content-{digest(content, 16)}.safetensors"
+    if path.exists():
+        try:
+            with safe_open(path, "pt") as file:
+                header = json.loads(file.metadata()["pipeline"])
+                return unpack(header, {key: file.get_tensor(key) for key in file.keys()})["one"]  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+            logger.warning("%s is damaged; fitting it again", path)
+    fitted = fit_modality(settings, frame, kinds, known, where)
+    header, tensors = pack({"one": fitted})
+    try:
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, {"pipeline": json.dumps(header)})
+    except OSError as error:
+        logger.warning("cannot keep %s for the next time: %s", path, error)
+    return fitted

@@ -1,0 +1,213 @@
+"""One modality: from columns of one kind to a vector for each row, by a function that is fitted on some of the rows.
+
+Text and tags become TF-IDF, which a truncated SVD makes dense (latent semantic analysis: Deerwester et al., "Indexing
+by latent semantic analysis", JASIS 1990); numbers are standardised; vectors that are ready, such as a language model's,
+are centred. All but numbers are then brought to length 1. A row without anything to go by is masked: no text, no known
+word, no number, a vector of zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from scipy import sparse
+
+from recgraph.data.features import Kind, Side
+from recgraph.data.terms import Terms, cells
+from recgraph.data.vectors import matrix
+from recgraph.errors import ConfigError, DataError, suggest
+from recgraph.types import Modality
+
+Group = Literal["text", "tags", "numbers", "vectors"]
+GROUPS: Mapping[Kind, Group] = {
+    "text": "text",
+    "categorical": "tags",
+    "multi_hot": "tags",
+    "numeric": "numbers",
+    "vector": "vectors",
+}
+"""Kind of a column -> what is done with it; the columns of a modality share one."""
+
+TINY = 1e-6
+"""A row shorter than this has nothing to go by: rounding errors of an SVD are below it."""
+
+
+class ModalitySettings(BaseModel):
+    """An entry of the `content:` block of an experiment file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    side: Side = "item"
+    """Whose columns they are."""
+    columns: tuple[str, ...] = ()
+    """Features of the dataset's card, all of text, all of tags (categorical and multi_hot), all numeric, or vectors."""
+    file: str | None = None
+    """In place of columns: ready vectors. A parquet file with the columns `id` and `vector`, or an .npy matrix beside a
+    parquet file of the same name with its `id`s, as `recgraph export` writes them. Relative to the data root."""
+    dim: PositiveInt = 300
+    """Of text and tags: width after the SVD (300 in DropoutNet's CiteULike). Fewer terms than that stay as they are."""
+    min_count: PositiveInt = 2
+    """Of text and tags: rows that a term must be in."""
+    max_share: float = Field(default=0.5, gt=0, le=1)
+    """Of text: share of the rows above which a word is no content (a stop word, in whatever language)."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModalitySettings:
+        if bool(self.columns) == (self.file is not None):
+            raise ValueError("expected either `columns` or `file`")
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModality:
+    """What makes the vectors of one modality, for rows that are yet to come as well.
+
+    Attributes:
+        settings: its entry.
+        kinds: column -> kind.
+        terms: words or tags, in the order of `arrays["idf"]`; empty for numbers and vectors.
+        arrays: "idf" and, of an SVD, "components" [dim, terms]; or "mean" and "scale".
+    """
+
+    settings: ModalitySettings
+    kinds: Mapping[str, Kind]
+    terms: tuple[str, ...]
+    arrays: Mapping[str, np.ndarray]
+
+    @property
+    def group(self) -> Group:
+        """What its columns are."""
+        return GROUPS[next(iter(self.kinds.values()))]
+
+    @property
+    def width(self) -> int:
+        """Length of its vectors."""
+        return len(self.arrays["components"] if "components" in self.arrays else next(iter(self.arrays.values())))
+
+    def transform(self, frame: pl.DataFrame, where: str) -> Modality:
+        """The vectors of the rows of `frame`.
+
+        Raises:
+            ConfigError: a column is missing.
+            DataError: a value is of a wrong kind, not finite, or a vector of another width.
+        """
+        raw = _raw(frame, self.kinds, where, Terms(self.terms), self.width)
+        if self.group in ("text", "tags"):
+            assert sparse.issparse(raw)
+            values = _project(_tfidf(raw, self.arrays["idf"]), self.arrays.get("components"))
+            return _unit(values, np.diff(raw.indptr) > 0)
+        known = ~np.isnan(raw)
+        centred = np.where(known, raw - self.arrays["mean"], 0) / self.arrays["scale"]
+        if self.group == "numbers":
+            return Modality(torch.from_numpy(centred.astype(np.float32)), torch.from_numpy(known.any(1)))
+        return _unit(centred, known.all(1))
+
+
+def fit_modality(
+    settings: ModalitySettings,
+    frame: pl.DataFrame,
+    kinds: Mapping[str, Kind],
+    known: Bool[np.ndarray, "rows"],
+    where: str,
+) -> FittedModality:
+    """Fit one modality on the rows where `known` is True; the others may hold anything.
+
+    Args:
+        settings: its entry.
+        frame: columns of its side, aligned with the vocabulary.
+        kinds: kind of each column.
+        known: rows that have training interactions.
+        where: address of the entry, for messages.
+
+    Raises:
+        ConfigError: no such column, or columns of different kinds.
+        DataError: a value is wrong, or known rows have no term in common.
+    """
+    own = own_kinds(settings, kinds, where)
+    rows = frame.filter(pl.Series(known))
+    group = GROUPS[next(iter(own.values()))]
+    if group in ("text", "tags"):
+        limit = settings.max_share * len(rows) if group == "text" else len(rows)
+        terms, counts = Terms.learn(cells(rows, own, where), settings.min_count, limit)
+        if not terms.names:
+            raise DataError(
+                f"{where}: no term of {', '.join(own)} is in at least {settings.min_count} of the {len(rows)} rows "
+                f"with training interactions and in at most {limit:g}"
+            )
+        n, frequency = counts.shape[0], np.diff(counts.tocsc().indptr)
+        arrays = {"idf": (np.log((1 + n) / (1 + frequency)) + 1).astype(np.float32)}
+        dim = min(settings.dim, len(rows) - 1)
+        if 1 <= dim < len(terms.names):
+            from sklearn.decomposition import TruncatedSVD  # slow to import
+
+            svd = TruncatedSVD(dim, random_state=0).fit(_tfidf(counts, arrays["idf"]))
+            arrays["components"] = np.ascontiguousarray(svd.components_, np.float32)
+        return FittedModality(settings, own, terms.names, arrays)
+    raw = _raw(rows, own, where, None, None)
+    known_values = ~np.isnan(raw)
+    count = known_values.sum(0)
+    if not count.all():
+        raise DataError(f"{where}: a column of {', '.join(own)} has no value in any row with training interactions")
+    mean = np.where(known_values, raw, 0).sum(0) / count
+    spread = np.sqrt((np.where(known_values, raw - mean, 0) ** 2).sum(0) / count)
+    scale = np.where(spread > 0, spread, 1) if group == "numbers" else np.ones_like(mean)
+    return FittedModality(settings, own, (), {"mean": mean.astype(np.float32), "scale": scale.astype(np.float32)})
+
+
+def own_kinds(settings: ModalitySettings, kinds: Mapping[str, Kind], where: str) -> dict[str, Kind]:
+    """The kinds of a modality's columns.
+
+    Raises:
+        ConfigError: there is no such column, or they cannot be treated alike.
+    """
+    columns = settings.columns or tuple(kinds)
+    for column in columns:
+        if column not in kinds:
+            raise ConfigError(
+                f"{where}.columns: no feature {column!r} of {settings.side}s in this dataset. {suggest(column, kinds)}"
+            )
+    own = {column: kinds[column] for column in columns}
+    if len({GROUPS[kind] for kind in own.values()}) > 1:
+        listed = ", ".join(f"{column} ({kind})" for column, kind in own.items())
+        raise ConfigError(f"{where}.columns: a modality takes columns that can be treated alike, got {listed}")
+    if len(own) > 1 and "vector" in own.values():
+        raise ConfigError(f"{where}.columns: vectors are a modality each, got {', '.join(own)}")
+    return own
+
+
+def _raw(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str, terms: Terms | None, width: int | None) -> Any:
+    """Counts of known terms (CSR), or numbers with NaN where nothing is known."""
+    for column in kinds:
+        if column not in frame.columns:
+            raise ConfigError(f"{where}: no column {column!r}. {suggest(column, frame.columns)}")
+    if terms is not None and terms.names:
+        return terms.count(cells(frame, kinds, where))
+    return matrix(frame, kinds, where, width)
+
+
+def _tfidf(counts: sparse.csr_matrix, idf: Float[np.ndarray, "terms"]) -> sparse.csr_matrix:
+    """(1 + ln count) · idf, rows of length 1."""
+    weighted = counts.astype(np.float32)
+    weighted.data = (1 + np.log(weighted.data)) * idf[weighted.indices]
+    lengths = np.sqrt(np.asarray(weighted.multiply(weighted).sum(1)).ravel())
+    weighted.data /= np.repeat(np.where(lengths > 0, lengths, 1), np.diff(weighted.indptr))
+    return weighted
+
+
+def _project(weighted: sparse.csr_matrix, components: Float[np.ndarray, "dim terms"] | None) -> np.ndarray:
+    return weighted.toarray() if components is None else np.asarray(weighted @ components.T)
+
+
+def _unit(values: np.ndarray, known: Bool[np.ndarray, "rows"]) -> Modality:
+    """Rows of length 1; those that are not known, or too short to have a direction, are zeros and masked."""
+    lengths = np.linalg.norm(values, axis=1)
+    known = known & (lengths > TINY)
+    scaled = np.where(known[:, None], values, 0) / np.where(known, lengths, 1)[:, None]
+    return Modality(torch.from_numpy(scaled.astype(np.float32)), torch.from_numpy(known))

@@ -1,0 +1,105 @@
+"""Numbers and ready vectors as matrices, with NaN where nothing is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+
+from recgraph.data.features import Kind
+from recgraph.errors import DataError
+
+
+def matrix(
+    frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str, width: int | None
+) -> Float[np.ndarray, "rows width"]:
+    """Numeric columns side by side, or one column of vectors; a row of NaN for a vector of zeros, which says nothing.
+
+    Args:
+        frame: has the columns, and `id` for messages.
+        kinds: column -> "numeric" or "vector".
+        where: address of the modality, for messages.
+        width: of vectors; None for that of the first.
+
+    Raises:
+        DataError: a value is no number or not finite, or a vector of another width than the others.
+    """
+    if "vector" not in kinds.values():
+        for column in kinds:
+            if not (frame[column].dtype.is_numeric() or frame[column].dtype == pl.Null):
+                raise DataError(f"{where}: column {column!r}: expected numbers, got {frame[column].dtype}")
+        numbers = frame.select(pl.col(column).cast(pl.Float64) for column in kinds)
+        for column in kinds:
+            _refuse(frame, ~numbers[column].is_finite().fill_null(True), f"{where}: column {column!r}", "is not finite")
+        return numbers.with_columns(pl.all().fill_null(np.nan)).to_numpy().astype(np.float64)
+    (column,) = kinds
+    try:
+        vectors = frame[column].cast(pl.List(pl.Float64))
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{where}: column {column!r}: expected vectors of numbers: {error}") from error
+    lengths = vectors.list.len()
+    if width is None:
+        width = next(iter(lengths.drop_nulls().to_list()), 0)
+    if not width:
+        raise DataError(f"{where}: column {column!r} holds no vector")
+    _refuse(frame, (lengths != width).fill_null(False), f"{where}: column {column!r}", f"is not {width} numbers long")
+    here = vectors.is_not_null().to_numpy()
+    flat = vectors.drop_nulls().explode()
+    values = flat.to_numpy().astype(np.float64).reshape(-1, width)
+    bad = np.zeros(len(frame), bool)
+    bad[here] = ~np.isfinite(values).all(1)
+    _refuse(frame, pl.Series(bad), f"{where}: column {column!r}", "holds a number that is missing or not finite")
+    found = np.full((len(frame), width), np.nan)
+    found[here] = np.where((values == 0).all(1, keepdims=True), np.nan, values)
+    return found
+
+
+def read_vectors(path: Path, ids: pl.Series, where: str) -> pl.DataFrame:
+    """Vectors from a file, aligned with `ids`: the columns `id` and `vector`, null where the file has none.
+
+    Args:
+        path: parquet with `id` and `vector`; or .npy, whose rows the `id`s of the parquet file of its name belong to.
+        ids: original ids in the order of the vocabulary; others in the file are left out.
+        where: address of the modality, for messages.
+
+    Raises:
+        DataError: a file is missing, damaged or lacks a column, an id repeats, ids are of another type, none is known,
+            or there are not as many vectors as ids.
+    """
+    try:
+        table = pl.read_parquet(path.with_suffix(".parquet"))
+        if path.suffix == ".npy" and "id" in table.columns:
+            values = np.load(path, allow_pickle=False)
+            if values.ndim != 2 or len(values) != len(table):
+                raise DataError(
+                    f"{path}: expected a matrix of {len(table)} rows, one for each id of "
+                    f"{path.with_suffix('.parquet').name}, got the shape {values.shape}"
+                )
+            table = table.select("id").with_columns(pl.Series("vector", values.tolist(), dtype=pl.List(pl.Float64)))
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{where}.file: cannot read {path}: {error}") from error
+    if missing := {"id", "vector"} - set(table.columns):
+        raise DataError(f"{path}: no column {', '.join(sorted(missing))}; expected id and vector, got {table.columns}")
+    if table["id"].is_duplicated().any():
+        raise DataError(f"{path}: the id {table['id'].filter(table['id'].is_duplicated())[0]!r} is repeated")
+    if table["id"].dtype.is_integer():
+        table = table.with_columns(pl.col("id").cast(pl.Int64))
+    if table["id"].dtype != ids.dtype:
+        raise DataError(f"{path}: ids are {table['id'].dtype}, but {ids.dtype} in the interactions")
+    aligned = pl.DataFrame({"id": ids}).join(table.select("id", "vector"), on="id", how="left", maintain_order="left")
+    if aligned["vector"].null_count() == len(aligned):
+        raise DataError(f"{path}: none of its ids, such as {table['id'].head(3).to_list()}, is in the dataset")
+    return aligned
+
+
+def _refuse(frame: pl.DataFrame, bad: pl.Series, where: str, problem: str) -> None:
+    """Raise a DataError for the first row where `bad` is True."""
+    if bad.any():
+        row = int(bad.arg_true()[0])
+        who = f"the row of id {frame['id'][row]!r}" if "id" in frame.columns else f"row {row + 1}"
+        raise DataError(f"{where}: {who} {problem}")

@@ -1,0 +1,167 @@
+"""Contrast of an item's two vectors equals loops, with gradients, with own and with shared negatives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from cases import graph_of, random_content, random_interactions
+from test_softmax import counted, shared
+from torch import Tensor
+
+from recgraph import registry
+from recgraph.encoders import Embedding
+from recgraph.errors import ConfigError
+from recgraph.heads import Cosine, Dot, Head
+from recgraph.objectives import CLCRec, ContentContrast, Objective, Objectives, rows
+from recgraph.random import isolated, torch_generator
+from recgraph.recommender import Recommender
+from recgraph.types import Batch, Content, Inputs, Modality
+
+TABLE = random_interactions()
+
+
+def setting(head: type[Head] = Dot) -> tuple[Recommender, Batch]:
+    raw = random_content(TABLE.num_users, TABLE.num_items)
+    content = Content({name: Modality(values.double(), present) for name, (values, present) in raw.items.items()})
+    spec = {"name": "hybrid", "graph": {"name": "embedding", "dim": 4, "std": 0.8}, "hidden": 8}
+    with isolated(0, "test"):
+        encoder = registry.encoders.build(spec, TABLE.num_users, TABLE.num_items, content=content)
+    generator = torch.Generator().manual_seed(0)
+    users, items = torch.from_numpy(TABLE.user_indices), torch.from_numpy(TABLE.item_indices)
+    negatives = torch.randint(TABLE.num_items, (len(users), 5), generator=generator)
+    mask = torch.rand(len(users), generator=generator) < 0.7
+    inputs = Inputs(users, graph=graph_of(TABLE), content=content)
+    batch = Batch(inputs, items, negatives, mask=mask, generator=torch_generator(0, "views"))
+    return Recommender(encoder, {"rank": head(4)}).double(), batch
+
+
+def cosine(one: Tensor, two: Tensor) -> Tensor:
+    return (one @ two) / torch.sqrt((one @ one) * (two @ two))
+
+
+def minus_log_share(positive: Tensor, others: list[Tensor]) -> Tensor:
+    return -torch.log(torch.exp(positive) / sum(map(torch.exp, others), torch.exp(positive)))
+
+
+def with_gradients(recommender: Recommender, loss: Tensor) -> list[Tensor | None]:
+    found = torch.autograd.grad(loss, list(recommender.parameters()), allow_unused=True)
+    return [loss.detach(), *(torch.zeros(()) if one is None else one for one in found)]
+
+
+def naive_clcrec(recommender: Recommender, batch: Batch, temperature: float, weight: float, rate: float) -> Tensor:
+    """By rows, with what is replaced drawn as the objective draws it: of the positives, then of the negatives."""
+    encoding = recommender.encoder(batch.inputs)
+    known, content = encoding.sides
+    generator = torch_generator(0, "views")
+    of_items, of_negatives = (
+        torch.rand(part.shape, generator=generator) < rate for part in (batch.items, batch.negatives)
+    )
+    score = cosine if isinstance(recommender.heads["rank"], Cosine) else torch.dot
+    run = 1 if batch.hits is None else -(-len(batch.items) // len(batch.negatives))
+    total, kept = [], counted(batch)
+    for row, item in enumerate(batch.items.tolist()):
+        if not batch.mask[row]:
+            continue
+        query = encoding.query[row]
+        places = [
+            (place, other) for place, other in enumerate(batch.negatives[row // run].tolist()) if other in kept[row]
+        ]
+        users = minus_log_share(
+            score(query, (content if of_items[row] else known)[item]) / temperature,
+            [
+                score(query, (content if of_negatives[row // run, place] else known)[other]) / temperature
+                for place, other in places
+            ],
+        )
+        items = minus_log_share(
+            cosine(known[item], content[item]) / temperature,
+            [cosine(known[item], content[other]) / temperature for _, other in places],
+        )
+        total.append(weight * items + (1 - weight) * users)
+    return torch.stack(total).mean()
+
+
+@pytest.mark.parametrize("head", [Dot, Cosine])
+@pytest.mark.parametrize("share", [lambda batch: batch, shared], ids=["own", "shared"])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_clcrec_equals_a_loop(head: type[Head], share: Callable[[Batch], Batch], rate: float) -> None:
+    recommender, batch = setting(head)
+    batch = share(batch)
+    objective = CLCRec(temperature=0.7, weight_items=0.3, rate=rate)
+    found = with_gradients(recommender, objective(recommender, batch, recommender.encoder(batch.inputs)))
+    expected = with_gradients(recommender, naive_clcrec(recommender, batch, 0.7, 0.3, rate))
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_content_contrast_equals_a_loop() -> None:
+    recommender, batch = setting()
+    objective = ContentContrast(temperature=0.4)
+    encoding = recommender.encoder(batch.inputs)
+    known, content = encoding.sides
+    some = sorted({item for item, valid in zip(batch.items.tolist(), batch.mask.tolist(), strict=True) if valid})
+    terms = []
+    for one, two in ((known, content), (content, known)):
+        for item in some:
+            others = [cosine(one[item], two[other]) / 0.4 for other in some if other != item]
+            terms.append(minus_log_share(cosine(one[item], two[item]) / 0.4, others))
+    expected = with_gradients(recommender, torch.stack(terms).sum() / 2 / len(some))
+    found = with_gradients(recommender, objective(recommender, batch, recommender.encoder(batch.inputs)))
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("share", [lambda batch: batch, shared], ids=["own", "shared"])
+def test_chunks_do_not_matter(share: Callable[[Batch], Batch], monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender, batch = setting()
+    batch = share(batch)
+
+    def value() -> list[Tensor | None]:
+        objective = CLCRec(temperature=0.7)
+        fresh = replace(batch, generator=torch_generator(0, "views"))
+        return with_gradients(recommender, objective(recommender, fresh, recommender.encoder(batch.inputs)))
+
+    whole = value()
+    monkeypatch.setattr(rows, "CHUNK_FLOATS", 40)
+    torch.testing.assert_close(value(), whole)
+
+
+@pytest.mark.parametrize("objective", [CLCRec(), ContentContrast()], ids=lambda one: type(one).__name__)
+def test_it_is_finite_at_huge_scores_and_says_what_it_lacks(objective: Objective) -> None:
+    recommender, batch = setting()
+    with torch.no_grad():
+        for table in (recommender.encoder.graph.users, recommender.encoder.graph.items):
+            table.weight *= 100
+    loss = objective(recommender, batch, recommender.encoder(batch.inputs))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(one.grad is None or one.grad.isfinite().all() for one in recommender.parameters())
+    bare = Recommender(Embedding(TABLE.num_users, TABLE.num_items, dim=4), {"rank": Dot(4)})
+    with pytest.raises(ConfigError, match="compares collaborative with content vectors, and Embedding does not"):
+        objective(bare, batch, bare.encoder(batch.inputs))
+
+
+def test_training_brings_the_two_vectors_of_an_item_together() -> None:
+    recommender, batch = setting()
+    recommender = recommender.float()
+    content = {name: Modality(v.float(), p) for name, (v, p) in batch.inputs.content.items.items()}
+    batch = replace(batch, inputs=replace(batch.inputs, content=Content(content)))
+
+    def lead() -> float:
+        """How much nearer an item's own content is than the others', in the mean."""
+        known, made = recommender.encoder(batch.inputs).sides
+        cosines = torch.nn.functional.normalize(known, dim=1) @ torch.nn.functional.normalize(made, dim=1).T
+        return (cosines.diagonal().mean() - cosines.mean()).item()
+
+    objectives = Objectives({"align": (1.0, ContentContrast())})
+    optimizer = torch.optim.Adam(recommender.parameters(), lr=0.02)
+    before = lead()
+    for _ in range(60):
+        optimizer.zero_grad()
+        objectives(recommender, batch)[0].backward()
+        optimizer.step()
+    assert abs(before) < 0.25
+    assert lead() > 0.6
+    assert math.isfinite(lead())

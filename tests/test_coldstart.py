@@ -1,0 +1,306 @@
+"""Cold items from file to recommendation: they are recommended well, and nothing of who took them leaks into a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+from rich.console import Console
+
+from recgraph import cli
+from recgraph.data import datasets
+from recgraph.data.interactions import Interactions
+from recgraph.data.splits import Split
+from recgraph.errors import ConfigError, DataError
+from recgraph.experiment import Run, plan
+from recgraph.fitting import fit
+from recgraph.model import Model
+from recgraph.random import torch_generator
+from recgraph.recommender import Recommender
+from recgraph.registry import samplers
+from recgraph.running import Settings, execute
+from recgraph.task import Task
+
+CPU = torch.device("cpu")
+KINDS = ("space", "love", "crime", "music")
+FILE = """
+datasets: [films]
+seeds: [0]
+base:
+  split: {name: warm_and_cold, cold: 0.3}
+  content:
+    text: {columns: [plot], dim: 20, max_share: 1.0}
+    tags: {columns: [genres]}
+    year: {columns: [year]}
+  encoder: {name: hybrid, graph: {name: lightgcn, dim: 8, num_layers: 2}, hidden: 0, dropout: 0.5}
+  heads: {rank: cosine}
+  objectives: {rank: {name: softmax, temperature: 0.2}}
+  negatives: {name: in_batch, shared_by: 64}
+  train: {lr: 0.02, batch_size: 128, max_epochs: 20, patience: 20, validate_every: 5, monitor: "ndcg@5:harmonic"}
+  evaluate: {metrics: [ndcg@5, "ndcg@5:cold", "ndcg@5:warm", "ndcg@5:harmonic", cold_share@5]}
+rows:
+  popularity: {baseline: popularity}
+  content_knn: {baseline: content_knn}
+  ials_content: {baseline: {name: ials_content, dim: 8}}
+  content: {encoder: {name: content, dim: 8, hidden: 0}}
+  CLCRec:
+    encoder.graph: {name: embedding, dim: 8}
+    encoder.dropout: 0.0
+    heads: {rank: dot}
+    objectives: {rank: {name: clcrec}}
+  contrast: {objectives.align: {name: content_contrast, weight: 0.1}}
+  hybrid: {}
+"""
+
+
+@pytest.fixture
+def films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """60 users like films of their own kind, of 60; a plot and a genre say what kind, as far as they are there."""
+    rng = np.random.default_rng(0)
+    liked = rng.random((60, 60)) < np.where(np.arange(60)[:, None] % 4 == np.arange(60) % 4, 0.7, 0.05)
+    raw = tmp_path / "data" / "raw" / "films"
+    raw.mkdir(parents=True)
+    rows = [f"u{user},{100 + item}" for user, item in rng.permutation(np.argwhere(liked))]
+    (raw / "likes.csv").write_text("user,item\n" + "\n".join(rows) + "\n")
+    lines = ["item\ttitle\tgenres\tyear\tplot"]
+    for item in range(60):
+        kind = KINDS[item % 4]
+        plot = "" if item % 7 == 3 else f"a {kind} story of {kind} and tale{item % 5}"
+        genres = "" if item % 7 == 5 else kind
+        lines.append(f"{100 + item}\tFilm {item}\t{genres}\t{1990 + item % 3}\t{plot}")
+    (raw / "films.tsv").write_text("\n".join(lines) + "\n")
+    columns = {"item": "int", "title": "str", "genres": "str", "year": "int", "plot": "str"}
+    features = {
+        "title": {"kind": "text"},
+        "genres": {"kind": "multi_hot", "separator": "|"},
+        "year": {"kind": "numeric"},
+        "plot": {"kind": "text"},
+    }
+    card = {
+        "name": "films",
+        "title": "Films",
+        "licence": "ours",
+        "forms": {
+            "files": {
+                "files": {"likes.csv": {}, "films.tsv": {}},
+                "interactions": [
+                    {"file": "likes.csv", "read": {"format": "csv", "columns": {"user": "str", "item": "int"}}}
+                ],
+                "features": [
+                    {"file": "films.tsv", "read": {"format": "tsv", "columns": columns}, "features": features}
+                ],
+            }
+        },
+        "splits": {"warm_and_cold": {}},
+        "expected": {"users": 60, "items": 60, "interactions": len(rows)},
+    }
+    (tmp_path / "data" / "films.yaml").write_text(yaml.safe_dump(card))
+    monkeypatch.setenv("RECGRAPH_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("RECGRAPH_MIRROR", raising=False)
+    (tmp_path / "films.yaml").write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "films.yaml"
+
+
+def run_of(file: Path, row: str, **changes: Any) -> Run:
+    (run,) = plan(file, rows=[row], overrides=changes)
+    return run
+
+
+def done(file: Path, row: str, **changes: Any) -> tuple[Path, dict[str, Any]]:
+    run = run_of(file, row, **changes)
+    result = execute(run, Path("runs"), settings=Settings(CPU), console=Console(quiet=True))
+    return run.folder(Path("runs")), result
+
+
+ROWS = ["content_knn", "ials_content", "content", "CLCRec", "contrast", "hybrid"]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_whoever_knows_content_recommends_cold_items(films: Path, row: str) -> None:
+    _, result = done(films, row)
+    _, popular = done(films, "popularity")
+    assert result["test"]["ndcg@5:cold"] > 0.55  # a random ranking of cold items is near .2
+    assert result["test"]["ndcg@5:cold"] > popular["test"]["ndcg@5:cold"] + 0.2
+    assert result["test"]["ndcg@5:warm"] > popular["test"]["ndcg@5:warm"] + 0.05
+    assert popular["test"]["cold_share@5"] == 0
+    assert 0 < result["test"]["cold_share@5"] < 1
+
+
+def with_other_fans(split: Split, seed: int) -> Split:
+    """The split with the cold interactions given to users at random, and all else as it is."""
+    warm = np.unique(split.train.item_indices)
+    rng = np.random.default_rng(seed)
+
+    def changed(part: Interactions) -> Interactions:
+        cold = ~np.isin(part.item_indices, warm)
+        users = part.user_indices.copy()
+        users[cold] = rng.permutation(users[cold])
+        frame = part.frame.with_columns(pl.Series("user", users.astype(np.uint32))).unique(["user", "item"])
+        return Interactions(frame, part.users, part.items)
+
+    return Split(split.name, split.train, changed(split.validation), changed(split.test))
+
+
+@pytest.mark.parametrize("row", ["popularity", *ROWS])
+def test_cold_interactions_leak_into_nothing(films: Path, row: str, tmp_path: Path) -> None:
+    run = run_of(films, row)
+    if "train" in run.config:  # a fixed epoch, for validation, which has cold interactions, is to choose it
+        short = {"train.max_epochs": 2, "train.patience": 2, "train.validate_every": 2}
+        run = run_of(films, row, **short)
+    loaded = datasets.load("films")
+    spec = {key: value for key, value in run.config["split"].items() if key != "seed"}
+    split = loaded.split(spec, seed=0)
+    models = []
+    for number, parts in enumerate((split, with_other_fans(split, 1))):
+        task = Task(parts, CPU, features=loaded.features)
+        models.append(fit(run, task, tmp_path / str(number), [])[0])
+    assert not np.array_equal(split.test.pairs, with_other_fans(split, 1).test.pairs)
+    one, two = ({**model.state_dict(), **model.extra_tensors()} for model in models)
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), name
+    with torch.no_grad():
+        scores = [model.eval().scorer()(torch.arange(60)) for model in models]
+    assert torch.equal(*scores)
+    cold = np.setdiff1d(np.arange(60), split.train.item_indices)
+    if isinstance(models[0], Recommender) and models[0].graph is not None:
+        assert (models[0].graph.item_degrees[cold] == 0).all()
+
+
+def test_no_sampler_but_the_uniform_one_draws_cold_items(films: Path) -> None:
+    split = datasets.load("films").split(seed=0)
+    cold = np.setdiff1d(np.arange(60), split.train.item_indices)
+    users, items = torch.from_numpy(split.train.user_indices), torch.from_numpy(split.train.item_indices)
+    for spec, draws in (("in_batch", False), ("popularity", False), ({"name": "uniform", "num": 9}, True)):
+        sampler = samplers.build(spec, split.train)
+        drawn = sampler.sample(users, items, torch_generator(0, "negatives"))
+        assert bool(np.isin(drawn.numpy(), cold).any()) == draws
+
+
+def test_the_pipeline_saw_warm_items_only(films: Path) -> None:
+    folder, _ = done(films, "hybrid", **{"train.max_epochs": 5, "train.patience": 5})
+    model = Recommender.load(folder)
+    split = datasets.load("films").split({"name": "warm_and_cold", "cold": 0.3}, seed=0)
+    frame = datasets.load("films").features.items.frame
+    warm = frame[np.unique(split.train.item_indices)]
+    known = {word for plot in warm["plot"] for word in plot.split() if len(word) > 1}
+    counted = {word for word in known if sum(word in plot.split() for plot in warm["plot"]) >= 2}
+    assert set(model.pipeline["text"].terms) == counted
+    assert model.pipeline["year"].arrays["mean"][0] == pytest.approx(warm["year"].mean())
+
+
+NEW = pl.DataFrame(
+    {
+        "id": [901, 902, 903],
+        "title": ["Stars", "Hearts", None],
+        "genres": ["space", "love", ""],
+        "year": [1991, 1990, None],
+        "plot": ["a space story of space and tale1", "a love story of love and tale2", "unheard of"],
+    }
+)
+
+
+def test_an_item_that_did_not_exist_is_recommended_to_those_who_like_its_kind(films: Path) -> None:
+    folder, _ = done(films, "hybrid")
+    model = Recommender.load(folder)
+    with torch.no_grad():
+        before = model.scorer()(torch.arange(60))
+        more = model.add_items(NEW)
+        after = more.scorer()(torch.arange(60))
+        assert model.num_items == 60
+        assert model.catalogue.items.ids.tolist() == list(range(100, 160))
+    torch.testing.assert_close(after[:, :60], before)
+    order = model.catalogue.users.encode([f"u{user}" for user in range(60)])
+    scores = after[torch.tensor(order)]  # of user u0, u1, ...
+    fans = torch.arange(60) % 4
+    # Of nearly all, for a few like much that is not of their kind.
+    assert (scores[fans == 0, 60] > scores[fans == 0, 61]).float().mean() > 0.8
+    assert (scores[fans == 1, 61] > scores[fans == 1, 60]).float().mean() > 0.8
+    assert after.isfinite().all()
+    best = more.recommend("u0", 60)
+    assert [one.title for one in best if one.item == 901] == ["Stars"]
+    assert any(one.item == 903 and one.title is None for one in best)
+    more.save(films.parent / "more")
+    again = Model.load(films.parent / "more")
+    with torch.no_grad():
+        torch.testing.assert_close(again.scorer()(torch.arange(60)), after, rtol=0, atol=0)
+    assert (
+        len(Recommender.load(films.parent / "more").add_items(NEW.with_columns(pl.col("id") + 10)).catalogue.items)
+        == 66
+    )
+
+
+def test_a_new_item_with_a_cold_items_content_has_its_scores(films: Path) -> None:
+    for row in ("hybrid", "content", "CLCRec"):
+        folder, _ = done(films, row, **{"train.max_epochs": 5, "train.patience": 5})
+        model = Recommender.load(folder)
+        split = datasets.load("films").split({"name": "warm_and_cold", "cold": 0.3}, seed=0)
+        cold = int(np.setdiff1d(np.arange(60), split.train.item_indices)[0])
+        twin = datasets.load("films").features.items.frame[[cold]].with_columns(id=pl.lit(999, pl.Int64))
+        with torch.no_grad():
+            scores = model.add_items(twin).scorer()(torch.arange(60))
+        torch.testing.assert_close(scores[:, 60], scores[:, cold])
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (NEW.with_columns(id=pl.Series([901, 901, 3])), "the id 901 is repeated"),
+        (NEW.with_columns(id=pl.Series([901, 101, 102])), "new items: 2 ids are in the catalogue already, such as 101"),
+        (NEW.drop("plot"), "new items: text: no column 'plot'"),
+        (NEW.drop("id"), "expected a column `id`"),
+        (NEW.with_columns(id=pl.Series(["a", "b", "c"])), "new items: ids are String, but Int64"),
+        (NEW.with_columns(year=pl.Series([1.0, float("nan"), 2.0])), "column 'year': the row of id 902 is not finite"),
+    ],
+)
+def test_new_items_that_do_not_fit_are_refused(films: Path, frame: pl.DataFrame, message: str) -> None:
+    folder, _ = done(films, "hybrid", **{"train.max_epochs": 5, "train.patience": 5})
+    with pytest.raises((ConfigError, DataError), match=message):
+        Recommender.load(folder).add_items(frame)
+
+
+def test_recommend_ranks_new_items_from_a_file(films: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, _ = done(films, "hybrid")
+    NEW.write_csv("new.csv")
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["recommend", str(folder), "--user", "u0", "-k", "60", "--items", "new.csv"])
+    assert not stopped.value.code
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "901" in line]
+    assert "Stars" in line
+    assert "new" in line
+    NEW.rename({"id": "ids"}).write_csv("bad.csv")
+    with pytest.raises(SystemExit):
+        cli.main(["recommend", str(folder), "--user", "u0", "--items", "bad.csv"])
+    assert "bad.csv: no column 'id'. Did you mean 'ids'?" in capsys.readouterr().err
+
+
+def test_a_model_without_content_takes_no_new_items(films: Path) -> None:
+    spec = {"encoder": {"name": "embedding", "dim": 8}}
+    folder, _ = done(films, "hybrid", **spec, **{"train.max_epochs": 5, "train.patience": 5})
+    with pytest.raises(ConfigError, match="Embedding reads no content: it cannot tell new items apart"):
+        Recommender.load(folder).add_items(NEW)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"content": {"text": {"columns": ["plott"]}}}, "content.text.columns: no feature 'plott' of items"),
+        ({"content": {"text": {"colums": ["plot"]}}}, "content.text.colums: no such key. Did you mean 'columns'?"),
+        ({"content": {}}, "hybrid reads content: give a block `content:`"),
+        ({"train.monitor": "ndcg@5:cool"}, "train.monitor: 'ndcg@5:cool' is not among"),
+    ],
+)
+def test_mistakes_in_a_file_are_explained(films: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan(films, rows=["hybrid"], overrides=changes)
+
+
+def test_content_is_no_part_of_a_row_that_does_not_read_it(films: Path) -> None:
+    assert "content" not in run_of(films, "popularity").config
+    assert "content" in run_of(films, "hybrid").config
