@@ -28,7 +28,16 @@ SEED = {"seed": (int, 0)}
 
 
 def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
-    """Validate components against their signatures and against each other."""
+    """A run's complete configuration: components held to their signatures and to each other, defaults filled in.
+
+    Args:
+        config: of the run, as a file gives it.
+        card: of its dataset.
+        where: file and row, for messages.
+
+    Raises:
+        ConfigError: something is misspelt, missing, or does not fit with the rest.
+    """
     known = list(config.evaluate.metrics)
     checked: dict[str, Any] = {
         "evaluate": config.evaluate.model_dump() | {"metrics": known},

@@ -56,8 +56,8 @@ class Recommender(Model):
         super().__init__(encoder.num_users, encoder.num_items)
         self.encoder, self.heads = encoder, nn.ModuleDict(heads)
         self.graph, self.spec = graph, spec
-        self.histories: Histories | None = None
         self.content, self.pipeline = content, pipeline
+        self.histories: Histories | None = None
 
     @classmethod
     def build(
@@ -202,6 +202,7 @@ class Recommender(Model):
             titles = [*(catalogue.titles or [None] * self.num_items), *new_titles]
         vocabulary = Vocabulary(pl.concat([catalogue.items.series, ids.series]))
         more.catalogue = replace(catalogue, items=vocabulary, titles=titles)
+        more.histories = self.histories
         return more.to(self.device).eval()
 
     def export(self, folder: Path | str) -> list[Path]:

@@ -128,11 +128,13 @@ class Registry:
         """Check `spec` and call the component with `data` and its options."""
         checked = self.check(spec, where or self.kind)
         component = self.find(checked.pop("name"))
+        # An encoder within an encoder is of the same users, items and content, where it reads that.
+        takes = inspect.signature(component).parameters
         for key, registry in nested(component).items():
             if checked[key] is not None:
-                # An encoder within an encoder is of the same users and items.
-                own = data if registry is self else ()
-                checked[key] = registry.build(checked[key], *own, where=f"{where}.{key}")
+                own, more = (data, more_data) if registry is encoders else ((), {})
+                checked[key] = registry.build(checked[key], *own, where=f"{where}.{key}", **more)
+        more_data = {key: value for key, value in more_data.items() if key in takes}
         return component(*data, **more_data, **checked)
 
 

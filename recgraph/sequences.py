@@ -122,6 +122,7 @@ class SequenceBatches(Batches):
                 self._move(chosen.users),
                 self._move(history),
                 self.graph,
+                content=self.content,
                 positions=None if positions is None else self._move(positions),
             ),
             self._move(items),

@@ -219,7 +219,7 @@ def test_an_item_that_did_not_exist_is_recommended_to_those_who_like_its_kind(fi
     order = model.catalogue.users.encode([f"u{user}" for user in range(60)])
     scores = after[torch.tensor(order)]  # of user u0, u1, ...
     fans = torch.arange(60) % 4
-    # Of nearly all, for a few like much that is not of their kind.
+    # Of 13 of 15 at least, for a few like much that is not of their kind; by chance that would be 1 time in 270.
     assert (scores[fans == 0, 60] > scores[fans == 0, 61]).float().mean() > 0.8
     assert (scores[fans == 1, 61] > scores[fans == 1, 60]).float().mean() > 0.8
     assert after.isfinite().all()

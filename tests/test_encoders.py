@@ -53,6 +53,17 @@ def gat(encoder: GAT, table: Interactions) -> tuple[Tensor, Tensor]:
     return references.gat(encoder.users.weight, encoder.items.weight, edges, relations, encoder.num_layers)[:2]
 
 
+def content(encoder: ContentEncoder, table: Interactions) -> tuple[Tensor, Tensor]:
+    return encoder.users.weight, references.content_tower(encoder.item_tower, content_for(graph_of(table)).items)
+
+
+def hybrid(encoder: Hybrid, table: Interactions) -> tuple[Tensor, Tensor]:
+    users, known = lightgcn(encoder.graph, table)
+    graph = graph_of(table)
+    made = references.content_tower(encoder.item_tower, content_for(graph).items)
+    return users, references.hybrid(known, made, graph.items.tolist(), encoder.shrinkage)
+
+
 def sequential(query: Callable[[Encoder, list[int]], list[Tensor]]) -> Reference:
     """From a function of one history to the queries of all users."""
 
@@ -64,21 +75,11 @@ def sequential(query: Callable[[Encoder, list[int]], list[Tensor]]) -> Reference
     return reference
 
 
-def content(encoder: ContentEncoder, table: Interactions) -> tuple[Tensor, Tensor]:
-    return encoder.users.weight, references.content_tower(encoder.item_tower, content_for(table).items)
-
-
-def hybrid(encoder: Hybrid, table: Interactions) -> tuple[Tensor, Tensor]:
-    users, known = lightgcn(encoder.graph, table)
-    made = references.content_tower(encoder.item_tower, content_for(table).items)
-    return users, references.hybrid(known, made, graph_of(table).items.tolist(), encoder.shrinkage)
-
-
 REFERENCES: dict[str, Reference] = {
-    "embedding": lambda encoder, table: (encoder.users.weight, encoder.items.weight),
-    "gat": gat,
     "content": content,
     "hybrid": hybrid,
+    "embedding": lambda encoder, table: (encoder.users.weight, encoder.items.weight),
+    "gat": gat,
     "lightgcn": lightgcn,
     "ngcf": ngcf,
     "attentive": sequential(references_sequence.attentive),
@@ -99,21 +100,21 @@ def spec_of(name: str, dim: int) -> dict[str, object]:
     return {"name": name, "dim": dim}
 
 
-def content_for(table: Interactions) -> Content:
-    found = random_content(table.num_users, table.num_items)
+def content_for(graph: BipartiteGraph) -> Content:
+    found = random_content(graph.num_users, graph.num_items)
     return Content({name: Modality(values.double(), present) for name, (values, present) in found.items.items()})
 
 
-def build(name: str, table: Interactions, **options: object) -> Encoder:
-    more = {"content": content_for(table)} if "content" in registry.encoders.find(name).reads else {}
+def build(name: str, table: Interactions, *, dim: int = 4, **options: object) -> Encoder:
+    more = {"content": content_for(graph_of(table))} if "content" in registry.encoders.find(name).reads else {}
     with isolated(0, "modules"):
-        spec = {**spec_of(name, options.pop("dim", 4)), **options}
+        spec = {**spec_of(name, dim), **options}
         return registry.encoders.build(spec, table.num_users, table.num_items, **more).double()
 
 
 def inputs_for(table: Interactions, users: list[int]) -> Inputs:
-    some = torch.tensor(users)
-    return Inputs(some, table.histories.last(some, 50), graph_of(table), content=content_for(table))
+    graph, rows = graph_of(table), torch.tensor(users)
+    return Inputs(rows, table.histories.last(rows, 50), graph, content=content_for(graph))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -138,11 +139,11 @@ def test_every_parameter_has_a_gradient(name: str, table: Interactions) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_and_dtype(name: str, table: Interactions) -> None:
     for dtype in (torch.float32, torch.float64):
-        encoder = build(name, table).to(dtype)
         inputs = inputs_for(table, [1, 2, 1])
         modalities = {
             name: Modality(values.to(dtype), present) for name, (values, present) in inputs.content.items.items()
         }
+        encoder = build(name, table).to(dtype)
         encoding = encoder(replace(inputs, content=Content(modalities)))
         assert encoding.query.shape == (3, encoder.dim)
         assert encoding.items.shape == (table.num_items, encoder.dim)
@@ -176,7 +177,7 @@ def test_relabelling_users_and_items_permutes_the_output(name: str, table: Inter
     users = torch.tensor([0, 5, 2])
     history = table.histories.last(users, 50)
     moved_history = torch.where(history > 0, new_item[history - 1] + 1, 0)
-    content = content_for(table)
+    content = content_for(graph)
     old_item = torch.argsort(new_item)
     moved_content = Content({name: Modality(*(part[old_item] for part in one)) for name, one in content.items.items()})
     one = encoder(Inputs(users, history, graph, content=content))
@@ -223,8 +224,7 @@ class AsOnCuda(NoWaiting):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pass_waits_for_no_gpu_and_can_be_in_bfloat16(name: str, bf16: bool, table: Interactions) -> None:
     encoder, inputs = build(name, table, dim=16).float(), inputs_for(table, list(range(table.num_users)))
-    known = {name: Modality(values.float(), present) for name, (values, present) in inputs.content.items.items()}
-    inputs = replace(inputs, content=Content(known))
+    inputs = replace(inputs, content=random_content(table.num_users, table.num_items))
     exact = encoder.eval()(inputs)
     with AsOnCuda(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         encoding = encoder(inputs)
@@ -240,11 +240,11 @@ def test_learns_the_checkerboard(name: str) -> None:
     split = checkerboard()
     graph = graph_of(split.train)
     with isolated(0, "modules"):
-        known = registry.options(registry.encoders.find(name))
-        certain = {"dropout": 0.0} if "dropout" in known else {}  # 60 epochs are few for a recurrent network with it
+        kind = registry.encoders.find(name)
+        certain = {"dropout": 0.0} if "dropout" in registry.options(kind) else {}  # with it, 60 epochs are few for GRUs
         content = Content({"parity": Modality(torch.eye(2).repeat(15, 1), torch.ones(30, dtype=torch.bool))})
-        more = {"content": content} if "content" in registry.encoders.find(name).reads else {}
-        encoder = registry.encoders.build({**spec_of(name, 16), **certain}, 30, 30, **more)
+        more = {"content": content} if "content" in kind.reads else {}
+        encoder = registry.encoders.build(spec_of(name, 16) | certain, 30, 30, **more)
     recommender = Recommender(encoder, {"rank": Dot(encoder.dim)}, graph=graph, **more)
     objectives = Objectives({"rank": (1.0, BPR())})
     optimizer = torch.optim.Adam(recommender.parameters(), lr=0.02)
@@ -266,6 +266,13 @@ def test_learns_the_checkerboard(name: str) -> None:
     scores[torch.from_numpy(split.train.csr().toarray() > 0)] = -torch.inf
     hit = (scores.argmax(1) == torch.arange(30)).float().mean().item()
     assert hit > 0.5  # chance is 1/16; a loop without zero_grad, or a shifted index, stays near it
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layers_are_of_everybody_whoever_asks(name: str, table: Interactions) -> None:
+    found = build(name, table).eval()(replace(inputs_for(table, [1, 2]), every_layer=True)).layers
+    for users, items in found or ():
+        assert (len(users), len(items)) == (table.num_users, table.num_items)
 
 
 def test_lightgcn_without_a_graph_says_what_to_give(table: Interactions) -> None:

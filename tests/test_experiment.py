@@ -273,3 +273,16 @@ def test_a_view_must_change_what_the_encoder_reads(good: Path) -> None:
     ):
         plan(good, rows=["MF"], overrides={"objectives.ssl": contrast})
     plan(good, rows=["MF"], overrides={"objectives.ssl": {"name": "view_contrast", "view": "noise"}})
+
+
+def test_a_view_must_leave_a_graph_that_its_reader_can_read_be_it_within_another(good: Path) -> None:
+    def changes(reader: str, view: str) -> dict[str, Any]:
+        nested = {"name": "sasrec", "dim": 8, "items": {"name": reader, "dim": 8}}
+        return {"encoder": nested, "objectives.ssl": {"name": "view_contrast", "view": view}}
+
+    plan(good, rows=["LightGCN"], overrides=changes("lightgcn", "svd"))
+    plan(good, rows=["LightGCN"], overrides=changes("gat", "edge_drop"))
+    with pytest.raises(ConfigError, match=r"svd leaves a LowRankGraph, which sasrec cannot read"):
+        plan(good, rows=["LightGCN"], overrides=changes("gat", "svd"))
+    with pytest.raises(ConfigError, match=r"edge_drop changes \['graph'\], which sasrec does not read"):
+        plan(good, rows=["LightGCN"], overrides=changes("embedding", "edge_drop"))

@@ -61,6 +61,22 @@ def test_at_its_ends_it_ranks_as_one_of_its_parts(weight: float, part: str) -> N
     assert torch.equal(falling[:, 0], alone.max(1).values)
 
 
+@torch.no_grad()
+def test_one_with_an_encoder_of_histories_hands_them_on(tmp_path: Path) -> None:
+    table = random_interactions()
+    spec = {"encoder": {"name": "attentive", "dim": 4}, "heads": {"rank": "cosine"}}
+    baseline = registry.baselines.build("popularity", table.num_users, table.num_items)
+    baseline.fit(table)
+    model = Hybrid(Recommender.build(table.num_users, table.num_items, spec, None), baseline, weight=0.0).eval()
+    model.catalogue = catalogue_of(table, [table], None)
+    model.observe(table)
+    model.save(tmp_path)
+    users = torch.arange(model.num_users)
+    alone = model.recommender.score(model.recommender.encode_all())
+    torch.testing.assert_close(model.scorer()(users), standardised(alone))
+    torch.testing.assert_close(Model.load(tmp_path).scorer()(users), standardised(alone))
+
+
 def test_a_model_that_says_nothing_adds_nothing() -> None:
     assert torch.equal(standardised(torch.full((2, 1000), 0.1)), torch.zeros(2, 1000))
     assert torch.equal(standardised(torch.zeros(2, 5)), torch.zeros(2, 5))

@@ -53,14 +53,14 @@ def test_it_equals_a_loop_with_its_gradient() -> None:
 
 def test_e_steps_begin_after_the_warm_up_and_come_every_so_many_epochs() -> None:
     recommender, _ = model_and_batch()
-    objective, seen = PrototypeContrast(clusters=4, warm_up=1, refresh=3, iterations=1), []
+    objective, seen = PrototypeContrast(clusters=4, warm_up=2, refresh=3, iterations=1), []
     for epoch in range(1, 10):
         objective.begin_epoch(recommender, epoch, generator())
         seen.append(centroids(objective) if objective._found else None)
         move(recommender)
-    assert seen[0] is None
-    same = [torch.equal(one, two) for one, two in pairwise(seen[1:])]
-    assert same == [True, True, False, True, True, False, True]  # E-steps in epochs 2, 5 and 8
+    assert seen[:2] == [None, None]
+    same = [torch.equal(one, two) for one, two in pairwise(seen[2:])]
+    assert same == [True, True, False, True, True, False]  # E-steps in epochs 3, 6 and 9
 
 
 def test_in_the_warm_up_the_loss_is_zero_and_moves_nothing() -> None:

@@ -122,6 +122,14 @@ def test_a_negative_of_a_row_is_none_of_its_users_items(targets: str) -> None:
         assert not liked[batch.users.numpy()[:, None], batch.negatives.numpy()].any()
 
 
+def test_negatives_come_with_their_probabilities() -> None:
+    table = random_interactions(num_users=40, density=0.4)
+    for sampler in (Uniform(table, num=4), Uniform(table, num=4, shared_by=7)):
+        assert all(batch.log_q is None for batch in make(table, sampler=sampler))
+        for batch in make(table, sampler=sampler, log_q=True):
+            torch.testing.assert_close(batch.log_q, sampler.log_q(batch.users, batch.negatives))
+
+
 @pytest.mark.parametrize("shared_by", [7, 10_000])
 @pytest.mark.parametrize("targets", ["every", "last"])
 def test_shared_sets_say_which_are_positives_of_each_row(targets: str, shared_by: int) -> None:

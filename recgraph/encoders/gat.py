@@ -113,7 +113,7 @@ class GAT(Encoder):
             items = [sum_to_items(graph, *pair) for pair in zip(to_items, of_users, strict=True)]
             every.append((inputs.perturb(torch.cat(users, -1)), inputs.perturb(torch.cat(items, -1))))
         mean_users, mean_items = (sum(side[1:], side[0]) / len(every) for side in zip(*every, strict=True))
-        shown = [(lookup(side, inputs.users), table) for side, table in every] if inputs.every_layer else None
+        shown = every if inputs.every_layer else None
         ego = Ego(lookup(self.users.weight, inputs.users), self.items.weight)
         return Encoding(lookup(mean_users, inputs.users), mean_items, ego, shown)
 

@@ -82,7 +82,7 @@ class Hybrid(Encoder):
             TypeError: `inputs` has no graph, or no content.
         """
         content = checked(inputs)
-        graph, by_content = graph_of(inputs, self), self.user_tower is not None  # the graph says who is cold
+        graph, by_content = graph_of(inputs, self), self.user_tower is not None
         everybody = torch.arange(self.num_users, device=inputs.users.device)
         encoding = self.graph(replace(inputs, users=everybody) if by_content else inputs)
         made = self._content(self.item_tower, content.items, encoding.items, graph.item_degrees)
@@ -115,4 +115,5 @@ class Hybrid(Encoder):
         share = degrees.to(known.dtype) / (degrees + self.shrinkage).clamp(min=1e-9)  # of 0 / 0 for a cold row, 0
         if self.training and self.dropout:
             share = share * (torch.rand(share.shape, device=share.device) >= self.dropout)
+        # Under autocast the tower is in bfloat16; lerp, which is exact at 0 and 1, wants one type.
         return torch.lerp(content.to(known.dtype), known, share.unsqueeze(-1))

@@ -126,7 +126,8 @@ class Gate(nn.Module):
 
     def forward(self, one: Float[Tensor, "rows dim"], two: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
         """The mixture."""
-        return torch.lerp(two, one, self.weight(torch.cat([one, two], -1)).sigmoid())
+        # No lerp: under autocast types differ, which it refuses.
+        return two + self.weight(torch.cat([one, two], -1)).sigmoid() * (one - two)
 
 
 def steps(
