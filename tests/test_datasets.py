@@ -328,9 +328,9 @@ def test_real_data_has_the_counts_of_its_card(name: str, mirror: Path, tmp_path:
     for frame, kinds in ((side.frame, side.kinds) for side in (dataset.features.users, dataset.features.items)):
         for feature in kinds:
             filled = frame[feature].list.len() > 0 if kinds[feature] == "multi_hot" else frame[feature].is_not_null()
-            assert filled.mean() > (0.75 if feature == "tags" else 0.99), (
-                feature
-            )  # a fifth of the articles have no tags
+            # A fifth of the articles have no tags; 11,714 lines of 16,979 in citations.dat name another article.
+            least = {"tags": 0.75, "citations": 0.6898}.get(feature, 0.99)
+            assert filled.mean() > least, feature
 
 
 def test_ncf_has_a_hundred_candidates_for_each_user_but_where_a_negative_is_the_test_item(

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 import references
 import torch
@@ -220,8 +222,13 @@ def test_widths_that_cannot_be_are_refused_at_build(dim: int, options: dict[str,
 @pytest.mark.parametrize("encoder", list(registry.encoders.components()))
 @pytest.mark.parametrize("head", NAMES)
 def test_any_head_trains_on_any_encoder_and_is_saved(encoder: str, head: str, toy: Path) -> None:
+    pl.DataFrame({"id": [f"i{item}" for item in range(40)], "vector": np.eye(4)[np.arange(40) % 4]}).write_parquet(
+        toy.parent / "data" / "kinds.parquet"
+    )
+    inner = {"graph": {"name": "lightgcn", "dim": DIM}} if encoder == "hybrid" else {"dim": DIM}
     changes = {
-        "encoder": {"name": encoder, "dim": DIM},
+        "encoder": {"name": encoder, **inner},
+        "content": {"kinds": {"file": "kinds.parquet"}},
         "heads.rank": {"name": head, **OPTIONS.get(head, {})},
         "objectives.rank": "bce",
         "negatives": {"name": "uniform", "num": 4},
