@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Graph encoders with BPR and BSL, and their hybrid with BSPM, on Gowalla (LightGCN's split), one seed.
 #   RECGRAPH_MIRROR=/path/to/datasets bash scripts/table_gowalla.sh [--rows ROW,ROW]
-# Time: about an hour on 2 cores; never run on a GPU. Best recall@20: LightGCN-BSL + BSPM .198.
+# Time: an hour and a half with one thread of a busy machine; never run on a GPU. Best recall@20: LightGCN-BSL + BSPM .198.
 # Writes experiments/results/gowalla.{csv,md,tex}. A killed script goes on where it was.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 recgraph table experiments/gowalla.yaml "$@"
