@@ -91,7 +91,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         "objectives": objectives,
         "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
         "train": config.train.model_dump(),
-        "hybrid": _check_hybrid(config, where),
+        "blend": _check_blend(config, where),
         **({"pretrained": config.pretrained} if config.pretrained else {}),
     }
 
@@ -105,13 +105,13 @@ def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str
     return {"content": {name: entry.model_dump() for name, entry in config.content.items()}}
 
 
-def _check_hybrid(config: RunConfig, where: str) -> dict[str, Any] | None:
-    if config.hybrid is None:
+def _check_blend(config: RunConfig, where: str) -> dict[str, Any] | None:
+    if config.blend is None:
         return None
     if config.evaluate.parity:
-        raise ConfigError(f"{where}: evaluate.parity measures the encoder of each epoch, which is not yet a hybrid")
-    baseline = registry.baselines.check(config.hybrid.baseline, f"{where}: hybrid.baseline")
-    return {"baseline": baseline, "weight": config.hybrid.weight}
+        raise ConfigError(f"{where}: evaluate.parity measures the encoder of each epoch, which is not yet a blend")
+    baseline = registry.baselines.check(config.blend.baseline, f"{where}: blend.baseline")
+    return {"baseline": baseline, "weight": config.blend.weight}
 
 
 def _within(encoder: Mapping[str, Any]) -> Iterator[Component]:

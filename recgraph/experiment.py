@@ -20,7 +20,7 @@ from recgraph.files import digest
 from recgraph.schema import Experiment, RunConfig, folder_name, read, validate
 from recgraph.spaces import Range
 
-RECIPE = ("encoder", "heads", "objectives", "negatives", "sequences", "train", "hybrid", "pretrained")
+RECIPE = ("encoder", "heads", "objectives", "negatives", "sequences", "train", "blend", "pretrained")
 """Parts of a run that a baseline has none of."""
 
 

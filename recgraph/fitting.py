@@ -10,12 +10,12 @@ from typing import Any
 
 from recgraph import registry
 from recgraph.baselines.base import Baseline
+from recgraph.blend import Blend
 from recgraph.data.interactions import Interactions
 from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.errors import ConfigError
 from recgraph.experiment import Run
 from recgraph.graph.bipartite import BipartiteGraph
-from recgraph.hybrid import Hybrid
 from recgraph.model import Model
 from recgraph.objectives.base import Objectives
 from recgraph.pretraining import begin, check_tables
@@ -32,8 +32,8 @@ Measure = Callable[[Model], Mapping[str, float]]
 Pretrained = dict[str, tuple[Model, Progress]]
 """Part -> the model that it begins with, and how that was trained."""
 
-HYBRID_WEIGHTS = tuple(number / 10 for number in range(11))
-"""What is tried where a hybrid's weight is to be chosen: the encoder alone, the baseline alone, and what is between."""
+BLEND_WEIGHTS = tuple(number / 10 for number in range(11))
+"""What is tried where a blend's weight is to be chosen: the encoder alone, the baseline alone, and what is between."""
 
 
 def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tuple[Model, Progress]:
@@ -67,10 +67,10 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
         validate=lambda model: task.validate(model, names).summary,
         parity=parity if run.config["evaluate"]["parity"] else None,
     )
-    if run.config["hybrid"] is None:
+    if run.config["blend"] is None:
         return model, progress
-    hybrid, seconds = _blend(run, task, task.train, model, run.config["hybrid"]["weight"])
-    return hybrid, replace(progress, seconds=progress.seconds + seconds)
+    blend, seconds = _blend(run, task, task.train, model, run.config["blend"]["weight"])
+    return blend, replace(progress, seconds=progress.seconds + seconds)
 
 
 def refit(run: Run, task: Task, folder: Path, epochs: int, fitted: Model) -> tuple[Model, float]:
@@ -79,7 +79,7 @@ def refit(run: Run, task: Task, folder: Path, epochs: int, fitted: Model) -> tup
     Args:
         run, task, folder: as in `fit`.
         epochs: after which validation was best. The learning rate falls as it did before, towards `max_epochs`.
-        fitted: what `fit` returned; a hybrid's weight is taken from it.
+        fitted: what `fit` returned; a blend's weight is taken from it.
     """
     train = task.train_and_validation
     if "baseline" in run.config:
@@ -107,10 +107,10 @@ def refit(run: Run, task: Task, folder: Path, epochs: int, fitted: Model) -> tup
         validate=lambda _: {settings.monitor: 0.0},  # the last epoch is the one to keep
         epochs=epochs,
     )
-    if not isinstance(fitted, Hybrid):
+    if not isinstance(fitted, Blend):
         return model, progress.seconds
-    hybrid, seconds = _blend(run, task, train, model, fitted.weight)
-    return hybrid, progress.seconds + seconds
+    blend, seconds = _blend(run, task, train, model, fitted.weight)
+    return blend, progress.seconds + seconds
 
 
 def _fit_baseline(run: Run, spec: dict[str, Any], task: Task, train: Interactions) -> tuple[Model, Progress]:
@@ -123,15 +123,15 @@ def _fit_baseline(run: Run, spec: dict[str, Any], task: Task, train: Interaction
         return model.to(task.device), Progress(seconds=time.perf_counter() - started)
 
 
-def _blend(run: Run, task: Task, train: Interactions, model: Model, weight: float | None) -> tuple[Hybrid, float]:
-    """The hybrid of a trained model, of the given weight or of that which is best on validation; and the seconds."""
+def _blend(run: Run, task: Task, train: Interactions, model: Model, weight: float | None) -> tuple[Blend, float]:
+    """The blend of a trained model, of the given weight or of that which is best on validation; and the seconds."""
     started = time.perf_counter()
-    baseline, _ = _fit_baseline(run, run.config["hybrid"]["baseline"], task, train)
-    hybrid = Hybrid(model, baseline, weight=0.0 if weight is None else weight)
+    baseline, _ = _fit_baseline(run, run.config["blend"]["baseline"], task, train)
+    blend = Blend(model, baseline, weight=0.0 if weight is None else weight)
     if weight is None:
-        values = task.sweep(hybrid, HYBRID_WEIGHTS, run.config["train"]["monitor"])
-        hybrid.weight = max(values, key=lambda weight: values[weight])  # of equals, the one nearest the encoder
-    return hybrid, time.perf_counter() - started
+        values = task.sweep(blend, BLEND_WEIGHTS, run.config["train"]["monitor"])
+        blend.weight = max(values, key=lambda weight: values[weight])  # of equals, the one nearest the encoder
+    return blend, time.perf_counter() - started
 
 
 def _train(

@@ -17,12 +17,12 @@ import yaml
 from rich.console import Console
 from safetensors import SafetensorError
 
+from recgraph.blend import Blend
 from recgraph.environment import code_digest, environment, peak_memory, reset_peak_memory
 from recgraph.errors import DataError, TrainingError
 from recgraph.experiment import Run
 from recgraph.files import locked, replacing, write_json, write_text
 from recgraph.fitting import fit, refit, source_folder
-from recgraph.hybrid import Hybrid
 from recgraph.model import Model, catalogue_of
 from recgraph.recommender import Recommender
 from recgraph.task import Task
@@ -142,8 +142,8 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
     }
     if progress.parity:
         result |= {"parity_epoch": progress.parity_epoch, "parity": progress.parity}
-    if isinstance(model, Hybrid):
-        result["hybrid_weight"] = model.weight
+    if isinstance(model, Blend):
+        result["blend_weight"] = model.weight
         model = model.recommender
     if isinstance(model, Recommender):
         result["diagnostics"] = task.diagnose(model)

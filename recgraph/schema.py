@@ -77,8 +77,8 @@ class EvaluateSettings(BaseModel):
         return self
 
 
-class HybridSettings(BaseModel):
-    """The `hybrid:` block: a baseline whose scores are blended with the trained encoder's (`recgraph.hybrid`)."""
+class BlendSettings(BaseModel):
+    """The `blend:` block: a baseline whose scores are blended with the trained encoder's (`recgraph.blend`)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -113,7 +113,7 @@ class RunConfig(BaseModel):
     negatives: Spec = "uniform"
     sequences: SequenceSettings = SequenceSettings()
     baseline: Spec | None = None
-    hybrid: HybridSettings | None = None
+    blend: BlendSettings | None = None
     pretrained: dict[str, str] = {}
     """Part of the head neumf (gmf, mlp) -> the row of the file that it begins with, trained first. What a command
     changes is changed in these rows too."""

@@ -13,6 +13,7 @@ import polars as pl
 import torch
 
 from recgraph import registry
+from recgraph.blend import Blend
 from recgraph.data import datasets
 from recgraph.data.audit import audit
 from recgraph.data.cards import data_root
@@ -28,7 +29,6 @@ from recgraph.evaluation.groups import by_group
 from recgraph.evaluation.metrics import parse, scope
 from recgraph.evaluation.ranking import Evaluation, evaluate, judge, top_k
 from recgraph.evaluation.scopes import evaluate_scopes
-from recgraph.hybrid import Hybrid
 from recgraph.model import Model
 from recgraph.random import numpy_generator
 from recgraph.recommender import Recommender
@@ -142,8 +142,8 @@ class Task:
         model.observe(self.train)
         return self._rank(model, metrics, self._validation, self._train)
 
-    def sweep(self, model: Hybrid, weights: Sequence[float], metric: str) -> dict[float, float]:
-        """A per-user metric on validation for each of several weights of a hybrid, from one scoring by its models."""
+    def sweep(self, model: Blend, weights: Sequence[float], metric: str) -> dict[float, float]:
+        """A per-user metric on validation for each of several weights of a blend, from one scoring by its models."""
         model.observe(self.train)
         users = np.flatnonzero(np.diff(self._validation.indptr)).repeat(len(weights))
         with torch.no_grad():

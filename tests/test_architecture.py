@@ -58,7 +58,7 @@ TESTED_WITH = {
     "formats": ("readers",),
     "gru4rec": ("encoders", "sequential"),
     "layers": ("heads",),
-    "hybrid": ("hybrid", "content_hybrid"),
+    "hybrid": ("content_hybrid",),
     "lightgcn": ("encoders", "lightgcn"),
     "lists": ("readers",),
     "modalities": ("content",),

@@ -1,4 +1,4 @@
-"""A hybrid is the sum of two standardised models, is saved as one, and has its weight chosen on validation."""
+"""A blend is the sum of two standardised models, is saved as one, and has its weight chosen on validation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cases import graph_of, random_interactions
 from rich.console import Console
 
 from recgraph import registry
+from recgraph.blend import Blend, standardised
 from recgraph.errors import ConfigError
 from recgraph.experiment import plan
-from recgraph.fitting import HYBRID_WEIGHTS
-from recgraph.hybrid import Hybrid, standardised
+from recgraph.fitting import BLEND_WEIGHTS
 from recgraph.model import Model, catalogue_of
 from recgraph.recommender import Recommender
 from recgraph.running import Settings, execute, reevaluate
@@ -25,12 +25,12 @@ CPU = torch.device("cpu")
 LIGHTGCN = {"encoder": {"name": "lightgcn", "dim": 8, "num_layers": 2}, "heads": {"rank": "dot"}}
 
 
-def hybrid(weight: float, baseline: str = "gfcf") -> Hybrid:
+def blend(weight: float, baseline: str = "gfcf") -> Blend:
     table = random_interactions()
     recommender = Recommender.build(table.num_users, table.num_items, LIGHTGCN, graph_of(table))
     model = registry.baselines.build(baseline, table.num_users, table.num_items)
     model.fit(table)
-    blend = Hybrid(recommender, model, weight=weight)
+    blend = Blend(recommender, model, weight=weight)
     blend.catalogue = catalogue_of(table, [table], None)
     return blend.eval()
 
@@ -38,7 +38,7 @@ def hybrid(weight: float, baseline: str = "gfcf") -> Hybrid:
 @torch.no_grad()
 @pytest.mark.parametrize("baseline", ["gfcf", "ease", "popularity"])
 def test_scores_are_the_sum_by_hand(baseline: str) -> None:
-    model = hybrid(0.3, baseline)
+    model = blend(0.3, baseline)
     users = torch.tensor([7, 0, 7])
     expected = np.zeros((3, model.num_items))
     for weight, part in ((0.7, model.recommender), (0.3, model.baseline)):
@@ -53,7 +53,7 @@ def test_scores_are_the_sum_by_hand(baseline: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize(("weight", "part"), [(0.0, "recommender"), (1.0, "baseline")])
 def test_at_its_ends_it_ranks_as_one_of_its_parts(weight: float, part: str) -> None:
-    model = hybrid(weight)
+    model = blend(weight)
     users = torch.arange(model.num_users)
     alone = getattr(model, part).scorer()(users)
     falling = alone.gather(1, model.scorer()(users).argsort(descending=True))
@@ -67,7 +67,7 @@ def test_one_with_an_encoder_of_histories_hands_them_on(tmp_path: Path) -> None:
     spec = {"encoder": {"name": "attentive", "dim": 4}, "heads": {"rank": "cosine"}}
     baseline = registry.baselines.build("popularity", table.num_users, table.num_items)
     baseline.fit(table)
-    model = Hybrid(Recommender.build(table.num_users, table.num_items, spec, None), baseline, weight=0.0).eval()
+    model = Blend(Recommender.build(table.num_users, table.num_items, spec, None), baseline, weight=0.0).eval()
     model.catalogue = catalogue_of(table, [table], None)
     model.observe(table)
     model.save(tmp_path)
@@ -86,7 +86,7 @@ def test_a_model_that_says_nothing_adds_nothing() -> None:
 
 @torch.no_grad()
 def test_it_is_saved_as_one_model(tmp_path: Path) -> None:
-    model = hybrid(0.4)
+    model = blend(0.4)
     model.save(tmp_path)
     loaded = Model.load(tmp_path)
     users = torch.arange(model.num_users)
@@ -95,16 +95,16 @@ def test_it_is_saved_as_one_model(tmp_path: Path) -> None:
 
 
 def test_the_weight_is_chosen_on_validation_and_kept_for_the_last_fit(toy: Path) -> None:
-    overrides = {"hybrid": {"baseline": "gfcf"}, "refit": True}
+    overrides = {"blend": {"baseline": "gfcf"}, "refit": True}
     (run,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides=overrides)
     result = execute(run, Path("runs"), settings=Settings(CPU), console=Console())
     found = {}
-    for weight in HYBRID_WEIGHTS:
-        (fixed,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides={**overrides, "hybrid.weight": weight})
+    for weight in BLEND_WEIGHTS:
+        (fixed,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides={**overrides, "blend.weight": weight})
         found[weight] = execute(fixed, Path("runs"), settings=Settings(CPU), console=Console())
     monitor = run.config["train"]["monitor"]
     best = max(found, key=lambda weight: found[weight]["validation"][monitor])
-    assert result["hybrid_weight"] == best
+    assert result["blend_weight"] == best
     for part in ("validation", "test"):
         assert result[part] == found[best][part]
     (plain,) = plan(toy, rows=["LightGCN"], seeds=[0])
@@ -112,7 +112,7 @@ def test_the_weight_is_chosen_on_validation_and_kept_for_the_last_fit(toy: Path)
     assert found[0.0]["validation"] == pytest.approx(alone["validation"])
     folder = run.folder(Path("runs"))
     model, task = Model.load(folder), Task.load("toy", run.config["split"], CPU)
-    assert isinstance(model, Hybrid)
+    assert isinstance(model, Blend)
     assert model.weight == best
     for part in (model.recommender.graph.num_edges, len(model.baseline.history)):
         assert part == len(task.train) + len(task.validation)
@@ -124,10 +124,10 @@ def test_the_weight_is_chosen_on_validation_and_kept_for_the_last_fit(toy: Path)
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"hybrid": {"baseline": "gfcg"}}, "hybrid.baseline: no baseline 'gfcg'. Did you mean 'gfcf'"),
-        ({"hybrid": {"baseline": "gfcf", "weight": 1.5}}, "hybrid.weight: Input should be less than or equal to 1"),
-        ({"hybrid": {"baseline": "gfcf", "wight": 0.5}}, "hybrid.wight: no such key. Did you mean 'weight'"),
-        ({"hybrid": {"baseline": "gfcf"}, "evaluate.parity": True}, "evaluate.parity measures the encoder of each"),
+        ({"blend": {"baseline": "gfcg"}}, "blend.baseline: no baseline 'gfcg'. Did you mean 'gfcf'"),
+        ({"blend": {"baseline": "gfcf", "weight": 1.5}}, "blend.weight: Input should be less than or equal to 1"),
+        ({"blend": {"baseline": "gfcf", "wight": 0.5}}, "blend.wight: no such key. Did you mean 'weight'"),
+        ({"blend": {"baseline": "gfcf"}, "evaluate.parity": True}, "evaluate.parity measures the encoder of each"),
     ],
 )
 def test_what_does_not_fit_is_refused(toy: Path, overrides: dict, message: str) -> None:
@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_refused(toy: Path, overrides: dict, message: str) 
 
 @torch.no_grad()
 def test_a_sweep_scores_as_each_weight_would() -> None:
-    model, weights = hybrid(0.5), [0.0, 0.3, 1.0]
+    model, weights = blend(0.5), [0.0, 0.3, 1.0]
     users = torch.tensor([4, 9, 0])
     swept = model.sweep(weights)(users.repeat_interleave(3)).view(3, 3, -1)
     for place, model.weight in enumerate(weights):
@@ -146,10 +146,10 @@ def test_a_sweep_scores_as_each_weight_would() -> None:
 
 
 def test_a_sweep_measures_as_validation_does(toy: Path) -> None:
-    (run,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides={"hybrid": {"baseline": "ease", "weight": 0.3}})
+    (run,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides={"blend": {"baseline": "ease", "weight": 0.3}})
     execute(run, Path("runs"), settings=Settings(CPU), console=Console())
     model, task = Model.load(run.folder(Path("runs"))), Task.load("toy", run.config["split"], CPU, sealed=True)
-    found = task.sweep(model, HYBRID_WEIGHTS, "ndcg@10")
+    found = task.sweep(model, BLEND_WEIGHTS, "ndcg@10")
     for model.weight, value in found.items():
         assert value == pytest.approx(task.validate(model, ["ndcg@10"]).summary["ndcg@10"])
     assert len(set(found.values())) > 3

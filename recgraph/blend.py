@@ -18,7 +18,7 @@ from recgraph.model import Model, Scorer
 from recgraph.registry import locate
 
 
-class Hybrid(Model):
+class Blend(Model):
     """(1 - weight) · standardised scores of one model + weight · those of another.
 
     Each user's scores of the whole catalogue are brought to mean 0 and standard deviation 1, model by model, before
@@ -75,7 +75,7 @@ class Hybrid(Model):
         }
 
     @classmethod
-    def rebuild(cls, num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]) -> Hybrid:
+    def rebuild(cls, num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]) -> Blend:
         """See `Model.rebuild`."""
         parts: dict[str, Model] = {}
         for name in ("recommender", "baseline"):
