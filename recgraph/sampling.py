@@ -194,6 +194,8 @@ def alias_table(probabilities: Float[Tensor, "items"]) -> tuple[Float[Tensor, "i
     scaled = probabilities.double() * len(probabilities)
     keep, alias = torch.ones_like(scaled), torch.arange(len(scaled))
     light, heavy = (scaled < 1).nonzero().squeeze(1), (scaled >= 1).nonzero().squeeze(1)
+    if len(heavy) == 0:  # all are equal, and rounded down
+        return keep.float(), alias
     demand, supply = (1 - scaled[light]).cumsum(0), (scaled[heavy] - 1).cumsum(0)
     before = torch.cat([demand.new_zeros(1), demand])
     # A light item goes to the first heavy one whose supply is not used up before it; the last takes rounding errors.

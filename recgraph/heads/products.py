@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recgraph.heads.base import Head
 from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
+from recgraph.matmul import inner_products
 from recgraph.registry import heads
 
 
@@ -23,7 +24,7 @@ class Dot(Head):
 
     def match_all(self, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items width"]) -> Tensor:
         """One matrix product."""
-        return query @ items.T
+        return inner_products(query, items)
 
 
 @heads.register("cosine")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recgraph.encoders.base import lookup
 from recgraph.errors import ConfigError
+from recgraph.matmul import inner_products
 from recgraph.objectives.base import Objective
 from recgraph.objectives.contrastive import distinct, info_nce
 from recgraph.objectives.rows import mean_over_rows
@@ -161,4 +162,8 @@ def _encoding(query: Tensor, items: Tensor) -> Encoding:
 def _inner_products(encoding: Encoding, items: Int[Tensor, "*some candidates"]) -> Float[Tensor, "*batch candidates"]:
     """With each row's own candidates, or with those that all rows share."""
     vectors = lookup(encoding.items, items)
-    return encoding.query @ vectors.T if items.dim() == 1 else (encoding.query.unsqueeze(-2) * vectors).sum(-1)
+    return (
+        inner_products(encoding.query, vectors)
+        if items.dim() == 1
+        else (encoding.query.unsqueeze(-2) * vectors).sum(-1)
+    )

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.errors import ConfigError
+from recgraph.matmul import inner_products
 from recgraph.objectives.base import Objective
 from recgraph.objectives.rows import mean_over_rows
 from recgraph.recommender import Recommender
@@ -237,7 +238,7 @@ def info_nce(
     anchors, candidates = F.normalize(anchors, dim=-1) / temperature, F.normalize(candidates, dim=-1)
 
     def losses(part: Batch, encoding: Encoding) -> Tensor:
-        return F.cross_entropy(encoding.query @ encoding.items.T, part.items, reduction="none")
+        return F.cross_entropy(inner_products(encoding.query, encoding.items), part.items, reduction="none")
 
     # To InfoNCE, anchors are queries, candidates the catalogue, and targets positives.
     return mean_over_rows(

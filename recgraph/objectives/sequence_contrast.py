@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from recgraph.matmul import inner_products
 from recgraph.objectives.base import Objective
 from recgraph.objectives.rows import mean_over_rows
 from recgraph.recommender import Recommender
@@ -112,7 +113,7 @@ def nt_xent(
     other = torch.arange(2 * count, device=vectors.device).roll(count)
 
     def losses(part: Batch, encoding: Encoding) -> Tensor:
-        logits = encoding.query @ encoding.items.T / temperature
+        logits = inner_products(encoding.query, encoding.items) / temperature
         itself = (part.items + count) % (2 * count)
         logits = logits.scatter(1, itself[:, None], torch.finfo(logits.dtype).min)
         return F.cross_entropy(logits, part.items, reduction="none")

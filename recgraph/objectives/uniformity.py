@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recgraph.encoders.base import lookup
+from recgraph.matmul import inner_products
 from recgraph.objectives.base import Objective, masked_mean
 from recgraph.objectives.rows import mean_over_rows
 from recgraph.recommender import Recommender
@@ -62,7 +63,7 @@ def uniformity(vectors: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
         nonlocal start  # parts come in order; to read it off their indices, the host would wait for a GPU
         later = encoding.items[start:]
         start += len(encoding.query)
-        return (4 * (encoding.query @ later.T) - 4).exp().triu(1).sum(-1)
+        return (4 * (inner_products(encoding.query, later)) - 4).exp().triu(1).sum(-1)
 
     rows = torch.arange(num, device=vectors.device)
     mean = mean_over_rows(

@@ -1,0 +1,79 @@
+"""Inner products are those of float64, forwards and twice backwards, whoever computes them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from recgraph import matmul
+from recgraph.matmul import inner_products
+
+SHAPES = {
+    "wide": ((7, 5), (33, 5)),
+    "positions": ((3, 4, 5), (6, 5)),
+    "one": ((1, 1), (1, 1)),
+    "a vector": ((5,), (6, 5)),
+    "no rows": ((0, 5), (6, 5)),
+    "no columns": ((7, 5), (0, 5)),
+}
+
+
+def tensors(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.rand(*shape, generator=generator) / 4 for shape in shapes)  # so that no sum is large
+    return left.requires_grad_(), right.requires_grad_()
+
+
+def check(left: Tensor, right: Tensor) -> None:
+    """Against float64, with the gradient of a gradient, too."""
+    exact = left.detach().double().requires_grad_(), right.detach().double().requires_grad_()
+    found, wanted = inner_products(left, right), exact[0] @ exact[1].T
+    assert found.shape == wanted.shape
+    torch.testing.assert_close(found, wanted.float())
+    slopes = torch.autograd.grad(found.sin().sum(), (left, right), create_graph=True)
+    exact_slopes = torch.autograd.grad(wanted.sin().sum(), exact, create_graph=True)
+    torch.testing.assert_close(slopes, tuple(slope.float() for slope in exact_slopes))
+    torch.testing.assert_close(
+        torch.autograd.grad(sum(slope.square().sum() for slope in slopes), (left, right)),
+        tuple(
+            found.float() for found in torch.autograd.grad(sum(slope.square().sum() for slope in exact_slopes), exact)
+        ),
+    )
+
+
+@pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("library", [True, False], ids=["oneDNN", "torch"])
+def test_equals_float64(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]], library: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not library:
+        monkeypatch.setattr(matmul, "_linear", None)
+    check(*tensors(shapes))
+
+
+def test_any_order_in_memory() -> None:
+    left, right = tensors(((8, 6), (9, 6)))
+    check(left[::2, 1:], right[1::3, 1:])
+    check(left.T[:, :6].contiguous().T[:6].T, right.T.contiguous().T[:, :6])
+    check(left[:1].expand(4, 6), right[:1].expand(3, 6))
+
+
+def test_only_what_is_asked_for_has_a_gradient() -> None:
+    left, right = tensors(SHAPES["wide"])
+    inner_products(left, right.detach()).sum().backward()
+    torch.testing.assert_close(left.grad, right.detach().sum(0).expand(7, 5))
+    assert right.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_types_stay_what_they_are(dtype: torch.dtype) -> None:
+    left, right = (tensor.to(dtype) for tensor in tensors(SHAPES["wide"]))
+    torch.testing.assert_close(inner_products(left, right), left @ right.T)
+
+
+def test_autocast_has_its_way() -> None:
+    left, right = tensors(SHAPES["wide"])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = inner_products(left, right)
+    assert found.dtype == torch.bfloat16
