@@ -137,7 +137,8 @@ def _section(study: Study, styles: Mapping[str, int]) -> str:
     parts += [page.paragraph(line, "warn") for line in _doubts(study)]
     for key, runs in _blocks(study.runs).items():
         parts.append(f"<h3>{page.escape(key[0])}</h3>")
-        found = grids(runs, published=study.experiment.published, against=study.experiment.against)
+        told = study.experiment
+        found = grids(runs, published=told.published, against=told.against, marks=told.marks)
         main, *others = [page.table(grid, styles) for grid in (*found, *_diagnostics(runs))]
         monitor = study.monitor if study.monitor in key[2] else next(iter(key[2]))
         parts += [main, page.figures(figures(runs, found, monitor, styles)), *others]

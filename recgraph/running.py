@@ -18,6 +18,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from recgraph.blend import Blend
+from recgraph.convergence import curve, reached
 from recgraph.environment import code_digest, environment, peak_memory, reset_peak_memory
 from recgraph.errors import DataError, TrainingError
 from recgraph.experiment import Run
@@ -126,7 +127,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
         "best_epoch": progress.best_epoch,
         "stopped": progress.stopped,
         "refit": run.config["refit"],
-        **_reached(folder, run),
+        **reached(curve(folder)),
         "seconds": round(time.perf_counter() - started, 2),
         "train_seconds": round(seconds, 2),
         "eval_seconds": round(test.seconds, 2),
@@ -149,21 +150,6 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
         result["diagnostics"] = task.diagnose(model)
     write_json(folder / "result.json", result)
     return result
-
-
-def _reached(folder: Path, run: Run) -> dict[str, float]:
-    """Epochs and seconds of training until validation was at 95% and 99% of its best; nothing for a baseline."""
-    if "baseline" in run.config:
-        return {}
-    monitor = run.config["train"]["monitor"]
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    curve = [(line["validation"][monitor], line["epoch"], line["elapsed"]) for line in lines if "validation" in line]
-    best = max(value for value, _, _ in curve)
-    found: dict[str, float] = {}
-    for share in (95, 99):
-        _, epochs, seconds = next(point for point in curve if point[0] >= best * share / 100)
-        found |= {f"epochs_to_{share}": epochs, f"seconds_to_{share}": seconds}
-    return found
 
 
 def read_result(folder: Path) -> Result:

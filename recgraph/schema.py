@@ -173,6 +173,8 @@ class Experiment(BaseModel):
     """The row with which the others are compared, user by user."""
     published: dict[str, dict[str, Published]] = {}
     """Dataset -> row -> figures."""
+    marks: dict[str, dict[str, float]] = {}
+    """Dataset -> name -> value on validation of what chooses the epoch: tables give the seconds until it is reached."""
     search: dict[str, dict[str, Annotated[Any, AfterValidator(space)]]] = {}
     """Row -> dotted path -> values, or a `Range`: what `recgraph tune` may try."""
     ablate: Ablation | None = None

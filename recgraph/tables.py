@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recgraph.convergence import REACHED, seconds_until
 from recgraph.errors import DataError
 from recgraph.evaluation.metrics import PER_USER, definitions, parse, ranked
 from recgraph.evaluation.significance import Comparison, compare
@@ -19,9 +20,6 @@ from recgraph.schema import Published
 
 Result = dict[str, Any]
 """The content of a run's `result.json`."""
-
-REACHED = ("epochs_to_95", "seconds_to_95", "epochs_to_99", "seconds_to_99")
-"""Epochs and seconds until validation was at 95% and 99% of its best; of what is trained by epochs."""
 
 ABOUT = (
     *("epochs", "best_epoch", "refit", *REACHED, "train_seconds", "eval_seconds", "peak_memory_mib", "device"),
@@ -89,6 +87,7 @@ def grids(
     *,
     published: Mapping[str, Mapping[str, Published]] | None = None,
     against: str | None = None,
+    marks: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[Grid]:
     """Tables of test figures: by row, differences from one row, and by group.
 
@@ -98,6 +97,7 @@ def grids(
         finished: runs.
         published: dataset -> row -> what others report.
         against: the row with which the others are compared, user by user; None for no comparison.
+        marks: dataset -> name -> value on validation, until which seconds are counted.
 
     Raises:
         DataError: no row has the name `against`, or seeds of a row ranked for different users.
@@ -116,7 +116,7 @@ def grids(
         if differences:
             found.append(_compared(differences, dataset, str(against)))
         if any(REACHED[0] in one.result for one in runs):
-            found.append(_learned(rows, dataset))
+            found.append(_learned(rows, dataset, (marks or {}).get(dataset, {})))
         if all("groups" in one.result for one in runs):
             found.append(_grouped(rows, metrics, dataset))
     return found
@@ -266,14 +266,19 @@ def _grouped(rows: Mapping[str, Sequence[Finished]], metrics: Sequence[str], dat
     return Grid(f"{dataset}, {metric} by group", ["", *groups], body, notes)
 
 
-def _learned(rows: Mapping[str, Sequence[Finished]], dataset: str) -> Grid:
+def _learned(rows: Mapping[str, Sequence[Finished]], dataset: str, marks: Mapping[str, float]) -> Grid:
     body = []
     for row, runs in rows.items():
-        if REACHED[0] in runs[0].result:
-            values = [statistics.mean(one.result[key] for one in runs) for key in REACHED]
-            body.append([Cell(row), *(Cell(f"{value:.1f}") for value in values)])
-    head = ["", "epochs to 95%", "seconds to 95%", "epochs to 99%", "seconds to 99%"]
+        if REACHED[0] not in runs[0].result:
+            continue
+        values = [f"{statistics.mean(one.result[key] for one in runs):.1f}" for key in REACHED]
+        means = (seconds_until(mark, [one.folder for one in runs]) for mark in marks.values())
+        values += ["" if mean is None else f"{mean:.1f}" for mean in means]
+        body.append([Cell(row), *map(Cell, values)])
+    head = ["", "epochs to 95%", "seconds to 95%", "epochs to 99%", "seconds to 99%", *(f"s to {m}" for m in marks)]
     notes = ["Until validation was at that share of its own best; seconds of training, a warm start included."]
+    if marks:
+        notes.append("s to: until it was at " + ", ".join(f"{name} {value:g}" for name, value in marks.items()) + ".")
     return Grid(f"{dataset}, speed of learning", head, body, notes)
 
 

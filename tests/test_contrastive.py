@@ -214,6 +214,7 @@ CONTRASTS = [
     {"name": "view_contrast", "view": "noise"},
     {"name": "view_contrast", "view": "edge_drop", "against": "all"},
     {"name": "view_contrast", "view": "node_drop"},
+    {"name": "view_contrast", "view": {"name": "feature_mask", "rate": 0.5}},
     {"name": "view_contrast", "view": "random_walk", "every": "epoch"},
     {"name": "view_contrast", "view": {"name": "svd", "rank": 2}, "anchors": "shared", "against": "all"},
     {"name": "layer_contrast", "view": "noise"},

@@ -51,7 +51,7 @@ VIEWS = [name for name, kind in registry.views.components().items() if kind.chan
 
 
 def test_the_views_that_lightgcn_reads_are_all_here() -> None:
-    assert {"edge_drop", "noise", "node_drop", "random_walk", "svd"} <= set(VIEWS)
+    assert {"edge_drop", "feature_mask", "noise", "node_drop", "random_walk", "svd"} <= set(VIEWS)
 
 
 @pytest.mark.parametrize("name", VIEWS)

@@ -13,7 +13,7 @@ from scipy.stats import chisquare, ks_2samp
 
 from recgraph.encoders import LightGCN
 from recgraph.types import Inputs
-from recgraph.views import Noise
+from recgraph.views import FeatureMask, Noise
 from recgraph.views.hidden import coarse_uniform
 
 
@@ -113,3 +113,23 @@ def test_lightgcn_feeds_noisy_layers_on_and_means_from_its_first_layer(first_lay
     plain = encoder(replace(given, every_layer=False))
     assert plain.layers is None
     torch.testing.assert_close(plain.items, encoder(given).items)
+
+
+def test_a_feature_mask_hides_the_same_dimensions_everywhere(hidden: torch.Tensor) -> None:
+    given = Inputs(torch.tensor([0]), perturb=lambda vectors: 2 * vectors)
+    mask = FeatureMask(rate=0.5)
+    perturb = mask(given, generator(1)).perturb
+    seen = perturb(hidden)
+    kept = (seen != 0).any(0)
+    assert 0 < kept.sum() < 16
+    torch.testing.assert_close(seen, 2 * hidden * kept)
+    torch.testing.assert_close(perturb(hidden[:7] + 1), 2 * (hidden[:7] + 1) * kept)  # of another layer
+    others = mask(given, generator(2)).perturb(hidden)
+    assert not torch.equal((others != 0).any(0), kept)  # of another view
+    torch.testing.assert_close(FeatureMask(rate=0.0)(given, generator()).perturb(hidden), 2 * hidden)
+
+
+def test_a_feature_mask_hides_at_its_rate() -> None:
+    ones = torch.ones(1, 20_000)
+    hidden_share = 1 - FeatureMask(rate=0.3)(Inputs(torch.tensor([0])), generator()).perturb(ones).mean()
+    assert float(hidden_share) == pytest.approx(0.3, abs=5 * (0.21 / 20_000) ** 0.5)

@@ -157,3 +157,17 @@ def test_the_csv_is_tidy(tmp_path: Path) -> None:
     about = {"seed", "commit", "dirty", "code", "config_hash", "data_fingerprint", "train_seconds", "device"}
     assert about <= set(frame.columns)
     assert tidy(RESULTS).height == 6
+
+
+def test_seconds_to_a_mark_stand_beside_the_speed_of_learning(tmp_path: Path) -> None:
+    learned = {"epochs_to_95": 2, "seconds_to_95": 3.0, "epochs_to_99": 4, "seconds_to_99": 6.5}
+    runs = finished([result("A", 0, 0.5, **learned)], tmp_path)
+    folder = runs[0].folder
+    folder.mkdir()
+    (folder / "config.yaml").write_text("train: {monitor: ndcg@10}\n")
+    lines = ['{"epoch": 2, "elapsed": 3.0, "validation": {"ndcg@10": 0.4}}', '{"epoch": 3, "elapsed": 4.0}']
+    (folder / "metrics.jsonl").write_text("\n".join(lines))
+    (grid,) = [grid for grid in grids(runs, marks={"toy": {"filter": 0.4, "more": 0.6}}) if "speed" in grid.title]
+    assert [*grid.head[-2:]] == ["s to filter", "s to more"]
+    assert [cell.text for cell in grid.rows[0]] == ["A", "2.0", "3.0", "4.0", "6.5", "3.0", ""]
+    assert "filter 0.4, more 0.6" in grid.notes[-1]

@@ -113,7 +113,9 @@ def table(
         raise ConfigError("--official: the code has uncommitted changes, or is in no git checkout; commit them first")
     outcomes = _do(planned, runs, Settings(find_device(device), any_code, track), workers)
     experiment = read(file)
-    grids = tables.grids(_finished(outcomes), published=experiment.published, against=experiment.against)
+    grids = tables.grids(
+        _finished(outcomes), published=experiment.published, against=experiment.against, marks=experiment.marks
+    )
     text = rendering.markdown(grids)
     say("\n" + text)
     whole = not (overrides or rows or on or seeds)

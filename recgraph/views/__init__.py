@@ -1,7 +1,7 @@
 """Augmentations: functions from an encoder's inputs to an encoder's inputs, see `recgraph.types.View`."""
 
 from recgraph.views.graph import SVD, EdgeDrop, NodeDrop, RandomWalk
-from recgraph.views.hidden import Noise
+from recgraph.views.hidden import FeatureMask, Noise
 from recgraph.views.sequence import Crop, CropMaskReorder, ItemMask, Reorder
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Crop",
     "CropMaskReorder",
     "EdgeDrop",
+    "FeatureMask",
     "ItemMask",
     "NodeDrop",
     "Noise",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recgraph.random import random_integers
 from recgraph.registry import views
-from recgraph.types import Inputs, NonNegativeFloat, View
+from recgraph.types import Fraction, Inputs, NonNegativeFloat, View
 
 
 @views.register("noise")
@@ -43,6 +43,37 @@ class Noise(View):
             drawn = coarse_uniform(hidden.shape, hidden.dtype, generator)
             lengths = self.eps / torch.linalg.vector_norm(drawn, dim=-1, keepdim=True)
             return torch.addcmul(hidden, drawn.mul_(hidden.detach().sign()), lengths)
+
+        return replace(inputs, perturb=perturb)
+
+
+@views.register("feature_mask")
+class FeatureMask(View):
+    """Hides some dimensions of the hidden layers: h' = h ⊙ m, m in {0, 1}ᵈ, the same for all rows and all layers.
+
+    Zhu et al., "Deep graph contrastive representation learning" (GRACE), 2020, https://arxiv.org/abs/2006.04131,
+    section 3.2.1, hide dimensions of the input so. Here layer 0 is left alone, as by every view of hidden layers.
+
+    Args:
+        rate: chance of a dimension to be hidden, in [0, 1).
+    """
+
+    changes = frozenset({"perturb"})
+
+    def __init__(self, *, rate: Fraction = 0.1) -> None:
+        self.rate = rate
+
+    def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
+        """The inputs with a mask after what perturbs them already; `generator` is drawn from as the encoder runs."""
+        mask: Tensor | None = None
+
+        def perturb(hidden: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
+            nonlocal mask
+            hidden = inputs.perturb(hidden)
+            if mask is None:
+                drawn = torch.rand(hidden.shape[-1], generator=generator, device=hidden.device)
+                mask = (drawn >= self.rate).to(hidden.dtype)
+            return hidden * mask
 
         return replace(inputs, perturb=perturb)
 
