@@ -273,10 +273,11 @@ def folder_name(row: str) -> str:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; this refuses them."""
+    """PyYAML keeps the last of two equal keys without a word; this refuses them. What `<<` merges gives way."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.YAMLError(f"{key!r} stands twice{node.start_mark}")

@@ -167,6 +167,21 @@ def test_a_mistake_on_the_command_line_is_found_too(good: Path, selection: dict,
         plan(good, **selection)
 
 
+def test_a_row_may_be_another_with_a_change(tmp_path: Path) -> None:
+    rows = "one layer: &row {encoder.num_layers: 1, train.lr: 0.5}\n  slow: {<<: *row, train.lr: 0.25}"
+    assert "one layer: {encoder.num_layers: 1}" in GOOD
+    path = write(tmp_path, GOOD.replace("one layer: {encoder.num_layers: 1}", rows))
+    (run,) = plan(path, rows=["slow"], seeds=[0])
+    assert run.config["encoder"]["num_layers"] == 1
+    assert run.config["train"]["lr"] == 0.25
+    with pytest.raises(ConfigError, match="'train.lr' stands twice"):
+        plan(
+            write(
+                tmp_path, GOOD.replace("one layer: {encoder.num_layers: 1}", rows.replace("0.25}", "1, train.lr: 2}"))
+            )
+        )
+
+
 def test_overrides_of_training_leave_baselines_in_the_table_as_they_are(good: Path) -> None:
     before, after = configs(good), configs(good, overrides={"train.max_epochs": 3})
     assert after["LightGCN"]["train"]["max_epochs"] == 3
