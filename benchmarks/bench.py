@@ -189,6 +189,27 @@ def item_knn(bench: Bench, dataset: str) -> dict[str, Any]:
     return compare(bench, dataset, workers, rounds=3, warm_up=True)
 
 
+def contrast(bench: Bench, dataset: str) -> dict[str, Any]:
+    """An epoch of contrastive rows beside LightGCN-BPR's; how many passes of the encoder each needs is in its label."""
+    rows = {
+        "LightGCN-BPR, 1 pass": "lightgcn",
+        "XSimGCL, 1 pass": "xsimgcl",
+        "SimGCL, 3 passes": "simgcl",
+        "SGL-ED against the batch, 3 passes": "sgl-ed",
+        "DirectAU, 1 pass": "directau",
+        "BSL, 512 in-batch negatives, 1 pass": "bsl",
+        "LightGCN-BPR, batch 16,384": "lightgcn-16k",
+        "XSimGCL, batch 16,384": "xsimgcl-16k",
+    }
+    workers: Workers = {label: ("ours.py", {"work": "train", "model": row}) for label, row in rows.items()}
+    return compare(bench, dataset, workers, rounds=2, warm_up=False)
+
+
+def matmul(bench: Bench, dataset: str) -> dict[str, Any]:
+    """Inner products by torch and by recgraph."""
+    return bench.once("matmul.py", {"repeats": 3 if bench.quick else 50})
+
+
 def floor(bench: Bench, dataset: str) -> dict[str, Any]:
     """Distance to the matrix products measured alone."""
     large = dataset == "gowalla"
@@ -224,6 +245,8 @@ KINDS: dict[Callable[[Bench, str], dict[str, Any]], Sequence[str]] = {
     rank: ("gowalla",),
     ials: ("gowalla",),
     item_knn: ("gowalla",),
+    contrast: ("gowalla",),
+    matmul: ("synthetic",),
     floor: SMALL_TO_LARGE,
     sampler: ("gowalla",),
     scaling: ("synthetic",),

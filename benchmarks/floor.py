@@ -137,4 +137,5 @@ def main() -> None:
     channel.answer(steps=steps, rank=ranked)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -181,6 +181,26 @@ def _floor(parts: dict[str, Part]) -> str:
     return text
 
 
+def _matmul(parts: dict[str, Part]) -> str:
+    rows = [
+        [
+            " × ".join(map(str, shape["shape"])),
+            *(
+                text
+                for way in ("forward", "both_ways")
+                for text in (
+                    *(f"{shape[name][way] * 1e3:.2f}" for name in ("torch", "recgraph")),
+                    f"{shape['torch'][way] / shape['recgraph'][way]:.2f}",
+                )
+            ),
+        ]
+        for shape in parts["synthetic"]["shapes"]
+    ]
+    return _table(
+        ["rows × width × columns", "@, ms", "ours, ms", "@ / ours", "and back, ms", "ours, ms", "@ / ours"], rows
+    )
+
+
 def _sampler(parts: dict[str, Part]) -> str:
     rows = [
         [dataset, f"{rate['items']:,}", f"{rate['whole']:.1f}", f"{rate['negatives']:.1f}"]
@@ -245,6 +265,8 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Part]], str]]] = {
     "rank": ("Full ranking with metrics", _compared("ranking")),
     "ials": ("Implicit ALS, ten epochs of 64 dimensions", _compared("fit")),
     "item_knn": ("The 100 nearest neighbours of each item", _compared("fit")),
+    "contrast": ("Contrast beside LightGCN, an epoch", _compared("epoch")),
+    "matmul": ("Inner products", _matmul),
     "floor": ("Distance to the floor", _floor),
     "sampler": ("Sampling on one thread", _sampler),
     "scaling": ("Growth with the graph", _scaling),
