@@ -2,6 +2,6 @@
 # Graph encoders with BPR and BSL, and their blend with BSPM, on Gowalla (LightGCN's split), one seed.
 #   RECGRAPH_MIRROR=/path/to/datasets bash scripts/table_gowalla.sh [--rows ROW,ROW]
 # Time: an hour and a half with one thread of a busy machine; never run on a GPU. Best recall@20: LightGCN-BSL + BSPM .198.
-# Writes experiments/results/gowalla.{csv,md,tex}. A killed script goes on where it was.
+# Writes experiments/results/gowalla.{csv,md,tex} and a page with charts into runs. A killed script goes on where it was.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 recgraph table experiments/gowalla.yaml "$@"

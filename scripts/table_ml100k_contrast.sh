@@ -2,6 +2,6 @@
 # Graph contrast and other losses over LightGCN on MovieLens-100K, five seeds.
 #   bash scripts/table_ml100k_contrast.sh [--rows ROW,ROW]
 # Time: half an hour on 2 cores; never run on a GPU.
-# Writes experiments/results/ml100k_contrast.{csv,md,tex}. A killed script goes on where it was.
+# Writes experiments/results/ml100k_contrast.{csv,md,tex} and a page with charts into runs. A killed script goes on where it was.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 recgraph table experiments/ml100k_contrast.yaml "$@"

@@ -4,6 +4,6 @@
 # Time: 1 minute without SLIM and what is trained by epochs. An epoch with one core: GMF 1 s, MLP 6 s, NeuMF 10 s, on LightGCN
 # 29 s, with contrast 79 s; how many are needed was not measured; never run on a GPU. Test hit@10:sampled-99: popularity .453,
 # EASE .719, iALS .732.
-# Writes experiments/results/ncf_ml1m.{csv,md,tex}. A killed script goes on where it was.
+# Writes experiments/results/ncf_ml1m.{csv,md,tex} and a page with charts into runs. A killed script goes on where it was.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 recgraph table experiments/ncf_ml1m.yaml "$@"

@@ -2,6 +2,6 @@
 # SASRec with four losses on its MovieLens-1M file.
 #   RECGRAPH_MIRROR=/path/to/datasets bash scripts/table_sasrec_ml1m.sh [--rows SASRec-3000]
 # Time: hours a row on 2 cores, never run in full; never run on a GPU.
-# Writes experiments/results/sasrec_ml1m.{csv,md,tex}. A killed script goes on where it was.
+# Writes experiments/results/sasrec_ml1m.{csv,md,tex} and a page with charts into runs. A killed script goes on where it was.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 recgraph table experiments/sasrec_ml1m.yaml "$@"

@@ -135,3 +135,15 @@ def test_explain_says_where_a_score_comes_from(recgraph, toy: Path) -> None:
     code, _, problem = recgraph("explain", str(folders["popularity"]), "--user", "u3")
     assert code == 1
     assert "expected a LinearModel" in problem
+
+
+def test_a_table_is_written_in_every_form(toy: Path, recgraph) -> None:
+    code, output, _ = recgraph("table", str(toy), "train.max_epochs=2", "--rows", "LightGCN,popularity", "--seeds", "0")
+    assert code == 0
+    folder = Path("runs") / toy.stem
+    for suffix in ("csv", "md", "tex"):
+        assert "LightGCN" in (folder / f"{toy.stem}.{suffix}").read_text()
+    page = (folder / "report.html").read_text()
+    assert page.count("popularity") > 1
+    assert "train.max_epochs=2" in page
+    assert str(folder / "report.html") in output.replace("\n", "")

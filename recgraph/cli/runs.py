@@ -11,7 +11,7 @@ import torch
 from cyclopts import Parameter
 from rich.table import Table
 
-from recgraph import rendering, tables
+from recgraph import rendering, report, tables
 from recgraph.cli.common import app, assignment, console, errors, find_device, listed, say, seed_numbers
 from recgraph.environment import code_version
 from recgraph.errors import ConfigError, RecgraphError
@@ -74,7 +74,7 @@ def table(
     runs: Path = RUNS,
     results: Path | None = None,
 ) -> None:
-    """Run what is missing of a table or an ablation, and write it as CSV, Markdown and LaTeX.
+    """Run what is missing of a table or an ablation, and write it as CSV, Markdown, LaTeX, and a page with charts.
 
     A run with a result for the same configuration, data and code is not run again, and what was killed goes on from
     its last checkpoint. A run that fails does not stop the others: its traceback is in its folder, and the command
@@ -98,7 +98,7 @@ def table(
         device: cpu, cuda, cuda:1 ...
         runs: folder that holds a folder for every run.
         results: folder of the CSV, Markdown and LaTeX; `results` beside the file for a whole table, else the table's
-            folder of runs.
+            folder of runs. The page is there in either case, as report.html.
     """
     if select == "test":
         overrides = (*overrides, "evaluate.parity=true")
@@ -124,7 +124,9 @@ def table(
         tables.write_csv(folder / f"{file.stem}.csv", [one.result for one in _finished(outcomes)])
         write_text(folder / f"{file.stem}.md", text + "\n")
         write_text(folder / f"{file.stem}.tex", rendering.latex(grids))
-        say(f"\nWrote {folder / file.stem}.csv, .md and .tex.")
+        page = runs / file.stem / "report.html"
+        write_text(page, report.write([report.collect(file, runs, dict(map(assignment, overrides)))]))
+        say(f"\nWrote {folder / file.stem}.csv, .md and .tex, and {page}.")
         if track != "none":
             log_table(file.stem, folder / f"{file.stem}.csv", runs / file.stem, mode=track)
     _fail_if_any(outcomes)
@@ -139,7 +141,7 @@ def _do(planned: Sequence[Run], runs: Path, settings: Settings, workers: int) ->
     """Do runs, with a line about each."""
     count = iter(range(1, len(planned) + 1))
 
-    def report(outcome: Outcome) -> None:
+    def tell(outcome: Outcome) -> None:
         name = f"[{next(count)}/{len(planned)}] {_name(outcome.run)}"
         if outcome.result is None:
             errors.print(f"{name}: {outcome.error} ({outcome.folder})", markup=False, style="red", soft_wrap=True)
@@ -147,7 +149,7 @@ def _do(planned: Sequence[Run], runs: Path, settings: Settings, workers: int) ->
             shown = " ".join(f"{name} {value:.4f}" for name, value in list(outcome.result["test"].items())[:4])
             say(f"{name}: {shown} ({outcome.folder})")
 
-    return do(planned, runs, settings=settings, console=console, workers=workers, report=report)
+    return do(planned, runs, settings=settings, console=console, workers=workers, report=tell)
 
 
 def _name(run: Run) -> str:
