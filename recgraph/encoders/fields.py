@@ -115,19 +115,21 @@ class Fields(Encoder):
         return Encoding(query, self._vectors(1, items, content.items, inputs), ego)
 
     def _vectors(self, side: int, rows: Tensor, modalities: Mapping[str, Modality], inputs: Inputs) -> Tensor:
+        context = None if side else inputs.context
+
         def ids(name: str) -> Tensor:
             if name in modalities:
-                return lookup(modalities[name].values, rows)
-            if name in self.context and inputs.context is not None:
-                return inputs.context[..., [list(CONTEXT).index(name)]] + 1
+                return modalities[name].values[rows]
+            if name in self.context and context is not None:
+                return context[..., [list(CONTEXT).index(name)]] + 1
             return rows.unsqueeze(-1) + 1
 
-        deep = inputs.perturb((self.users, self.items)[side](rows, modalities, inputs.context))
+        deep = inputs.perturb((self.users, self.items)[side](rows, modalities, context))
         parts = [deep.flatten(-2)]
         if self._layout.wide:
             modules: Any = self.wide[side]  # for the type checker, to which it is any module
             tables, *crossed = modules
-            weight = tables(rows, modalities, inputs.context).sum(-2)
+            weight = tables(rows, modalities, context).sum(-2)
             for (one, other), table in zip(self.within[side], crossed, strict=True):
                 weight = weight + bag(table, pairs(ids(one), ids(other), self._layout.buckets))
             parts.insert(0, weight)

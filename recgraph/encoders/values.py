@@ -49,7 +49,7 @@ class Tables(nn.Module):
         """The vectors of some rows."""
         found = [lookup(self.index.weight, rows)]
         for name, table in self.values.items():
-            values = lookup(modalities[name].values, rows)
+            values = modalities[name].values[rows]
             if isinstance(table, nn.Embedding):
                 found.append(bag(table, values) / (values > 0).sum(-1, keepdim=True).clamp(min=1))
             else:
