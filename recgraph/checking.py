@@ -44,6 +44,9 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         "split": _check_split(config.split, card, where),
         "refit": config.refit,
     }
+    _check_clicks(config, where)
+    if config.clicks is not None:
+        checked["clicks"] = config.clicks.model_dump() | {"drop": list(config.clicks.drop)}
     if config.baseline is not None:
         baseline = registry.baselines.check(config.baseline, f"{where}: baseline")
         reads = registry.baselines.find(baseline["name"]).reads
@@ -55,7 +58,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             f"{where}: train.monitor: {config.train.monitor!r} is not among evaluate.metrics. "
             f"{suggest(config.train.monitor, known)}"
         )
-    if metrics.parse(config.train.monitor)[0] not in metrics.PER_USER:
+    if metrics.direction(config.train.monitor) != 1:
         raise ConfigError(f"{where}: train.monitor: of {config.train.monitor!r}, more is not better")
     if not config.objectives:
         raise ConfigError(f"{where}: objectives: at least one is needed")
@@ -70,6 +73,13 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         encoder["init"] = _check_init(encoder["init"], dim, f"{where}: encoder.init")
     reads = reads_of(encoder)
     _check_built(reads, f"{where}: encoder {encoder['name']} reads")
+    if encoder.get("context") and config.clicks is None:
+        raise ConfigError(f"{where}: encoder.context: only a click to predict has a moment: give a block `clicks:`")
+    if config.clicks is not None and (seen := reads & {"graph", "history"}):
+        raise ConfigError(
+            f"{where}: clicks: encoder {encoder['name']} reads {sorted(seen)[0]}, which holds the rows whose labels "
+            "are to be predicted; take one that does not, such as fields"
+        )
     if "history" in reads:
         checked["sequences"] = config.sequences.model_dump()
     checked |= _content_for(encoder["name"], reads, config, where)
@@ -79,6 +89,8 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         objectives[role] = checked_spec = registry.objectives.check(spec, address, WEIGHT)
         needs = registry.objectives.find(checked_spec["name"]).needs
         _check_built(needs, f"{address} needs")
+        if refused := _misfit(checked_spec, config, encoder):
+            raise ConfigError(f"{address}: {checked_spec['name']} {refused}")
         if "partners" in needs and "sequences" not in checked:
             raise ConfigError(f"{address}: {checked_spec['name']} wants an encoder that reads histories")
         _check_view(checked_spec.get("view"), encoder, f"{address}.view")
@@ -96,13 +108,48 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     }
 
 
+def _check_clicks(config: RunConfig, where: str) -> None:
+    """Refuse what ranks where clicks are predicted, and metrics of the one for the other."""
+    of_clicks = [name for name in config.evaluate.metrics if name in metrics.OF_CLICKS]
+    if config.clicks is None:
+        if of_clicks:
+            raise ConfigError(f"{where}: evaluate.metrics: {of_clicks[0]} is of clicks: give a block `clicks:`")
+        return
+    if len(of_clicks) < len(config.evaluate.metrics):
+        raise ConfigError(f"{where}: evaluate.metrics: of clicks there are {', '.join(metrics.OF_CLICKS)}")
+    init = isinstance(config.encoder, Mapping) and config.encoder.get("init") is not None
+    for what, given in (
+        *(("baseline", config.baseline), ("blend", config.blend), ("pretrained", config.pretrained)),
+        *(("evaluate.sampled", config.evaluate.sampled), ("encoder.init", init)),
+    ):
+        if given:
+            raise ConfigError(f"{where}: {what}: it ranks, and with `clicks:` nothing is ranked")
+
+
+def _misfit(objective: Mapping[str, Any], config: RunConfig, encoder: Mapping[str, Any]) -> str:
+    """Why an objective cannot learn from the rows, or the vectors, that it is to be given; empty if it can."""
+    kind = registry.objectives.find(objective["name"])
+    if "click" in kind.needs and config.clicks is None:
+        return "learns from labelled rows: give a block `clicks:`"
+    if config.clicks is not None and not (kind.of_parameters or kind.needs & {"click", "distinct"}):
+        return "takes every row for a positive, and of `clicks:` some are not: take log_loss or squared_error"
+    if encoder.get("wide") and not (kind.of_parameters or "head" in objective):
+        return f"compares vectors, and encoder {encoder['name']} gives weights beside them: set encoder.wide to false"
+    return ""
+
+
 def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str) -> dict[str, Any]:
     """The `content:` block, for what reads it; it is no part of other rows' configurations."""
     if "content" not in reads:
         return {}
     if not config.content:
         raise ConfigError(f"{where}: {name} reads content: give a block `content:` with a modality at least")
-    return {"content": {name: entry.model_dump() for name, entry in config.content.items()}}
+    # Without `ids: false`, which would give every configuration with content another name.
+    return {
+        "content": {
+            name: entry.model_dump(exclude=None if entry.ids else {"ids"}) for name, entry in config.content.items()
+        }
+    }
 
 
 def _check_blend(config: RunConfig, where: str) -> dict[str, Any] | None:

@@ -181,6 +181,14 @@ def _on(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
         check_columns(content, {"item": kinds("item", files), "user": kinds("user", files)})
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+    if "clicks" in config:
+        columns = next(iter(card.forms.values())).interactions[0].read.columns
+        for address, column in (("clicks.column", config["clicks"]["column"]), ("encoder.context", "time")):
+            if column not in columns and (address == "clicks.column" or config["encoder"].get("context")):
+                raise ConfigError(
+                    f"{where}: {address}: the interactions of dataset {card.name!r} have no column {column!r}. "
+                    f"{suggest(column, columns)}"
+                )
     if config["evaluate"]["sampled"] and not card.has_candidates(config["split"]["name"]):
         having = [other.name for other in cards.every() if other.has_candidates("official")]
         raise ConfigError(

@@ -11,6 +11,7 @@ from typing import Any
 from recgraph import registry
 from recgraph.baselines.base import Baseline
 from recgraph.blend import Blend
+from recgraph.clicks import ClickBatches
 from recgraph.data.interactions import Interactions
 from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.errors import ConfigError
@@ -177,9 +178,12 @@ def _train(
             # On the device: views draw a number or more for each edge or vector, which would take longer to copy.
             generators["views"] = torch_generator(run.seed, "views", device)
         sampler = registry.samplers.build(config["negatives"], train) if "negatives" in objectives.needs else None
-        kind, more = Batches, {}
+        kind: type[Batches] = Batches
+        more: dict[str, Any] = {}
         if isinstance(recommender.encoder, SequenceEncoder):
             kind, more = SequenceBatches, _sequences(recommender.encoder, config["sequences"], objectives)
+        if "clicks" in config:
+            kind, more = ClickBatches, {"context": "context" in recommender.encoder.reads}
         batches = kind(
             train=train,
             batch_size=settings.batch_size,

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from recgraph import registry
-from recgraph.data.content import Pipeline, pack, unpack
+from recgraph.data.content import Pipeline, joined, pack, unpack
 from recgraph.data.histories import Histories
 from recgraph.data.interactions import Interactions, Vocabulary
 from recgraph.encoders.base import Encoder, lookup
@@ -22,13 +22,16 @@ from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.errors import ConfigError, DataError
 from recgraph.files import replacing
 from recgraph.graph.bipartite import BipartiteGraph
-from recgraph.heads import Head
+from recgraph.heads import Head, build_head
 from recgraph.model import Model, Scorer
 from recgraph.random import isolated
 from recgraph.types import Content, Encoding, Inputs, Modality
 
 PIECE = 128
 """Users whose histories are encoded at once."""
+
+PIECES = 2**15
+"""Pairs that are scored at once."""
 
 
 class Recommender(Model):
@@ -73,7 +76,8 @@ class Recommender(Model):
         more = {} if content is None else {"content": content}
         encoder = registry.encoders.build(spec["encoder"], num_users, num_items, where="encoder", **more)
         heads = {
-            name: registry.heads.build(head, encoder.dim, where=f"heads.{name}") for name, head in spec["heads"].items()
+            name: build_head(head, encoder.dim, encoder.layout, where=f"heads.{name}")
+            for name, head in spec["heads"].items()
         }
         graph = graph if "graph" in encoder.reads else None
         return cls(encoder, heads, graph=graph, spec=dict(spec), content=content, pipeline=pipeline)
@@ -102,6 +106,10 @@ class Recommender(Model):
             return scorer.match_all(query, vectors)
         return scorer.match(query.unsqueeze(-2), vectors)
 
+    def score_pairs(self, encoding: Encoding, items: Int[Tensor, "*batch"], *, head: str = "rank") -> Tensor:
+        """Scores [*batch] of one item for each row of a batch; otherwise as `score`."""
+        return self._head(head)(encoding.query, lookup(encoding.items, items))
+
     def scorer(self) -> Scorer:
         """See `Model.scorer`; encodes and prepares items once, and users too unless they have histories to read."""
         head = self._head("rank")
@@ -117,6 +125,22 @@ class Recommender(Model):
         """See `Model.observe`; encoders that read histories read these."""
         if "history" in self.encoder.reads:
             self.histories = interactions.histories
+
+    def predict(
+        self,
+        users: Int[Tensor, "rows"],
+        items: Int[Tensor, "rows"],
+        context: Int[Tensor, "rows moments"] | None = None,
+        head: str = "rank",
+    ) -> Float[Tensor, "rows"]:
+        """Scores of pairs on any device, such as the logits of clicks, some at a time; context as `Inputs` has it."""
+        found, base = [], self._inputs()
+        for start in range(0, len(users), PIECES):
+            some = slice(start, start + PIECES)
+            moment = None if context is None else context[some].to(self.device)
+            encoding = self.encoder(replace(base, users=users[some].to(self.device), context=moment))
+            found.append(self.score_pairs(encoding, items[some].to(self.device), head=head))
+        return torch.cat(found)
 
     def _head(self, name: str) -> Head:
         head = self.heads[name]
@@ -184,8 +208,7 @@ class Recommender(Model):
         items = {}
         for name, old in self.content.items.items():
             new = pipeline[name].transform(frame, f"new items: {name}")
-            both = zip(old, new, strict=True)
-            items[name] = Modality(*(torch.cat([one, two.to(one.device)]) for one, two in both))
+            items[name] = joined(old, new)
         num_items = self.num_items + len(frame)
         graph = self.graph and replace(self.graph, num_items=num_items)
         content = replace(self.content, items=items)

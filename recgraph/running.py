@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from recgraph.blend import Blend
 from recgraph.convergence import curve, reached
+from recgraph.data.clicks import clicks_of
 from recgraph.environment import code_digest, environment, peak_memory, reset_peak_memory
 from recgraph.errors import DataError, TrainingError
 from recgraph.experiment import Run
@@ -68,7 +69,8 @@ def execute(run: Run, root: Path, *, settings: Settings, console: Console, task:
         RecgraphError: something went wrong that the user can mend.
     """
     folder = run.folder(root)
-    task = task or Task.load(run.dataset, run.config["split"], settings.device)
+    if task is None:
+        task = Task.load(run.dataset, run.config["split"], settings.device, clicks=clicks_of(run.config))
     with locked(folder):
         if (folder / "result.json").is_file():
             result = read_result(folder)
@@ -146,7 +148,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
     if isinstance(model, Blend):
         result["blend_weight"] = model.weight
         model = model.recommender
-    if isinstance(model, Recommender):
+    if isinstance(model, Recommender) and task.clicks is None:
         result["diagnostics"] = task.diagnose(model)
     write_json(folder / "result.json", result)
     return result
@@ -198,7 +200,7 @@ def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> li
         raise DataError(f"{folder}: no result.json here; expected the folder of a finished run")
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     result = read_result(folder)
-    task = Task.load(result["dataset"], config["split"], device)
+    task = Task.load(result["dataset"], config["split"], device, clicks=clicks_of(config))
     if result["data_fingerprint"] != task.fingerprint:
         raise DataError(
             f"{folder}: was run on other data (fingerprint {result['data_fingerprint'][:10]}, now "

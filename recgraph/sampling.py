@@ -20,7 +20,9 @@ from recgraph.positives import Positives
 from recgraph.registry import samplers
 from recgraph.types import Batch, Content, Distinct, Inputs, NonNegativeFloat, PositiveInt
 
-BUILT = frozenset({"graph", "content", "history", "partners", "negatives", "log_q", "generator", "distinct"})
+BUILT = frozenset(
+    {"graph", "content", "history", "partners", "negatives", "log_q", "generator", "distinct", "click", "context"}
+)
 """Fields of `Inputs` and `Batch` that are built when an encoder reads or an objective needs them."""
 
 BLOCK = 2**18

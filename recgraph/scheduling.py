@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from recgraph.data.clicks import clicks_of
 from recgraph.errors import RecgraphError
 from recgraph.experiment import Run
 from recgraph.files import digest, write_text
@@ -89,10 +90,12 @@ class Tasks:
         self.task: Task | None = None
 
     def __call__(self, run: Run) -> Task:
-        key = digest([run.dataset, run.config["split"]])
+        key = digest([run.dataset, run.config["split"], run.config.get("clicks")])
         if self.task is None or key != self.key:
             self.key, self.task = key, None  # free the old one first
-            self.task = Task.load(run.dataset, run.config["split"], self.device, sealed=self.sealed)
+            self.task = Task.load(
+                run.dataset, run.config["split"], self.device, sealed=self.sealed, clicks=clicks_of(run.config)
+            )
         return self.task
 
 

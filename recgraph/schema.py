@@ -35,6 +35,7 @@ from pydantic import (
     model_validator,
 )
 
+from recgraph.data.clicks import ClickSettings
 from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
@@ -104,6 +105,8 @@ class RunConfig(BaseModel):
 
     split: Spec | None = None
     """null for the dataset card's own split; takes a `seed`, which is not the run's: all seeds share one split."""
+    clicks: ClickSettings | None = None
+    """Predict labelled rows in place of ranking the catalogue."""
     content: dict[str, ModalitySettings] = {}
     """Modalities by name: what users and items are, for the rows that read it."""
     encoder: Spec | None = None

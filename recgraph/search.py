@@ -18,7 +18,7 @@ from recgraph.spaces import Range
 if TYPE_CHECKING:
     import optuna
 
-FIXED = ("split", "evaluate", "refit", "train.monitor")
+FIXED = ("split", "clicks", "evaluate", "refit", "train.monitor")
 """What no search may change: its values would no longer be of one metric on one validation part."""
 
 
@@ -111,6 +111,6 @@ def searches(path: Path, *, rows: Iterable[str] = (), datasets: Iterable[str] = 
         for address in search.space:
             if address == "train" or any(f"{address}.".startswith(f"{fixed}.") for fixed in FIXED):
                 raise ConfigError(f"{where}: {address} cannot be searched, for it says how trials are compared")
-        if metrics.parse(search.monitor)[0] not in metrics.PER_USER:
+        if metrics.direction(search.monitor) != 1:
             raise ConfigError(f"{where}: base.train.monitor: of {search.monitor!r}, more is not better")
     return found

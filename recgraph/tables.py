@@ -13,7 +13,7 @@ import polars as pl
 
 from recgraph.convergence import REACHED, seconds_until
 from recgraph.errors import DataError
-from recgraph.evaluation.metrics import PER_USER, definitions, parse, ranked
+from recgraph.evaluation.metrics import OF_CLICKS, definitions, direction, ranked
 from recgraph.evaluation.significance import Comparison, compare
 from recgraph.files import write_text
 from recgraph.schema import Published
@@ -117,7 +117,7 @@ def grids(
             found.append(_compared(differences, dataset, str(against)))
         if any(REACHED[0] in one.result for one in runs):
             found.append(_learned(rows, dataset, (marks or {}).get(dataset, {})))
-        if all("groups" in one.result for one in runs):
+        if all(one.result.get("groups") for one in runs):
             found.append(_grouped(rows, metrics, dataset))
     return found
 
@@ -131,7 +131,7 @@ def _main(
 ) -> Grid:
     every = [one.result for runs in rows.values() for one in runs]
     means = {(row, m): _mean(runs, "test", m) for row, runs in rows.items() for m in metrics}
-    best = {m: max(means[row, m] for row in rows) for m in metrics if parse(m)[0] in PER_USER}
+    best = {m: direction(m) * max(direction(m) * means[row, m] for row in rows) for m in metrics if direction(m)}
     parity = any("parity" in result for result in every)
     quoted = [m for m in metrics if any(m in published[row].metrics for row in rows if row in published)]
     head = [""]
@@ -167,7 +167,9 @@ def _notes(
     notes = [
         f"Data {first['data_fingerprint'][:10]}: mean over seeds {', '.join(map(str, seeds))}{spread}. "
         "The epoch is chosen on validation.",
-        f"{ranked(metrics[0])}; training and validation positives masked; {first['test_users']} users, "
+        f"Rows of {first['test_users']} users predicted; no row is of two parts."
+        if metrics[0] in OF_CLICKS
+        else f"{ranked(metrics[0])}; training and validation positives masked; {first['test_users']} users, "
         f"{first['skipped_users']} without test items left out.",
         *(f"{name}: {meaning}" for name, meaning in definitions(metrics).items()),
     ]
@@ -217,7 +219,7 @@ def _differences(
     users = {row: frame["user"].to_numpy() for row, frame in frames.items()}
     found = {}
     for m in metrics:
-        if parse(m)[0] not in PER_USER or not all(m in frame.columns for frame in frames.values()):
+        if not direction(m) or not all(m in frame.columns for frame in frames.values()):
             continue
         values = {row: frame[m].to_numpy() for row, frame in frames.items()}
         counts = {row: ~np.isnan(each) for row, each in values.items()}  # without those who want no item of its scope
@@ -252,6 +254,8 @@ def _compared(differences: Mapping[str, Mapping[str, Comparison]], dataset: str,
         for number, (metric, found) in enumerate(differences.items())
     ]
     notes = [f"Mean difference from {against} over users; bootstrap interval over users; p: {TESTS}."]
+    if any(metric in OF_CLICKS for metric in differences):
+        notes.append("Of clicks, a user's own figure over the user's rows; not over all rows, as above.")
     return Grid(f"{dataset}, differences from {against}", ["", "metric", "Δ", "95% interval", "p"], body, notes)
 
 

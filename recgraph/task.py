@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,13 +18,15 @@ from recgraph.blend import Blend
 from recgraph.data import datasets
 from recgraph.data.audit import audit
 from recgraph.data.cards import data_root
+from recgraph.data.clicks import ClickSettings, context_of, labelled, labels_of
 from recgraph.data.content import Pipeline, content_of
 from recgraph.data.features import Attributes, Features
 from recgraph.data.interactions import Interactions
 from recgraph.data.modalities import ModalitySettings
 from recgraph.data.splits import Split
 from recgraph.environment import keep_freed_memory
-from recgraph.errors import DataError
+from recgraph.errors import ConfigError, DataError
+from recgraph.evaluation.clicks import judge_clicks
 from recgraph.evaluation.diagnostics import diagnose
 from recgraph.evaluation.groups import by_group
 from recgraph.evaluation.metrics import parse, scope
@@ -48,6 +51,7 @@ class Task:
         features: attributes of users and items, where the dataset has them.
         cache: folder of the prepared dataset, if there is one.
         sealed: forget the test part, so that nothing here can look at it.
+        clicks: predict the rows of each part in place of ranking.
 
     Attributes:
         split_name: of the split.
@@ -68,10 +72,14 @@ class Task:
         features: Features | None = None,
         cache: Path | None = None,
         sealed: bool = False,
+        clicks: ClickSettings | None = None,
     ) -> None:
         keep_freed_memory()
         if not len(split.validation):
             raise DataError(f"the validation part of split {split.name} is empty; it must choose the epoch")
+        if clicks is not None:
+            split = labelled(split, clicks)
+        self.clicks = clicks
         self.split_name, self.fingerprint = split.name, split.fingerprint
         self.train, self.validation = split.train, split.validation
         self._test = None if sealed else split.test
@@ -81,33 +89,49 @@ class Task:
         self._toy = False
 
     @classmethod
-    def load(cls, dataset: str, split: Mapping[str, Any], device: torch.device, *, sealed: bool = False) -> Task:
+    def load(
+        cls,
+        dataset: str,
+        split: Mapping[str, Any],
+        device: torch.device,
+        *,
+        sealed: bool = False,
+        clicks: ClickSettings | None = None,
+    ) -> Task:
         """The task of a configuration.
 
         Args:
             dataset: name of the dataset.
             split: the resolved `split:` block.
-            device, sealed: as above.
+            device, sealed, clicks: as above.
         """
         loaded = datasets.load(dataset)
         parts = loaded.split({key: value for key, value in split.items() if key != "seed"}, seed=split["seed"])
         items = loaded.features.items.frame
         titles = items["title"].to_list() if "title" in items.columns else None
         try:
-            return cls(parts, device, titles=titles, features=loaded.features, cache=loaded.folder, sealed=sealed)
+            more: dict[str, Any] = {"titles": titles, "features": loaded.features, "cache": loaded.folder}
+            return cls(parts, device, **more, sealed=sealed, clicks=clicks)
         except DataError as error:
             raise DataError(f"dataset {dataset}: {error}") from None
 
     @classmethod
-    def toy(cls, device: torch.device) -> Task:
-        """60 users and 40 items in four groups that like their own: to see that something runs, in no time."""
+    def toy(cls, device: torch.device, *, clicks: bool = False) -> Task:
+        """60 users and 40 items in four groups that like their own: to see that something runs, in no time.
+
+        Args:
+            device: as above.
+            clicks: predict which are of the same group.
+        """
         generator = numpy_generator(0, "toy")
         same_group = np.arange(60)[:, None] % 4 == np.arange(40) % 4
         liked = np.argwhere(generator.random((60, 40)) < np.where(same_group, 0.7, 0.05))
-        table = Interactions.from_frame(pl.DataFrame({"user": liked[:, 0], "item": liked[:, 1]}))
+        columns = {"user": liked[:, 0], "item": liked[:, 1], "rating": np.where(same_group[*liked.T], 5, 1)}
+        table = Interactions.from_frame(pl.DataFrame(columns | {"time": np.arange(len(liked)) * 3600}))
         groups = (table.users.series, table.items.series)
         features = (Attributes(pl.DataFrame({"id": ids, "group": ids % 4}), {"group": "categorical"}) for ids in groups)
-        made = cls(registry.splits.build("warm_and_cold", table, generator), device, features=Features(*features))
+        split = registry.splits.build("warm_and_cold", table, generator)
+        made = cls(split, device, features=Features(*features), clicks=ClickSettings() if clicks else None)
         made._toy = True
         return made
 
@@ -122,7 +146,9 @@ class Task:
             raise DataError("content: this task has no features of users or items")
         entries = {name: ModalitySettings(**entry) for name, entry in settings.items()}
         if self._toy:
-            entries = {name: ModalitySettings(columns=("group",), side=one.side) for name, one in entries.items()}
+            entries = {
+                name: ModalitySettings(columns=("group",), side=one.side, ids=one.ids) for name, one in entries.items()
+            }
         return content_of(
             entries,
             self._features,
@@ -138,7 +164,12 @@ class Task:
         return self.train.concat(self.validation)
 
     def validate(self, model: Model, metrics: Sequence[str]) -> Evaluation:
-        """Rank for the users with validation items; training positives are masked, and all that histories hold."""
+        """Rank for the users with validation items; training positives are masked, and all that histories hold.
+
+        Of clicks, predict the rows of validation.
+        """
+        if self.clicks is not None:
+            return self._predict(model, metrics, self.validation)
         model.observe(self.train)
         return self._rank(model, metrics, self._validation, self._train)
 
@@ -163,6 +194,8 @@ class Task:
         Raises:
             DataError: the task is sealed, or has no candidates to rank.
         """
+        if self.clicks is not None:
+            return self._predict(model, metrics, self._unsealed)
         relevant = self._test_matrix
         if sampled and self._candidates is None:
             raise DataError(f"split {self.split_name} has no stored candidates, and none are drawn")
@@ -171,7 +204,9 @@ class Task:
         return self._rank(model, metrics, relevant, self._train + self._validation, candidates)
 
     def groups(self, test: Evaluation) -> dict[str, dict[str, float]]:
-        """Metrics of a ranking for test by group of users and of items (see `by_group`)."""
+        """Metrics of a ranking for test by group of users and of items (see `by_group`); of clicks none."""
+        if self.clicks is not None:
+            return {}
         whole = {name: values for name, values in test.per_user.items() if scope(name) is None}
         return by_group(replace(test, per_user=whole), train=self._train, test=self._test_matrix)
 
@@ -183,11 +218,15 @@ class Task:
             encoding = model.eval().encode_all()
         return diagnose(encoding.query, encoding.items, *pairs)
 
-    @cached_property
-    def _test_matrix(self) -> Any:
+    @property
+    def _unsealed(self) -> Interactions:
         if self._test is None:
             raise DataError("the test part is sealed: nothing may look at it while settings are being chosen")
-        return self._test.csr()
+        return self._test
+
+    @cached_property
+    def _test_matrix(self) -> Any:
+        return self._unsealed.csr()
 
     @cached_property
     def _train(self) -> Any:
@@ -196,6 +235,18 @@ class Task:
     @cached_property
     def _validation(self) -> Any:
         return self.validation.csr()
+
+    def _predict(self, model: Model, metrics: Sequence[str], table: Interactions) -> Evaluation:
+        """Predict the labels of a part, row by row."""
+        if not isinstance(model, Recommender):
+            raise ConfigError(f"{type(model).__name__} ranks, and cannot tell how likely a click is")
+        started = time.perf_counter()
+        context = context_of(table) if "context" in model.encoder.reads else None
+        users, labels = table.user_indices, labels_of(table)
+        with torch.no_grad():
+            rows = torch.from_numpy(users), torch.from_numpy(table.item_indices)
+            scores = model.eval().predict(*rows, context).double().cpu().numpy()
+        return judge_clicks(scores, labels, users, metrics, num_users=table.num_users, started=started)
 
     def _rank(
         self, model: Model, metrics: Sequence[str], relevant: Any, seen: Any, candidates: Any = None

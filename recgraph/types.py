@@ -34,6 +34,9 @@ PAD = 0
 MASK = -1
 """A step of a history whose item is hidden."""
 
+CONTEXT = {"hour": 24, "weekday": 7}
+"""What is known of the moment of an interaction, in the order of `Inputs.context`, and how many values it has."""
+
 
 def identity(hidden: Tensor) -> Tensor:
     """The perturbation that changes nothing."""
@@ -44,11 +47,11 @@ class Modality(NamedTuple):
     """What is known of each user, or of each item, from one kind of source, such as its text.
 
     Attributes:
-        values: a vector each; zeros where nothing is known.
+        values: a vector each, zeros where nothing is known; or, as int64, ids of values counted from 1, 0 for none.
         present: True where something is.
     """
 
-    values: Float[Tensor, "rows width"]
+    values: Float[Tensor, "rows width"] | Int[Tensor, "rows most"]
     present: Bool[Tensor, "rows"]
 
 
@@ -85,6 +88,7 @@ class Inputs:
         positions: ask for a query at these steps of the histories, places in the flattened `history`, and not after the
             last step of each.
         every_layer: ask for `Encoding.layers`.
+        context: of each row the hour (0 to 23) and the weekday (0 for Monday), UTC.
     """
 
     users: Int[Tensor, "*batch"]
@@ -95,6 +99,7 @@ class Inputs:
     perturb: Callable[[Tensor], Tensor] = identity
     positions: Int[Tensor, "rows"] | None = None
     every_layer: bool = False
+    context: Int[Tensor, "*batch moments"] | None = None
 
 
 class Distinct(NamedTuple):
@@ -232,6 +237,43 @@ class Encoding:
     ego: Ego
     layers: Sequence[tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]] | None = None
     sides: Sides | None = None
+
+
+class Layout(NamedTuple):
+    """What the columns of an encoder's vectors are, for heads that look into them.
+
+    In this order: the weight, if there is one; the fields' vectors side by side; the ids that are crossed; zeros, up
+    to the width of the other side.
+
+    Attributes:
+        dim: width of a field's vector.
+        query, items: fields of a query, and of an item.
+        wide: whether the first column is a weight, the sum of those of all values of the side.
+        crosses: for each cross of a field of the query with a field of the item, how many ids either has at most. They
+            are whole numbers, 0 for none.
+        buckets: weights that the pairs of a cross are hashed to.
+    """
+
+    dim: int
+    query: int = 1
+    items: int = 1
+    wide: bool = False
+    crosses: tuple[tuple[int, int], ...] = ()
+    buckets: int = 0
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Columns of the fields of a query, and of an item."""
+        return self.query * self.dim, self.items * self.dim
+
+    def fields(self, vectors: Float[Tensor, "*batch width"], side: int) -> Float[Tensor, "*batch columns"]:
+        """The fields' columns of queries (side 0) or items (side 1)."""
+        return vectors.narrow(-1, int(self.wide), self.widths[side])
+
+    def ids(self, vectors: Float[Tensor, "*batch width"], side: int) -> Float[Tensor, "*batch columns"]:
+        """The columns of ids, all crosses side by side."""
+        start = int(self.wide) + self.widths[side]
+        return vectors.narrow(-1, start, sum(cross[side] for cross in self.crosses))
 
 
 class View:

@@ -169,10 +169,11 @@ def _fail_if_any(outcomes: Sequence[Outcome]) -> None:
 
 def _smoke(planned: Sequence[Run]) -> None:
     """Two epochs of each row on a toy, in a folder that is thrown away."""
-    task = Task.toy(torch.device("cpu"))
+    cpu = torch.device("cpu")
     with tempfile.TemporaryDirectory(prefix="recgraph-smoke-") as folder:
         for run in {run.row: run for run in planned}.values():
-            execute(smoke(run), Path(folder), settings=Settings(task.device), console=console, task=task)
+            task = Task.toy(cpu, clicks="clicks" in run.config)
+            execute(smoke(run), Path(folder), settings=Settings(cpu), console=console, task=task)
             say(f"{run.row}: runs")
 
 

@@ -111,6 +111,14 @@ def unpack(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Pi
     }
 
 
+def joined(old: Modality, new: Modality) -> Modality:
+    """A modality's rows with more below them, on the device of the first; ids are as wide as the longest list."""
+    width = max(old.values.shape[1], new.values.shape[1])
+    values = (torch.nn.functional.pad(m.values, (0, width - m.values.shape[1])) for m in (old, new))
+    both = (values, (old.present, new.present))
+    return Modality(*(torch.cat([part.to(old.values.device) for part in parts]) for parts in both))
+
+
 def _fit(
     settings: ModalitySettings,
     frame: pl.DataFrame,

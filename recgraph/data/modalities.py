@@ -57,6 +57,15 @@ class ModalitySettings(BaseModel):
     """Of text and tags: rows that a term must be in."""
     max_share: float = Field(default=0.5, gt=0, le=1)
     """Of text: share of the rows above which a word is no content (a stop word, in whatever language)."""
+    ids: bool = False
+    """Of one column of tags or numbers: ids of its values in place of a vector, for the encoder `fields`. A value that
+    too few rows with training interactions have is none."""
+
+    @model_validator(mode="after")
+    def _of_one_column(self) -> ModalitySettings:
+        if self.ids and len(self.columns) != 1:
+            raise ValueError("ids are of one column's values: name the column")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> ModalitySettings:
@@ -84,7 +93,7 @@ class FittedModality:
     @property
     def group(self) -> Group:
         """What its columns are."""
-        return GROUPS[next(iter(self.kinds.values()))]
+        return _group(self.settings, self.kinds)
 
     @property
     def width(self) -> int:
@@ -98,6 +107,8 @@ class FittedModality:
             ConfigError: a column is missing.
             DataError: a value is of a wrong kind, not finite, or a vector of another width.
         """
+        if self.settings.ids:
+            return _ids(_raw(frame, self.kinds, where, Terms(self.terms), None))
         raw = _raw(frame, self.kinds, where, Terms(self.terms), self.width)
         if self.group in ("text", "tags"):
             assert sparse.issparse(raw)
@@ -132,7 +143,7 @@ def fit_modality(
     """
     own = own_kinds(settings, kinds, where)
     rows = frame.filter(pl.Series(known))
-    group = GROUPS[next(iter(own.values()))]
+    group = _group(settings, own)
     if group in ("text", "tags"):
         limit = settings.max_share * len(rows) if group == "text" else len(rows)
         terms, counts = Terms.learn(cells(rows, own, where), settings.min_count, limit)
@@ -141,6 +152,8 @@ def fit_modality(
                 f"{where}: no term of {', '.join(own)} is in at least {settings.min_count} of the {len(rows)} rows "
                 f"with training interactions and in at most {limit:g}"
             )
+        if settings.ids:
+            return FittedModality(settings, own, terms.names, {})
         n, frequency = counts.shape[0], np.diff(counts.tocsc().indptr)
         arrays = {"idf": (np.log((1 + n) / (1 + frequency)) + 1).astype(np.float32)}
         dim = min(settings.dim, len(rows) - 1)
@@ -177,6 +190,8 @@ def own_kinds(settings: ModalitySettings, kinds: Mapping[str, Kind], where: str)
     if len({GROUPS[kind] for kind in own.values()}) > 1:
         listed = ", ".join(f"{column} ({kind})" for column, kind in own.items())
         raise ConfigError(f"{where}.columns: a modality takes columns that can be treated alike, got {listed}")
+    if settings.ids and own[columns[0]] in ("text", "vector"):
+        raise ConfigError(f"{where}.ids: ids are of tags or numbers, and {columns[0]} is of the kind {own[columns[0]]}")
     if len(own) > 1 and "vector" in own.values():
         raise ConfigError(f"{where}.columns: vectors are a modality each, got {', '.join(own)}")
     return own
@@ -190,6 +205,19 @@ def _raw(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str, terms: Term
     if terms is not None and terms.names:
         return terms.count(cells(frame, kinds, where))
     return matrix(frame, kinds, where, width)
+
+
+def _group(settings: ModalitySettings, kinds: Mapping[str, Kind]) -> Group:
+    """What is done with the columns; of ids, numbers are tags."""
+    return "tags" if settings.ids else GROUPS[next(iter(kinds.values()))]
+
+
+def _ids(counts: sparse.csr_matrix) -> Modality:
+    """The terms of each row, counted from 1, and zeros up to the most that a row has."""
+    several = np.diff(counts.indptr)
+    values = np.zeros((len(several), max(1, several.max(initial=0))), np.int64)
+    values[np.arange(values.shape[1]) < several[:, None]] = counts.indices + 1
+    return Modality(torch.from_numpy(values), torch.from_numpy(several > 0))
 
 
 def _tfidf(counts: sparse.csr_matrix, idf: Float[np.ndarray, "terms"]) -> sparse.csr_matrix:

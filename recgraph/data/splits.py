@@ -84,6 +84,21 @@ def random_by_user(
     return _cut("random_by_user", interactions, parts)
 
 
+@splits.register("random")
+def random(interactions: Interactions, generator: np.random.Generator, *, ratios: Ratios = (0.8, 0.1, 0.1)) -> Split:
+    """Shuffle all rows, whoever's they are, and cut them by ratios, rounded as in `shares`.
+
+    A user may have no row in train. It suits the prediction of clicks, row by row.
+
+    Args:
+        ratios: of train, validation and test; divided by their sum.
+    """
+    parts = np.empty(len(interactions), np.int8)
+    counts = shares(np.array([len(interactions)]), _normalised(ratios))
+    parts[generator.permutation(len(interactions))] = _in_turn(*counts)
+    return _cut("random", interactions, parts)
+
+
 @splits.register("leave_last_out")
 def leave_last_out(
     interactions: Interactions,

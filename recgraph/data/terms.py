@@ -57,6 +57,8 @@ def cells(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str) -> list[li
             for row, text in zip(rows, values.to_list(), strict=True):
                 row += words(text or "")
             continue
+        if kind == "numeric":  # of which ids are wanted
+            values = values.cast(pl.Float64).cast(pl.String)
         if kind == "multi_hot" and values.dtype == pl.String:
             values = values.str.split(SEPARATOR)
         if values.dtype.is_float() or (values.dtype.is_nested() and not isinstance(values.dtype, pl.List)):

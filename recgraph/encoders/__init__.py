@@ -4,6 +4,7 @@ from recgraph.encoders.attentive import Attentive
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.content import ContentEncoder
 from recgraph.encoders.embedding import Embedding
+from recgraph.encoders.fields import Fields
 from recgraph.encoders.gat import GAT
 from recgraph.encoders.gru4rec import GRU4Rec
 from recgraph.encoders.hybrid import Hybrid
@@ -19,6 +20,7 @@ __all__ = [
     "ContentEncoder",
     "Embedding",
     "Encoder",
+    "Fields",
     "GRU4Rec",
     "Hybrid",
     "LightGCN",

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from recgraph.graph.bipartite import BipartiteGraph
-from recgraph.types import Encoding, Inputs
+from recgraph.types import Encoding, Inputs, Layout
 
 
 class Encoder(nn.Module):
@@ -30,6 +30,11 @@ class Encoder(nn.Module):
     def __init__(self, num_users: int, num_items: int, *, dim: int) -> None:
         super().__init__()
         self.num_users, self.num_items, self.dim = num_users, num_items, dim
+
+    @property
+    def layout(self) -> Layout:
+        """What the columns of its vectors are: one field, unless an encoder says otherwise."""
+        return Layout(self.dim)
 
     def forward(self, inputs: Inputs) -> Encoding:
         """Encode a batch; deterministic in eval mode."""

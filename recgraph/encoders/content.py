@@ -47,6 +47,8 @@ class Tower(nn.Module):
         super().__init__()
         towers = {}
         for name, (values, _) in modalities.items():
+            if not values.is_floating_point():
+                raise ConfigError(f"content.{name}: this encoder makes layers over vectors: leave out `ids: true`")
             width = values.shape[1]
             layers: list[nn.Module] = [nn.LayerNorm(width)]
             if hidden:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
@@ -29,6 +31,10 @@ ListMetric = Callable[[Int[Tensor, "items"], Num[Tensor, "items"]], Float[Tensor
 
 `recommended[i]` counts the users who got item i in their top K; `popularity[i]` is its number of training interactions.
 """
+
+
+ClickMetric = Callable[[Float[np.ndarray, "rows"], Float[np.ndarray, "rows"]], float]
+"""(logits, labels) -> one value for all rows; NaN where the rows are of one label and it wants both."""
 
 
 def recall(hits: Bool[Tensor, "users k"], num_relevant: Int[Tensor, "users"]) -> Float[Tensor, "users"]:
@@ -106,6 +112,25 @@ WHOLE_LIST: Mapping[str, ListMetric] = {
     "cold_share": cold_share,
 }
 
+
+def auc(scores: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"]) -> float:
+    """Share of the pairs of a click and a non-click in which the click's score is higher, ties counting half."""
+    clicks = int(labels.sum())
+    others = len(labels) - clicks
+    if not clicks or not others:
+        return float("nan")
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    rank = np.cumsum(counts) - (counts - 1) / 2  # of equal scores the mean of their ranks
+    return float((rank[place][labels > 0].sum() - clicks * (clicks + 1) / 2) / (clicks * others))
+
+
+def log_loss(scores: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"]) -> float:
+    """Mean of -ln p of a click and -ln(1 - p) of a non-click, with p the sigmoid of the score; lower is better."""
+    return float(np.mean(np.logaddexp(0, scores) - labels * scores))
+
+
+OF_CLICKS: Mapping[str, ClickMetric] = {"auc": auc, "log_loss": log_loss}
+
 SCOPES: Mapping[str, str] = {
     "warm": "Only items with training interactions are ranked, for the users with such test items",
     "cold": "Only items without training interactions are ranked, for the users with such test items",
@@ -117,15 +142,22 @@ _SCOPE = re.compile(rf":({'|'.join(SCOPES)})$")
 _SAMPLED = re.compile(r":sampled-([1-9][0-9]*)$")
 
 
-def parse(text: str) -> tuple[str, Metric | ListMetric, int]:
+def parse(text: str) -> tuple[str, Any, int]:
     """Split a metric such as "ndcg@20", "ndcg@20:cold" or "ndcg@20:sampled-99" into its name, its function and its K.
+
+    Metrics of clicks are names alone, and their K is 0.
 
     Raises:
         ConfigError: it is not of the form name@K with K of at least 1, or nothing has that name.
     """
+    if text in OF_CLICKS:
+        return text, OF_CLICKS[text], 0
     match = re.fullmatch(r"(.*)@([1-9][0-9]*)", _SCOPE.sub("", _SAMPLED.sub("", text)))
     if match is None:
-        raise ConfigError(f"metric {text!r}: expected name@K with K of at least 1, such as 'ndcg@20'")
+        clicks = ", ".join(OF_CLICKS)
+        raise ConfigError(
+            f"metric {text!r}: expected name@K with K of at least 1, such as 'ndcg@20'; of clicks: {clicks}"
+        )
     known = {**PER_USER, **WHOLE_LIST}
     name, k = match[1], int(match[2])
     if name not in known:
@@ -148,6 +180,12 @@ def scope(metric: str) -> str | None:
     """One of `SCOPES`, by a metric's name; None where all items are ranked."""
     match = _SCOPE.search(metric)
     return match[1] if match else None
+
+
+def direction(metric: str) -> int:
+    """1 where more is better, -1 where less is, 0 where neither."""
+    name = parse(metric)[0]
+    return -1 if name == "log_loss" else int(name in PER_USER or name in OF_CLICKS)
 
 
 def ranked(metric: str) -> str:

@@ -107,7 +107,7 @@ def evaluate(
     """
     start = time.perf_counter()
     parsed = {text: parse(text) for text in metrics}
-    if not parsed or any(num_sampled(text) or scope(text) for text in parsed):
+    if not parsed or any(num_sampled(text) or scope(text) or not k for text, (_, _, k) in parsed.items()):
         raise ConfigError(f"metrics: expected at least one, all named as 'ndcg@10' is, got {[*metrics]}")
     if popularity is None and any(name == "popularity" for name, _, _ in parsed.values()):
         raise ConfigError("metrics: popularity@K needs the training interactions of each item")

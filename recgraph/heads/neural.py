@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -32,36 +33,41 @@ class MLP(Head):
     and a pair costs what comes after their sum.
 
     Args:
-        dim: width of query and item vectors.
+        dim: width of query and item vectors; or the two, where they differ.
+        dropout: fraction of the inputs of each layer, but not of the output's, that is zeroed in training.
         hidden: widths of the layers, the first of which sees both vectors. The authors halve: [dim, dim / 2, …].
     """
 
-    def __init__(self, dim: int, *, hidden: Widths = (64, 32)) -> None:
-        super().__init__(dim)
-        first = hidden[0]
-        self.query_layer = xavier_uniform(nn.Linear(dim, first), fan_in=2 * dim)
-        self.item_layer = xavier_uniform(nn.Linear(dim, first, bias=False), fan_in=2 * dim)
+    def __init__(self, dim: int | tuple[int, int], dropout: float = 0.0, *, hidden: Widths = (64, 32)) -> None:
+        query_dim, item_dim = (dim, dim) if isinstance(dim, int) else dim
+        super().__init__(query_dim)
+        first, self.dropout = hidden[0], dropout
+        self.query_layer = xavier_uniform(nn.Linear(query_dim, first), fan_in=query_dim + item_dim)
+        self.item_layer = xavier_uniform(nn.Linear(item_dim, first, bias=False), fan_in=query_dim + item_dim)
         self.layers = nn.ModuleList(xavier_uniform(nn.Linear(wide, narrow)) for wide, narrow in pairwise(hidden))
         self.output = lecun_uniform(nn.Linear(hidden[-1], 1))
 
     def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
         """The query's half of the first layer, and its bias."""
-        return self.query_layer(query)
+        return self.query_layer(self._drop(query))
 
     def prepare_items(self, items: Float[Tensor, "*batch dim"]) -> Tensor:
         """The item's half of the first layer."""
-        return self.item_layer(items)
+        return self.item_layer(self._drop(items))
 
     def match(self, query: Float[Tensor, "*#batch width"], items: Float[Tensor, "*#batch width"]) -> Tensor:
         """The rest of the tower, over the sum of the halves."""
         hidden = (query + items).relu_()
         for layer in self.layers:
-            hidden = layer(hidden).relu_()
+            hidden = layer(self._drop(hidden)).relu_()
         return self.output(hidden).squeeze(-1)
 
     def match_all(self, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items width"]) -> Tensor:
         """Chunk by chunk over queries and items, whose pairs are never in memory at once."""
         return in_chunks(self, query, items)
+
+    def _drop(self, values: Tensor) -> Tensor:
+        return F.dropout(values, self.dropout, self.training) if self.dropout else values
 
 
 @heads.register("neumf")
@@ -113,10 +119,17 @@ class NeuMF(Head):
         return self.gmf.match_all(query_parts[0], item_parts[0]) + self.mlp.match_all(query_parts[1], item_parts[1])
 
 
-def in_chunks(head: Head, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items width"]) -> Tensor:
-    """`match_all` by `match` of some queries with some items at a time."""
+def in_chunks(
+    head: Head, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items wide"], floats: int | None = None
+) -> Tensor:
+    """`match_all` by `match` of some queries with some items at a time.
+
+    Args:
+        head, query, items: as in `match_all`.
+        floats: that `match` makes for a pair; None for as many as a prepared query has.
+    """
     flat = query.reshape(-1, query.shape[-1])
-    num_items = max(1, CHUNK_FLOATS // query.shape[-1])
+    num_items = max(1, CHUNK_FLOATS // (floats or query.shape[-1]))
     num_queries = max(1, num_items // max(1, len(items)))
     rows = [
         torch.cat([head.match(some.unsqueeze(-2), part) for part in items.split(num_items)], -1)

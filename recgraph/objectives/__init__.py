@@ -1,6 +1,7 @@
 """Training objectives: a recipe is a dictionary of weighted objectives."""
 
 from recgraph.objectives.base import Objective, Objectives
+from recgraph.objectives.clicks import LogLoss, SquaredError
 from recgraph.objectives.content import CLCRec, ContentContrast
 from recgraph.objectives.contrastive import LayerContrast, ViewContrast
 from recgraph.objectives.pointwise import BCE, CCL, GBCE
@@ -24,12 +25,14 @@ __all__ = [
     "DirectAU",
     "EgoL2",
     "LayerContrast",
+    "LogLoss",
     "Objective",
     "Objectives",
     "PrototypeContrast",
     "SameTargetContrast",
     "SequenceContrast",
     "Softmax",
+    "SquaredError",
     "UltraGCN",
     "ViewContrast",
     "WeightDecay",

@@ -24,6 +24,9 @@ class Objective(nn.Module):
     needs: ClassVar[frozenset[str]] = frozenset()
     """Optional fields of `Batch` that the objective reads, such as "negatives"; nothing else is built for it."""
 
+    of_parameters: ClassVar[bool] = False
+    """Whether it is about parameters alone, whatever the rows and vectors of a batch mean."""
+
     def begin_epoch(self, recommender: Recommender, epoch: int, generator: torch.Generator | None) -> None:
         """Get ready for an epoch; called by the trainer before its first batch.
 

@@ -21,6 +21,8 @@ class WeightDecay(Objective):
     parameters small that a batch uses, this one all of them, in each step.
     """
 
+    of_parameters = True
+
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """See the class."""
         return torch.stack([parameter.square().sum() for parameter in recommender.parameters()]).sum() / 2
@@ -35,6 +37,8 @@ class EgoL2(Objective):
     norm and not its square, some regularise every parameter or the propagated rows. A λ copied from one of them means
     something else.
     """
+
+    of_parameters = True
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """Half the squared norm of each row's layer-0 vectors, averaged over rows."""

@@ -1,0 +1,82 @@
+"""Interactions as clicks to predict: a label for each row, and the moment of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Int
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from recgraph.data.interactions import Interactions
+from recgraph.data.splits import Split
+from recgraph.errors import DataError, suggest
+
+LABEL = "label"
+"""Column of a labelled part: 1 for a click, 0 for none."""
+
+
+class ClickSettings(BaseModel):
+    """The `clicks:` block of an experiment file: rows of train, validation and test are predicted, not ranked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    column: str = "rating"
+    """Of the interactions, what the label is made of."""
+    positive: float = 4
+    """The label is 1 where the column is at least this, and 0 below (4 in RecBole's settings for MovieLens-1M)."""
+    drop: tuple[float, ...] = ()
+    """Rows with these values are in no part (3 there: neither liked nor disliked)."""
+
+
+def clicks_of(config: Mapping[str, Any]) -> ClickSettings | None:
+    """The `clicks:` block of a run's configuration; None where it ranks."""
+    return ClickSettings(**config["clicks"]) if "clicks" in config else None
+
+
+def labelled(split: Split, settings: ClickSettings) -> Split:
+    """The split with a column `label` in each part, less the rows that are dropped.
+
+    Raises:
+        DataError: there is no such column, or train or test has rows of one label only.
+    """
+    parts: dict[str, Any] = {}
+    for name in ("train", "validation", "test"):
+        table: Interactions = getattr(split, name)
+        if settings.column not in table.frame.columns:
+            raise DataError(
+                f"clicks.column: no column {settings.column!r}. {suggest(settings.column, table.frame.columns)}"
+            )
+        values = table.frame[settings.column]
+        if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
+            raise DataError(f"clicks.column: labels are made of numbers, and {settings.column!r} holds {values.dtype}")
+        values = values.cast(pl.Float64)
+        kept = table.select(~values.is_in(list(settings.drop)).to_numpy())
+        label = (kept.frame[settings.column].cast(pl.Float64) >= settings.positive).cast(pl.Int8)
+        if label.n_unique() < 2:
+            raise DataError(f"clicks: the {name} part has {len(kept)} rows and not both labels: nothing to predict")
+        parts[name] = Interactions(kept.frame.with_columns(label.alias(LABEL)), table.users, table.items)
+    return replace(split, **parts, candidates=None)
+
+
+def labels_of(table: Interactions) -> np.ndarray:
+    """Label of each row of a labelled part, 0.0 or 1.0."""
+    return table.frame[LABEL].to_numpy().astype(np.float64)
+
+
+def context_of(table: Interactions) -> Int[Tensor, "rows moments"]:
+    """Hour and weekday of each row, UTC, as in `Inputs.context`; times are seconds since 1970.
+
+    Raises:
+        DataError: the interactions have no time.
+    """
+    if "time" not in table.frame.columns:
+        raise DataError("the interactions have no column `time`, which the hour and the weekday are read from")
+    hours = table.frame["time"].to_numpy().astype(np.int64) // 3600
+    # 1 January 1970 was a Thursday, which is 3 from Monday.
+    return torch.from_numpy(np.stack([hours % 24, (hours // 24 + 3) % 7], 1))

@@ -1,0 +1,150 @@
+"""Users and items as what is listed of them: a vector and a weight for every value of every field.
+
+Cheng et al., "Wide & deep learning for recommender systems", DLRS 2016, https://arxiv.org/abs/1606.07792, section 3:
+the vectors are those of its deep part, the weights its wide part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recgraph.encoders.base import Encoder, embedding_table, lookup
+from recgraph.encoders.content import checked
+from recgraph.encoders.values import Tables, bag
+from recgraph.errors import ConfigError, suggest
+from recgraph.hashing import pairs
+from recgraph.registry import encoders
+from recgraph.types import CONTEXT, Content, Ego, Encoding, Inputs, Layout, Modality, PositiveFloat, PositiveInt
+
+LARGEST = 2**24
+"""Ids that a float32 column can hold exactly."""
+
+
+@encoders.register("fields")
+class Fields(Encoder):
+    """A query is the fields of its user, and of the moment, side by side; an item is its fields side by side.
+
+    Heads look into the columns (`layout`): linear, wide_deep, fm, deepfm, dcn. Any other head takes the vectors as they
+    are, the shorter side filled up with zeros; it wants `wide: false` and no crosses.
+
+    Args:
+        num_users: size of the user catalogue.
+        num_items: size of the item catalogue.
+        content: the modalities, each a field; those with `ids: true` have a vector for each value.
+        dim: width of a field's vector.
+        std: standard deviation of the first vectors.
+        wide: also give each value a weight, for heads with a linear part. Weights begin at 0.
+        crosses: pairs of fields, each pair of whose values has a weight: two of `user`, `item`, the moment and
+            modalities of ids. The paper's cross-product transformations, hashed.
+        buckets: weights of each cross.
+        context: what is read of the moment of a click: hour, weekday.
+    """
+
+    reads = frozenset({"content"})
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        content: Content,
+        *,
+        dim: PositiveInt = 16,
+        std: PositiveFloat = 0.01,
+        wide: bool = True,
+        crosses: tuple[tuple[str, str], ...] = (),
+        buckets: PositiveInt = 100_000,
+        context: tuple[Literal["hour", "weekday"], ...] = (),
+    ) -> None:
+        sides, moments = (content.users, content.items), (tuple(dict.fromkeys(context)), ())
+        most = [
+            {own: 1, **{name: m.values.shape[1] for name, m in modalities.items() if not m.values.is_floating_point()}}
+            | dict.fromkeys(names, 1)
+            for own, modalities, names in zip(("user", "item"), sides, moments, strict=True)
+        ]
+        found = [tuple(_side(name, most) for name in pair) for pair in crosses]
+        # A cross of the query with the item is the head's, and comes with the query's field first.
+        self.across = [pair[:: 1 - 2 * at[0]] for pair, at in zip(crosses, found, strict=True) if at[0] != at[1]]
+        self.within = [
+            [pair for pair, at in zip(crosses, found, strict=True) if at == (side, side)] for side in range(2)
+        ]
+        if crosses and not wide:
+            raise ConfigError("encoder.crosses: they are weights of the linear part, and `wide: false` leaves it out")
+        if max(num_users, num_items) > LARGEST:
+            raise ConfigError(f"encoder fields: at most {LARGEST} users and items can be told apart in a column")
+        columns = Layout(
+            *(dim, 1 + len(content.users) + len(moments[0]), 1 + len(content.items), wide),
+            tuple((most[0][one], most[1][other]) for one, other in self.across),
+            buckets,
+        )
+        width = max(int(wide) + columns.widths[side] + sum(c[side] for c in columns.crosses) for side in range(2))
+        super().__init__(num_users, num_items, dim=width)
+        self._layout, self.context = columns, moments[0]
+        if context:
+            self.reads = self.reads | {"context"}
+
+        of_side = list(zip((num_users, num_items), sides, moments, strict=True))
+        self.users, self.items = (Tables(*each, dim=dim, std=std) for each in of_side)
+        if wide:
+            self.wide = nn.ModuleList(
+                nn.ModuleList([Tables(*each, dim=1, std=0.0), *(embedding_table(buckets, 1, 0.0) for _ in inner)])
+                for each, inner in zip(of_side, self.within, strict=True)
+            )
+
+    @property
+    def layout(self) -> Layout:
+        """See `Encoder.layout`."""
+        return self._layout
+
+    def forward(self, inputs: Inputs) -> Encoding:
+        """Look everything up; `inputs.perturb` acts on the fields' vectors.
+
+        Raises:
+            TypeError: `inputs` has no content, or not the moment that is to be read.
+        """
+        content = checked(inputs)
+        if self.context and inputs.context is None:
+            raise TypeError(f"this encoder reads {', '.join(self.context)} of `Inputs.context`, which a click has")
+        items = torch.arange(self.num_items, device=inputs.users.device)
+        query = self._vectors(0, inputs.users, content.users, inputs)
+        ego = Ego(lookup(self.users.index.weight, inputs.users), self.items.index.weight)
+        return Encoding(query, self._vectors(1, items, content.items, inputs), ego)
+
+    def _vectors(self, side: int, rows: Tensor, modalities: Mapping[str, Modality], inputs: Inputs) -> Tensor:
+        context = None if side else inputs.context
+
+        def ids(name: str) -> Tensor:
+            if name in modalities:
+                return modalities[name].values[rows]
+            if name in self.context and context is not None:
+                return context[..., [list(CONTEXT).index(name)]] + 1
+            return rows.unsqueeze(-1) + 1
+
+        deep = inputs.perturb((self.users, self.items)[side](rows, modalities, context))
+        parts = [deep.flatten(-2)]
+        if self._layout.wide:
+            modules: Any = self.wide[side]  # for the type checker, to which it is any module
+            tables, *crossed = modules
+            weight = tables(rows, modalities, context).sum(-2)
+            for (one, other), table in zip(self.within[side], crossed, strict=True):
+                weight = weight + bag(table, pairs(ids(one), ids(other), self._layout.buckets))
+            parts.insert(0, weight)
+        parts += [ids(pair[side]).to(deep.dtype) for pair in self.across]
+        vectors = torch.cat(parts, -1)
+        return F.pad(vectors, (0, self.dim - vectors.shape[-1]))
+
+
+def _side(name: str, most: list[dict[str, int]]) -> int:
+    """0 for a field of the query, 1 for one of the item.
+
+    Raises:
+        ConfigError: there is no such field of ids.
+    """
+    for side, known in enumerate(most):
+        if name in known:
+            return side
+    raise ConfigError(f"encoder.crosses: no field {name!r} that has ids. {suggest(name, [*most[0], *most[1]])}")

@@ -1,0 +1,52 @@
+"""What the prediction of clicks is worth, over all rows and user by user."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from recgraph.errors import DataError
+from recgraph.evaluation.metrics import OF_CLICKS
+from recgraph.evaluation.ranking import Evaluation
+
+
+def judge_clicks(
+    scores: Float[np.ndarray, "rows"],
+    labels: Float[np.ndarray, "rows"],
+    users: Int[np.ndarray, "rows"],
+    metrics: Sequence[str],
+    *,
+    num_users: int,
+    started: float,
+) -> Evaluation:
+    """Metrics of scored rows.
+
+    `summary` is over all rows together. `per_user` holds each user's own figure, over the rows of that user, for paired
+    tests: NaN where a user's rows are of one label only and the metric wants both. Their mean is not the summary.
+
+    Args:
+        scores: logits.
+        labels: 1.0 for a click, 0.0 for none.
+        users: whose row it is.
+        metrics: names of `OF_CLICKS`.
+        num_users: size of the user catalogue.
+        started: `time.perf_counter()` before the rows were scored.
+
+    Raises:
+        DataError: a score is NaN.
+    """
+    if np.isnan(scores).any():
+        raise DataError(f"scores of {np.isnan(scores).sum()} rows are NaN: cannot judge them")
+    summary = {name: float(OF_CLICKS[name](scores, labels)) for name in metrics}
+    seconds = time.perf_counter() - started
+    order = np.argsort(users, kind="stable")
+    found, starts = np.unique(users[order], return_index=True)
+    groups = np.split(order, starts[1:])
+    per_user = {name: np.array([OF_CLICKS[name](scores[rows], labels[rows]) for rows in groups]) for name in metrics}
+    return Evaluation(
+        found, torch.empty(len(found), 0, dtype=torch.int64), per_user, summary, num_users - len(found), seconds
+    )
