@@ -39,6 +39,7 @@ class ContentContrast(Objective):
     """
 
     needs = frozenset({"distinct"})
+    task = None
 
     def __init__(self, *, temperature: PositiveFloat = 0.2) -> None:
         super().__init__()
