@@ -16,6 +16,7 @@ from recgraph.evaluation import metrics
 from recgraph.registry import Component
 from recgraph.sampling import BUILT
 from recgraph.schema import RunConfig, Spec
+from recgraph.tasks import check_tasks
 
 WEIGHT = {"weight": (Annotated[float, Field(ge=0, allow_inf_nan=False)], 1.0)}
 """What every objective takes beside its own arguments."""
@@ -97,15 +98,21 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         head = checked_spec.get("head", "rank")
         if head not in config.heads:
             raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
-    return checked | {
-        "encoder": encoder,
-        "heads": {name: registry.heads.check(spec, f"{where}: heads.{name}") for name, spec in config.heads.items()},
-        "objectives": objectives,
-        "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
-        "train": config.train.model_dump(),
-        "blend": _check_blend(config, where),
-        **({"pretrained": config.pretrained} if config.pretrained else {}),
-    }
+    return (
+        checked
+        | check_tasks(config, checked, objectives, where)
+        | {
+            "encoder": encoder,
+            "heads": {
+                name: registry.heads.check(spec, f"{where}: heads.{name}") for name, spec in config.heads.items()
+            },
+            "objectives": objectives,
+            "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
+            "train": config.train.model_dump(),
+            "blend": _check_blend(config, where),
+            **({"pretrained": config.pretrained} if config.pretrained else {}),
+        }
+    )
 
 
 def _check_clicks(config: RunConfig, where: str) -> None:

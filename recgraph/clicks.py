@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from recgraph.data.clicks import context_of, labels_of
+from recgraph.data.clicks import context_of, outcomes
 from recgraph.sampling import Batches
 from recgraph.types import Batch, Distinct, Inputs
 
@@ -25,7 +25,7 @@ class ClickBatches(Batches):
     def __iter__(self) -> Iterator[Batch]:
         """One epoch."""
         users, items = torch.from_numpy(self.train.user_indices), torch.from_numpy(self.train.item_indices)
-        labels = torch.from_numpy(labels_of(self.train)).float()
+        labels = torch.from_numpy(outcomes(self.train)).float()
         context = context_of(self.train) if self.context else None
         for rows in torch.randperm(len(users), generator=self.order).split(self.batch_size):
             own, other = users[rows], items[rows]

@@ -13,14 +13,26 @@ from recgraph.checking import check
 from recgraph.data import cards
 from recgraph.data.cards import Card
 from recgraph.data.content import check_columns
-from recgraph.data.features import kinds
+from recgraph.data.features import Kind, Side, kinds
+from recgraph.data.labels import LabelSettings, check_labels
 from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.files import digest
 from recgraph.schema import Experiment, RunConfig, folder_name, read, validate
 from recgraph.spaces import Range
 
-RECIPE = ("encoder", "heads", "objectives", "negatives", "sequences", "train", "blend", "pretrained")
+RECIPE = (
+    "encoder",
+    "heads",
+    "objectives",
+    "negatives",
+    "sequences",
+    "train",
+    "blend",
+    "pretrained",
+    "sharing",
+    "balance",
+)
 """Parts of a run that a baseline has none of."""
 
 
@@ -177,8 +189,11 @@ def _on(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
     """A configuration whose dataset has the attributes it reads and the candidates that sampled metrics rank."""
     files = next(iter(card.forms.values())).features
     content = {name: ModalitySettings(**entry) for name, entry in config.get("content", {}).items()}
+    labels = {name: LabelSettings(**entry) for name, entry in config.get("labels", {}).items()}
     try:
-        check_columns(content, {"item": kinds("item", files), "user": kinds("user", files)})
+        of_features: dict[Side, dict[str, Kind]] = {"item": kinds("item", files), "user": kinds("user", files)}
+        check_columns(content, of_features)
+        check_labels(labels, of_features, card.columns)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     if "clicks" in config:

@@ -13,10 +13,13 @@ from recgraph.baselines.base import Baseline
 from recgraph.blend import Blend
 from recgraph.clicks import ClickBatches
 from recgraph.data.interactions import Interactions
+from recgraph.data.labels import LabelData, Part
 from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.errors import ConfigError
+from recgraph.evaluation.prediction import Predictions
 from recgraph.experiment import Run
 from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.labelling import figures, heads_of
 from recgraph.model import Model
 from recgraph.objectives.base import Objectives
 from recgraph.pretraining import begin, check_tables
@@ -25,6 +28,7 @@ from recgraph.recommender import Recommender
 from recgraph.sampling import Batches
 from recgraph.sequences import SequenceBatches
 from recgraph.task import Task
+from recgraph.tasks import tasks_of
 from recgraph.training.trackers import JsonLines, Tracker
 from recgraph.training.trainer import Progress, Trainer, TrainSettings
 from recgraph.warmstart import warm_start
@@ -54,6 +58,9 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
 
     names = run.config["evaluate"]["metrics"]
 
+    def validate(model: Model) -> dict[str, float]:
+        return task.validate(model, names).summary | figures(predicted(run, task, model, "validation"))
+
     def parity(model: Model) -> dict[str, float]:
         return task.test(model, names).summary
 
@@ -65,7 +72,7 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
         folder / "checkpoint" / "last.pt",
         trackers,
         pretrain=pretrain,
-        validate=lambda model: task.validate(model, names).summary,
+        validate=validate,
         parity=parity if run.config["evaluate"]["parity"] else None,
     )
     if run.config["blend"] is None:
@@ -157,6 +164,8 @@ def _train(
         parts = config | {"encoder": _without(encoder, "init")}
         content = task.content(config["content"], train) if "content" in config else (None, None)
         sizes = train.num_users, train.num_items
+        if labels := labels_of(run, task, refit=train is not task.train):
+            parts["label_heads"] = heads_of(labels, config["objectives"])
         recommender = Recommender.build(*sizes, parts, graph, *content).to(device)
         started = time.perf_counter()
         if encoder["init"] is not None and not checkpoint.exists():
@@ -171,7 +180,8 @@ def _train(
             {
                 role: (spec["weight"], registry.objectives.build(_without(spec, "weight"), where=f"objectives.{role}"))
                 for role, spec in config["objectives"].items()
-            }
+            },
+            **_balance(config),
         ).to(device)
         generators = {name: torch_generator(run.seed, name) for name in ("order", "negatives")}
         if "generator" in objectives.needs:
@@ -196,6 +206,7 @@ def _train(
             distinct="distinct" in objectives.needs,
             log_q="log_q" in objectives.needs,
             content=recommender.content and recommender.content.to(device),
+            labels={name: label.to(device) for name, label in labels.items()},
             **more,
         )
         trainer = Trainer(
@@ -255,6 +266,28 @@ def _sequences(encoder: SequenceEncoder, settings: Mapping[str, Any], objectives
     if partners and settings["targets"] != "last":
         raise ConfigError(f"sequences.targets: histories before the same item want 'last', got {settings['targets']!r}")
     return {"max_length": encoder.max_length, "partners": partners, **settings}
+
+
+def predicted(run: Run, task: Task, model: Model, part: Part) -> dict[str, Predictions]:
+    """What the run's model says of the labels of a part; empty where the run has none."""
+    if isinstance(model, Blend):
+        model = model.recommender
+    if not isinstance(model, Recommender) or "labels" not in run.config:
+        return {}
+    return task.predict(model, labels_of(run, task), part)
+
+
+def labels_of(run: Run, task: Task, *, refit: bool = False) -> dict[str, LabelData]:
+    """The labels of a run; `refit`: training sees those of validation as well."""
+    return task.labels(run.config.get("labels", {}), seed=run.config["split"]["seed"], refit=refit)
+
+
+def _balance(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What weighs the losses of tasks, and whose."""
+    if "balance" not in config:
+        return {}
+    tasks = tasks_of(config["objectives"])
+    return {"balance": registry.balances.build(config["balance"], len(tasks), where="balance"), "balanced": tasks}
 
 
 def _without(spec: dict[str, Any], key: str) -> dict[str, Any]:

@@ -7,25 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from recgraph import registry
-from recgraph.data.content import Pipeline, joined, pack, unpack
+from recgraph.data.content import Pipeline, from_tensors, joined, pack, to_tensors, unpack
 from recgraph.data.histories import Histories
 from recgraph.data.interactions import Interactions, Vocabulary
+from recgraph.data.vectors import write_vectors
 from recgraph.encoders.base import Encoder, lookup
 from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.errors import ConfigError, DataError
-from recgraph.files import replacing
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Head, build_head
+from recgraph.heads.labels import LabelHead
 from recgraph.model import Model, Scorer
 from recgraph.random import isolated
-from recgraph.types import Content, Encoding, Inputs, Modality
+from recgraph.sharing import RANK, Sharing
+from recgraph.types import Content, Encoding, Inputs
 
 PIECE = 128
 """Users whose histories are encoded at once."""
@@ -44,6 +45,10 @@ class Recommender(Model):
         spec: the configuration that encoder and heads were built from, so that they can be saved.
         content: what users and items are, if the encoder reads it.
         pipeline: what makes such content of attributes, so that items can be added.
+
+    Attributes:
+        label_heads: label -> the head that predicts it.
+        sharing: experts between the encoder and all heads; None hands them its vectors as they are.
     """
 
     def __init__(
@@ -58,6 +63,8 @@ class Recommender(Model):
     ) -> None:
         super().__init__(encoder.num_users, encoder.num_items)
         self.encoder, self.heads = encoder, nn.ModuleDict(heads)
+        self.label_heads = nn.ModuleDict()
+        self.sharing: Sharing | None = None
         self.graph, self.spec = graph, spec
         self.content, self.pipeline = content, pipeline
         self.histories: Histories | None = None
@@ -72,15 +79,22 @@ class Recommender(Model):
         content: Content | None = None,
         pipeline: Pipeline | None = None,
     ) -> Recommender:
-        """Make encoder and heads from `spec`, a mapping with `encoder` and `heads` as in an experiment file."""
+        """Make all from `spec`: `encoder`, `heads` and `sharing` as in a file, `label_heads` label -> its options."""
         more = {} if content is None else {"content": content}
         encoder = registry.encoders.build(spec["encoder"], num_users, num_items, where="encoder", **more)
         heads = {
             name: build_head(head, encoder.dim, encoder.layout, where=f"heads.{name}")
             for name, head in spec["heads"].items()
         }
+        labels = {name: LabelHead(encoder.dim, **options) for name, options in spec.get("label_heads", {}).items()}
+        sharing = None
+        if spec.get("sharing"):
+            sides = ([RANK, *(n for n, head in labels.items() if head.of != other)] for other in ("item", "user"))
+            sharing = registry.sharings.build(spec["sharing"], encoder.dim, *sides, where="sharing")
         graph = graph if "graph" in encoder.reads else None
-        return cls(encoder, heads, graph=graph, spec=dict(spec), content=content, pipeline=pipeline)
+        made = cls(encoder, heads, graph=graph, spec=dict(spec), content=content, pipeline=pipeline)
+        made.label_heads, made.sharing = nn.ModuleDict(labels), sharing
+        return made
 
     def score(self, encoding: Encoding, items: Tensor | None = None, *, head: str = "rank") -> Tensor:
         """Scores of some items, or of all.
@@ -115,8 +129,10 @@ class Recommender(Model):
         head = self._head("rank")
         if isinstance(self.encoder, SequenceEncoder):
             catalogue = self.encoder.catalogue(self._inputs())
-            items = head.prepare_items(catalogue.items)
-            return lambda users: head.match_all(head.prepare_query(self._queries(users, catalogue)), items)
+            items = head.prepare_items(self._share("item", catalogue.items))
+            return lambda users: head.match_all(
+                head.prepare_query(self._share("query", self._queries(users, catalogue))), items
+            )
         encoding = self.encode_all()
         query, items = head.prepare_query(encoding.query), head.prepare_items(encoding.items)
         return lambda users: head.match_all(query[users], items)
@@ -147,13 +163,38 @@ class Recommender(Model):
         assert isinstance(head, Head)  # for the type checker: a ModuleDict holds any module
         return head
 
-    def encode_all(self) -> Encoding:
-        """Query vectors of all users [users, dim] and vectors of all items."""
+    def label_head(self, name: str) -> LabelHead:
+        """The head that predicts a label."""
+        head = self.label_heads[name]
+        assert isinstance(head, LabelHead)
+        return head
+
+    def encode_all(self, task: str = RANK) -> Encoding:
+        """Query vectors of all users [users, dim] and vectors of all items, as a task reads them."""
         inputs = self._inputs()
-        if not isinstance(self.encoder, SequenceEncoder):
-            return self.encoder(inputs)
-        catalogue = self.encoder.catalogue(inputs)
-        return replace(catalogue, query=self._queries(inputs.users, catalogue))
+        if isinstance(self.encoder, SequenceEncoder):
+            catalogue = self.encoder.catalogue(inputs)
+            encoding = replace(catalogue, query=self._queries(inputs.users, catalogue))
+        else:
+            encoding = self.encoder(inputs)
+        return self.shares(encoding).get(task, encoding)
+
+    def shares(self, encoding: Encoding) -> dict[str, Encoding]:
+        """What each task reads of an encoding; empty without experts, since then all read all of it."""
+        if self.sharing is None:
+            return {}
+        query, items = self.sharing("query", encoding.query), self.sharing("item", encoding.items)
+        return {
+            task: replace(encoding, query=query.get(task, encoding.query), items=items.get(task, encoding.items))
+            for task in {**query, **items}
+        }
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Parameters that tasks have in common: those of the encoder and of experts."""
+        return [*self.encoder.parameters(), *(self.sharing.parameters() if self.sharing is not None else ())]
+
+    def _share(self, side: str, vectors: Tensor) -> Tensor:
+        return vectors if self.sharing is None else self.sharing(side, vectors)[RANK]
 
     def _inputs(self) -> Inputs:
         """All users, without their histories."""
@@ -238,16 +279,9 @@ class Recommender(Model):
         with torch.no_grad():
             encoding = self.eval().encode_all()
         written = []
-        for name, vectors, ids in (
-            ("users", encoding.query, catalogue.users.series),
-            ("items", encoding.items, catalogue.items.series),
-        ):
-            matrix = vectors.float().cpu().numpy()
-            with replacing(Path(folder) / f"{name}.npy") as temporary, temporary.open("wb") as file:
-                np.save(file, matrix)
-            with replacing(Path(folder) / f"{name}.parquet") as temporary:
-                pl.DataFrame({"id": ids, "vector": matrix}).write_parquet(temporary)
-            written += [Path(folder) / f"{name}.npy", Path(folder) / f"{name}.parquet"]
+        users, items = (encoding.query, catalogue.users.series), (encoding.items, catalogue.items.series)
+        for name, (vectors, ids) in (("users", users), ("items", items)):
+            written += write_vectors(Path(folder) / name, vectors.float().cpu().numpy(), ids)
         return written
 
     def options(self) -> dict[str, Any]:
@@ -257,6 +291,7 @@ class Recommender(Model):
                 "this recommender was not built from a configuration; save its encoder's state_dict instead"
             )
         made = {} if self.pipeline is None else {"content": pack(self.pipeline)[0]}
+        made |= {key: self.spec[key] for key in ("label_heads", "sharing") if self.spec.get(key)}
         return {"encoder": self.spec["encoder"], "heads": self.spec["heads"], **made}
 
     def extra_tensors(self) -> dict[str, Tensor]:
@@ -264,9 +299,8 @@ class Recommender(Model):
         tensors = {} if self.graph is None else {"graph.users": self.graph.users, "graph.items": self.graph.items}
         if self.histories is not None:
             tensors |= {"history.items": self.histories.items, "history.starts": self.histories.starts}
-        for side in ("items", "users") if self.content else ():
-            for name, (values, present) in getattr(self.content, side).items():
-                tensors |= {f"{side}.{name}.values": values, f"{side}.{name}.present": present}
+        if self.content is not None:
+            tensors |= to_tensors(self.content)
         if self.pipeline is not None:
             tensors |= {f"pipeline.{name}": value for name, value in pack(self.pipeline)[1].items()}
         return tensors
@@ -276,18 +310,10 @@ class Recommender(Model):
         cls, num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]
     ) -> Recommender:
         """See `Model.rebuild`."""
-        graph, content, pipeline = None, None, None
+        graph, pipeline = None, None
         if "graph.users" in tensors:
             graph = BipartiteGraph.from_edges(tensors["graph.users"], tensors["graph.items"], num_users, num_items)
-        modalities: dict[str, dict[str, Modality]] = {"items": {}, "users": {}}
-        for side, found in modalities.items():
-            for key in tensors:
-                of, _, rest = key.partition(".")
-                if of == side and rest.endswith(".values"):
-                    name = rest.removesuffix(".values")
-                    found[name] = Modality(tensors[key], tensors[f"{side}.{name}.present"])
-        if modalities["items"]:
-            content = Content(**modalities)
+        content = from_tensors(tensors)
         if "content" in options:
             prefix = "pipeline."
             own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -24,7 +24,8 @@ from recgraph.environment import code_digest, environment, peak_memory, reset_pe
 from recgraph.errors import DataError, TrainingError
 from recgraph.experiment import Run
 from recgraph.files import locked, replacing, write_json, write_text
-from recgraph.fitting import fit, refit, source_folder
+from recgraph.fitting import fit, labels_of, predicted, refit, source_folder
+from recgraph.labelling import figures, guesses, write_predictions
 from recgraph.model import Model, catalogue_of
 from recgraph.recommender import Recommender
 from recgraph.task import Task
@@ -116,6 +117,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
     model.save(folder)
     test = task.test(model, names, sampled=run.config["evaluate"]["sampled"])
     test.write(folder / "per_user.parquet")
+    told = {part: predicted(run, task, model, part) for part in ("validation", "test")}
     result = {
         "table": run.table,
         "row": run.row,
@@ -143,6 +145,10 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
         "test": test.summary,
         "groups": task.groups(test),
     }
+    if told["test"]:
+        write_predictions(folder / "labels.parquet", told["test"])
+        result["labels"] = {part: figures(found) for part, found in told.items()}
+        result["labels"]["guessed"] = figures(guesses(labels_of(run, task), "test"))
     if progress.parity:
         result |= {"parity_epoch": progress.parity_epoch, "parity": progress.parity}
     if isinstance(model, Blend):

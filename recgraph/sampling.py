@@ -5,8 +5,8 @@ Sampling runs on the CPU, vectorised, so that a seed means the same on every dev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.data.interactions import Interactions
+from recgraph.data.labels import LabelData
 from recgraph.errors import ConfigError, DataError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.positives import Positives
@@ -21,7 +22,8 @@ from recgraph.registry import samplers
 from recgraph.types import Batch, Content, Distinct, Inputs, NonNegativeFloat, PositiveInt
 
 BUILT = frozenset(
-    {"graph", "content", "history", "partners", "negatives", "log_q", "generator", "distinct", "click", "context"}
+    {"graph", "content", "history", "partners", "negatives", "log_q", "generator", "distinct"}
+    | {"click", "context", "labels"}
 )
 """Fields of `Inputs` and `Batch` that are built when an encoder reads or an objective needs them."""
 
@@ -226,6 +228,7 @@ class Batches:
         distinct: find each batch's distinct users and items.
         log_q: give batches the probabilities of their negatives.
         content: handed to the encoder, already on the device; None if no encoder reads it.
+        labels: what objectives learn to predict, already on the device.
     """
 
     train: Interactions
@@ -239,6 +242,7 @@ class Batches:
     distinct: bool = False
     log_q: bool = False
     content: Content | None = None
+    labels: Mapping[str, LabelData] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -249,9 +253,9 @@ class Batches:
         users, items = torch.from_numpy(self.train.user_indices), torch.from_numpy(self.train.item_indices)
         block = max(1, BLOCK // self.batch_size) * self.batch_size
         for rows in torch.randperm(len(users), generator=self.order).split(block):
-            yield from self._batches(users.index_select(0, rows), items.index_select(0, rows))
+            yield from self._batches(users.index_select(0, rows), items.index_select(0, rows), rows)
 
-    def _batches(self, users: Tensor, items: Tensor) -> Iterator[Batch]:
+    def _batches(self, users: Tensor, items: Tensor, rows: Tensor) -> Iterator[Batch]:
         sampler, each = self.sampler, self.batch_size
         drawn = None
         if sampler is not None and sampler.shared_by is None:
@@ -265,15 +269,27 @@ class Batches:
             log_q = None
             if self.log_q and sampler is not None and negatives is not None:
                 log_q = sampler.log_q(users[some], negatives)
+            moved = {"user": self._move(users[some]), "item": self._move(items[some])}
+            of = moved | ({"interaction": self._move(rows[some])} if self.labels else {})
             yield Batch(
-                Inputs(users=self._move(users[some]), graph=self.graph, content=self.content),
-                self._move(items[some]),
+                Inputs(users=moved["user"], graph=self.graph, content=self.content),
+                moved["item"],
                 None if negatives is None else self._move(negatives),
                 hits,
                 None if log_q is None else self._move(log_q),
                 generator=self.views,
                 distinct=Distinct(*map(self._move, Distinct.of(users[some], items[some]))) if self.distinct else None,
+                labels=self._labels(of),
+                evidence={
+                    name: label.text.index_select(0, of["interaction"])
+                    for name, label in self.labels.items()
+                    if label.text is not None
+                },
             )
+
+    def _labels(self, of: Mapping[str, Int[Tensor, "batch"]]) -> dict[str, Tensor]:
+        """Labels of the users, items and interactions of rows."""
+        return {name: one.table.index_select(0, of[one.settings.of]) for name, one in self.labels.items()}
 
     def _move(self, tensor: Tensor) -> Tensor:
         if torch.device(self.device).type == "cuda":

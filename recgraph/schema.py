@@ -36,6 +36,7 @@ from pydantic import (
 )
 
 from recgraph.data.clicks import ClickSettings
+from recgraph.data.labels import LabelSettings
 from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
@@ -109,7 +110,13 @@ class RunConfig(BaseModel):
     """Predict labelled rows in place of ranking the catalogue."""
     content: dict[str, ModalitySettings] = {}
     """Modalities by name: what users and items are, for the rows that read it."""
+    labels: dict[str, LabelSettings] = {}
+    """Labels by name, for the objectives `label` that learn to predict them."""
     encoder: Spec | None = None
+    sharing: Spec | None = None
+    """Experts between the encoder and all heads (mmoe, ple); null for hard sharing."""
+    balance: Spec | None = None
+    """How the losses of ranking and labels are weighed (uncertainty, gradnorm, pcgrad); null for fixed weights."""
     heads: dict[str, Spec] = {"rank": "dot"}
     objectives: dict[str, Spec] = {}
     """Each takes a `weight` (1 by default) beside its own arguments."""

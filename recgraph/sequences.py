@@ -117,6 +117,7 @@ class SequenceBatches(Batches):
                 log_q = self._move(self.sampler.log_q(users, negatives))
             negatives = self._move(negatives)
         distinct = Distinct(*map(self._move, Distinct.of(chosen.users, items))) if self.distinct else None
+        labels = self._labels({"user": self._move(users), "item": self._move(items)}) if self.labels else {}
         return Batch(
             Inputs(
                 self._move(chosen.users),
@@ -129,6 +130,7 @@ class SequenceBatches(Batches):
             negatives,
             hits,
             log_q,
+            labels=labels,
             generator=self.views,
             distinct=distinct,
             partners=self._move(self._draw_partners(chosen)) if self.partners else None,

@@ -18,10 +18,11 @@ from recgraph.blend import Blend
 from recgraph.data import datasets
 from recgraph.data.audit import audit
 from recgraph.data.cards import data_root
-from recgraph.data.clicks import ClickSettings, context_of, labelled, labels_of
+from recgraph.data.clicks import ClickSettings, context_of, labelled, outcomes
 from recgraph.data.content import Pipeline, content_of
 from recgraph.data.features import Attributes, Features
 from recgraph.data.interactions import Interactions
+from recgraph.data.labels import LabelData, LabelSettings, Part, labels_of
 from recgraph.data.modalities import ModalitySettings
 from recgraph.data.splits import Split
 from recgraph.environment import keep_freed_memory
@@ -30,8 +31,10 @@ from recgraph.evaluation.clicks import judge_clicks
 from recgraph.evaluation.diagnostics import diagnose
 from recgraph.evaluation.groups import by_group
 from recgraph.evaluation.metrics import parse, scope
+from recgraph.evaluation.prediction import Predictions
 from recgraph.evaluation.ranking import Evaluation, evaluate, judge, top_k
 from recgraph.evaluation.scopes import evaluate_scopes
+from recgraph.labelling import predictions
 from recgraph.model import Model
 from recgraph.random import numpy_generator
 from recgraph.recommender import Recommender
@@ -126,8 +129,10 @@ class Task:
         generator = numpy_generator(0, "toy")
         same_group = np.arange(60)[:, None] % 4 == np.arange(40) % 4
         liked = np.argwhere(generator.random((60, 40)) < np.where(same_group, 0.7, 0.05))
-        columns = {"user": liked[:, 0], "item": liked[:, 1], "rating": np.where(same_group[*liked.T], 5, 1)}
-        table = Interactions.from_frame(pl.DataFrame(columns | {"time": np.arange(len(liked)) * 3600}))
+        own = same_group[*liked.T]
+        told = {"rating": np.where(own, 5.0, 1.0), "review": np.where(own, "fine sound", "poor sound")}
+        moments = {"time": np.arange(len(liked)) * 3600}
+        table = Interactions.from_frame(pl.DataFrame({"user": liked[:, 0], "item": liked[:, 1], **told, **moments}))
         groups = (table.users.series, table.items.series)
         features = (Attributes(pl.DataFrame({"id": ids, "group": ids % 4}), {"group": "categorical"}) for ids in groups)
         split = registry.splits.build("warm_and_cold", table, generator)
@@ -157,6 +162,32 @@ class Task:
             root=data_root(),
             cache=self._cache,
         )
+
+    def labels(self, settings: Mapping[str, Any], *, seed: int, refit: bool = False) -> dict[str, LabelData]:
+        """What is to be predicted beside rankings; without test labels if the task is sealed.
+
+        Args:
+            settings: the resolved `labels:` block; of a toy, labels may be of any feature, and are of its groups.
+            seed: of the split.
+            refit: whether training sees validation labels as well.
+        """
+        entries = {name: LabelSettings(**entry) for name, entry in settings.items()}
+        if self._toy:
+            groups = {"feature": "group", "bands": (), "around": None, "unknown": ()}
+            stars = {"feature": "rating", "around": 3.0}
+            entries = {
+                name: one.model_copy(update=stars if one.of == "interaction" else groups)
+                for name, one in entries.items()
+            }
+        parts: dict[Part, Interactions] = {"train": self.train, "validation": self.validation}
+        parts |= {"test": self._test} if self._test is not None else {}
+        learn: tuple[Part, ...] = ("train", "validation") if refit else ("train",)
+        return labels_of(entries, self._features, parts, seed=seed, learn=learn)
+
+    def predict(self, model: Recommender, labels: Mapping[str, LabelData], part: Part) -> dict[str, Predictions]:
+        """What a model's heads say of the labels of a part, from what had happened before it."""
+        model.observe(self.train if part == "validation" else self.train_and_validation)
+        return predictions(model, labels, part)
 
     @cached_property
     def train_and_validation(self) -> Interactions:
@@ -242,7 +273,7 @@ class Task:
             raise ConfigError(f"{type(model).__name__} ranks, and cannot tell how likely a click is")
         started = time.perf_counter()
         context = context_of(table) if "context" in model.encoder.reads else None
-        users, labels = table.user_indices, labels_of(table)
+        users, labels = table.user_indices, outcomes(table)
         with torch.no_grad():
             rows = torch.from_numpy(users), torch.from_numpy(table.item_indices)
             scores = model.eval().predict(*rows, context).double().cpu().numpy()

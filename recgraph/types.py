@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -27,6 +27,9 @@ PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
 """Types of options with their ranges, which configurations are held to."""
+
+LabelKind = Literal["classes", "tags", "number"]
+"""What an auxiliary task predicts: one of several classes, any number of tags, or a number."""
 
 PAD = 0
 """Padding in a history; item i is stored as i + 1."""
@@ -138,7 +141,9 @@ class Batch:
         hits: where a shared set holds training positives of the rows that share it: for each set, positions in the
             flattened matrix [its rows, negatives]. None where each row has a set of its own, which holds none.
         log_q: for each of the negatives the ln of the probability that one draw for these rows is it.
-        labels: targets of auxiliary tasks by name.
+        labels: targets of auxiliary tasks by name, of each row's user, item or interaction; -1 (classes) or NaN where
+            they are not known or not to be learned from.
+        evidence: for labels that a text tells, the vector of each row's text.
         mask: True where a row counts; None when all do.
         generator: what views draw from, on the device of the batch.
         partners: for each row another history that the same item comes after, from training.
@@ -151,6 +156,7 @@ class Batch:
     hits: tuple[Int[Tensor, "hits"], ...] | None = None
     log_q: Float[Tensor, "*batch negatives"] | Float[Tensor, "sets negatives"] | None = None
     labels: Mapping[str, Tensor] = field(default_factory=dict)
+    evidence: Mapping[str, Float[Tensor, "rows width"]] = field(default_factory=dict)
     mask: Bool[Tensor, "*batch"] | None = None
     generator: torch.Generator | None = None
     distinct: Distinct | None = None

@@ -23,9 +23,10 @@ from recgraph.recommender import Recommender
 from recgraph.types import Batch, Distinct, Inputs
 
 NAMES = sorted(
-    set(registry.objectives.components()) - {"layer_contrast", "same_target_contrast", "clcrec", "content_contrast"}
+    set(registry.objectives.components())
+    - {"layer_contrast", "same_target_contrast", "clcrec", "content_contrast", "label"}
 )
-"""Those that do with an encoder without layers, histories or content; the others have tests of their own."""
+"""Those that do with an encoder without layers, histories, content or labels; the others have tests of their own."""
 
 
 def model_and_batch(num_negatives: int = 3, scale: float = 1.0) -> tuple[Recommender, Batch]:

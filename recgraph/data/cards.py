@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from tabulate import tabulate
 
-from recgraph.data.features import FeatureFile
+from recgraph.data.features import FeatureFile, Kind
 from recgraph.data.fetch import Form
 from recgraph.data.formats import Format
 from recgraph.data.prepare import Duplicates
@@ -181,6 +181,18 @@ class Card(BaseModel):
     def default_split(self) -> str:
         """Name of the first split."""
         return next(iter(self.splits))
+
+    @property
+    def columns(self) -> dict[str, Kind]:
+        """Columns of its interactions beside user, item and part, each numeric or text."""
+        tables = next(iter(self.forms.values())).interactions
+        given = {name: kind for table in tables for name, kind in table.read.wanted.items()}
+        of_kind: dict[str, Kind] = {"float": "numeric", "int": "numeric", "str": "text"}
+        return {
+            name: of_kind[kind.rstrip("?")]
+            for name, kind in given.items()
+            if kind.rstrip("?") in of_kind and name not in ("user", "item")
+        }
 
     def has_candidates(self, split: str) -> bool:
         """Whether a split of this name has stored candidates: the official one, where there is a file of them."""

@@ -64,7 +64,7 @@ def labelled(split: Split, settings: ClickSettings) -> Split:
     return replace(split, **parts, candidates=None)
 
 
-def labels_of(table: Interactions) -> np.ndarray:
+def outcomes(table: Interactions) -> np.ndarray:
     """Label of each row of a labelled part, 0.0 or 1.0."""
     return table.frame[LABEL].to_numpy().astype(np.float64)
 

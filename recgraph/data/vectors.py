@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from recgraph.data.features import Kind
 from recgraph.errors import DataError
+from recgraph.files import replacing
 
 
 def matrix(
@@ -103,3 +104,13 @@ def _refuse(frame: pl.DataFrame, bad: pl.Series, where: str, problem: str) -> No
         row = int(bad.arg_true()[0])
         who = f"the row of id {frame['id'][row]!r}" if "id" in frame.columns else f"row {row + 1}"
         raise DataError(f"{where}: {who} {problem}")
+
+
+def write_vectors(path: Path, vectors: Float[np.ndarray, "rows dim"], ids: pl.Series) -> list[Path]:
+    """Write vectors as an .npy matrix, and with their ids as a parquet file beside it; returns both."""
+    written = [path.with_suffix(".npy"), path.with_suffix(".parquet")]
+    with replacing(written[0]) as temporary, temporary.open("wb") as file:
+        np.save(file, vectors)
+    with replacing(written[1]) as temporary:
+        pl.DataFrame({"id": ids, "vector": vectors}).write_parquet(temporary)
+    return written

@@ -4,6 +4,7 @@ from recgraph.objectives.base import Objective, Objectives
 from recgraph.objectives.clicks import LogLoss, SquaredError
 from recgraph.objectives.content import CLCRec, ContentContrast
 from recgraph.objectives.contrastive import LayerContrast, ViewContrast
+from recgraph.objectives.labels import Label
 from recgraph.objectives.pointwise import BCE, CCL, GBCE
 from recgraph.objectives.prototypes import PrototypeContrast
 from recgraph.objectives.ranking import BPR
@@ -24,6 +25,7 @@ __all__ = [
     "CrossEntropy",
     "DirectAU",
     "EgoL2",
+    "Label",
     "LayerContrast",
     "LogLoss",
     "Objective",

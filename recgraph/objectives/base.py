@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from recgraph.objectives.balance import Balance
+from recgraph.sharing import RANK
 from recgraph.types import Batch, Encoding, Inputs
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ class Objective(nn.Module):
 
     of_parameters: ClassVar[bool] = False
     """Whether it is about parameters alone, whatever the rows and vectors of a batch mean."""
+
+    task: ClassVar[str | None] = RANK
+    """Whose share of the representation it reads, where tasks have experts; None reads the encoder's own vectors."""
 
     def begin_epoch(self, recommender: Recommender, epoch: int, generator: torch.Generator | None) -> None:
         """Get ready for an epoch; called by the trainer before its first batch.
@@ -51,13 +56,23 @@ class Objectives(nn.Module):
 
     Args:
         terms: role -> (weight, objective), in the order of the experiment file.
+        balance: weighs some of them against each other; None leaves the weights as they are.
+        balanced: the roles of those.
     """
 
-    def __init__(self, terms: Mapping[str, tuple[float, Objective]]) -> None:
+    def __init__(
+        self,
+        terms: Mapping[str, tuple[float, Objective]],
+        *,
+        balance: Balance | None = None,
+        balanced: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.weights = {role: weight for role, (weight, _) in terms.items()}
         self.terms = nn.ModuleDict({role: objective for role, (_, objective) in terms.items()})
-        self.needs = frozenset().union(*(objective.needs for _, objective in terms.values()))
+        self.balance, self.balanced = balance, tuple(balanced)
+        needs = [objective.needs for _, objective in terms.values()]
+        self.needs = frozenset().union(*needs, balance.needs if balance is not None else ())
 
     def begin_epoch(self, recommender: Recommender, epoch: int, generator: torch.Generator | None) -> None:
         """See `Objective.begin_epoch`."""
@@ -66,13 +81,35 @@ class Objectives(nn.Module):
 
     def forward(self, recommender: Recommender, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "terms"]]:
         """Encode the batch once; return the total to minimise and each objective's value, detached and unweighted."""
+        parts = self._parts(recommender, batch)
+        total = torch.stack([self.weights[role] * part for role, part in parts.items()]).sum()
+        return total, torch.stack([part.detach() for part in parts.values()])
+
+    def backward(self, recommender: Recommender, batch: Batch) -> Float[Tensor, "terms"]:
+        """Add the gradient of a batch to `.grad` of all parameters; returns each objective's value, as `forward`."""
+        if self.balance is None:
+            total, parts = self(recommender, batch)
+            total.backward()
+            return parts
+        found = self._parts(recommender, batch)
+        weighted = {role: self.weights[role] * part for role, part in found.items()}
+        tasks = torch.stack([weighted.pop(role) for role in self.balanced])
+        rest = torch.stack(list(weighted.values())).sum() if weighted else tasks.new_zeros(())
+        self.balance.backward(tasks, rest, recommender.shared_parameters(), batch.generator)
+        return torch.stack([part.detach() for part in found.values()])
+
+    def _parts(self, recommender: Recommender, batch: Batch) -> dict[str, Tensor]:
+        """Each objective's value; they share one encoding."""
         inputs = batch.inputs
         for term in self.terms.values():
             inputs = term.inputs(inputs, batch)  # type: ignore[operator]  # a ModuleDict holds any module
         encoding = recommender.encoder(inputs)
-        parts = {role: term(recommender, batch, encoding) for role, term in self.terms.items()}
-        total = torch.stack([self.weights[role] * part for role, part in parts.items()]).sum()
-        return total, torch.stack([part.detach() for part in parts.values()])
+        shares = recommender.shares(encoding)
+        parts = {}
+        for role, term in self.terms.items():
+            own = encoding if term.task is None else shares.get(str(term.task), encoding)
+            parts[role] = term(recommender, batch, own)
+        return parts
 
 
 def masked_mean(values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"] | None) -> Float[Tensor, ""]:

@@ -40,6 +40,7 @@ class ContentContrast(Objective):
     """
 
     needs = frozenset({"distinct"})
+    task = None
 
     def __init__(self, *, temperature: PositiveFloat = 0.2) -> None:
         super().__init__()

@@ -44,6 +44,7 @@ class Contrast(Objective):
     """
 
     needs = frozenset({"generator", "distinct"})
+    task = None
 
     def __init__(self, temperature: float, user_weight: float, item_weight: float, view: View | None) -> None:
         super().__init__()

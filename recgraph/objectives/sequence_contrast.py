@@ -43,6 +43,7 @@ class SequenceContrast(Objective):
     """
 
     needs = frozenset({"generator"})
+    task = None
 
     def __init__(
         self, *, temperature: PositiveFloat = 1.0, similarity: Similarity = "dot", view: View | None = None

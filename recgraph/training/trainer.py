@@ -167,8 +167,7 @@ class Trainer:
         steps = len(self.batches)
         for step, batch in enumerate(self.batches, start=1):
             optimization.zero_grad()
-            loss, parts = self.objectives(self.recommender, batch)
-            loss.backward()
+            parts = self.objectives.backward(self.recommender, batch)
             optimization.step()
             sums += parts
             first_bad = torch.where((first_bad < 0) & ~parts.isfinite(), step, first_bad)

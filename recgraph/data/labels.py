@@ -1,0 +1,334 @@
+"""Labels of users, items and interactions that a model is to predict, and which of them it may learn from.
+
+Who is held out is drawn once for users and once for items, from the seed of the split: with equal shares, a user held
+out for one label is held out for all, so that no label of a user helps to guess another. Labels of interactions follow
+the parts of the split. A label that the data does not give is masked, never filled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from torch import Tensor
+
+from recgraph.data.features import Features, Kind, Side
+from recgraph.data.interactions import Interactions
+from recgraph.data.modalities import FittedModality, ModalitySettings, fit_modality
+from recgraph.errors import ConfigError, DataError, suggest
+from recgraph.random import numpy_generator
+from recgraph.types import LabelKind
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+
+MISSING = -1
+"""In place of a class that is not known, or not to be seen; of tags and numbers it is NaN."""
+
+Share = Annotated[float, Field(gt=0, lt=0.5)]
+
+
+class LabelSettings(BaseModel):
+    """An entry of the `labels:` block of an experiment file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    of: Literal["user", "item", "interaction"]
+    """Whose label it is."""
+    feature: str
+    """Of users and items a feature of the dataset's card, of interactions a column of numbers, such as `rating`."""
+    bands: tuple[float, ...] = ()
+    """Cuts a numeric feature into classes, each from one of these on up to the next (18, 25, 35 ...: age bands)."""
+    around: float | None = None
+    """Makes two classes of a numeric feature, below and above; what is equal is neither, and masked. The sign of a
+    rating of 1 to 5 stars is that around 3."""
+    unknown: tuple[str, ...] = ()
+    """Values of a categorical or multi_hot feature that say that nothing is known."""
+    holdout: tuple[Share, Share] = (0.1, 0.1)
+    """Of users or items: shares whose labels are kept for validation and for test; nobody learns from them."""
+    text: str | None = None
+    """Of interactions: a column of text that tells the label, such as `review`. It becomes TF-IDF + SVD, fitted on
+    training rows."""
+    text_dim: PositiveInt = 300
+    """Width after the SVD."""
+    pair: bool = True
+    """Of interactions: user and item tell the label; with `text`, they and the text together."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LabelSettings:
+        if self.bands and self.around is not None:
+            raise ValueError("expected `bands` or `around`, not both")
+        if list(self.bands) != sorted(set(self.bands)):
+            raise ValueError(f"bands must rise, got {list(self.bands)}")
+        if self.of != "interaction" and (self.text is not None or not self.pair):
+            raise ValueError("`text` and `pair` are for labels of interactions")
+        if not self.pair and self.text is None:
+            raise ValueError("without `pair`, a `text` must tell the label")
+        return self
+
+    def kind(self, of_feature: Kind, where: str) -> LabelKind:
+        """What is predicted, of a feature of that kind.
+
+        Raises:
+            ConfigError: the options do not fit the feature.
+        """
+        if of_feature not in ("categorical", "multi_hot", "numeric"):
+            raise ConfigError(f"{where}.feature: {self.feature!r} is of the kind {of_feature}, which is no label")
+        if (self.bands or self.around is not None) and of_feature != "numeric":
+            raise ConfigError(
+                f"{where}: `bands` and `around` are for numeric features, {self.feature!r} is {of_feature}"
+            )
+        if self.unknown and of_feature == "numeric":
+            raise ConfigError(f"{where}.unknown: {self.feature!r} is numeric")
+        if of_feature == "numeric":
+            return "classes" if self.bands or self.around is not None else "number"
+        return "classes" if of_feature == "categorical" else "tags"
+
+
+class Examples(NamedTuple):
+    """What a part of a label's data is measured on: only rows whose label is known.
+
+    Attributes:
+        users: of each row; None for labels of items.
+        items: likewise; None for labels of users.
+        values: labels, as in `LabelData.table`.
+        text: vectors of the rows' text, where that tells the label.
+    """
+
+    users: Int[Tensor, "rows"] | None
+    items: Int[Tensor, "rows"] | None
+    values: Int[Tensor, "rows"] | Float[Tensor, "rows *tags"]
+    text: Float[Tensor, "rows width"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LabelData:
+    """One label of a dataset.
+
+    Attributes:
+        settings: its entry.
+        kind: of classes there is one, of tags any number, a number is one.
+        names: of the classes or tags; empty for a number.
+        table: what training sees, a row for each user, each item, or each training interaction: a class number
+            (`MISSING` where masked), or 0 and 1 for each tag, or the standardised number (NaN where masked).
+        examples: part -> what is measured on it; for "train" as well.
+        text: vectors of the training interactions' text, where that tells the label.
+        mean, scale: of a number, over the training part: value = mean + scale · standardised value.
+    """
+
+    settings: LabelSettings
+    kind: LabelKind
+    names: tuple[str, ...]
+    table: Int[Tensor, "rows"] | Float[Tensor, "rows *tags"]
+    examples: Mapping[Part, Examples]
+    text: Float[Tensor, "rows width"] | None = None
+    mean: float = 0.0
+    scale: float = 1.0
+
+    @property
+    def width(self) -> int:
+        """Outputs that predict it."""
+        return len(self.names) or 1
+
+    def to(self, device: torch.device) -> LabelData:
+        """The same with what training sees on `device`."""
+        text = None if self.text is None else self.text.to(device)
+        return replace(self, table=self.table.to(device), text=text)
+
+
+def labels_of(
+    settings: Mapping[str, LabelSettings],
+    features: Features | None,
+    parts: Mapping[Part, Interactions],
+    *,
+    seed: int,
+    learn: Iterable[Part] = ("train",),
+) -> dict[str, LabelData]:
+    """The labels of a dataset.
+
+    Args:
+        settings: the `labels:` block.
+        features: of users and items.
+        parts: of the interactions; without "test", no test label is in what comes out.
+        seed: of the split.
+        learn: the parts that training sees.
+
+    Raises:
+        ConfigError: an entry does not fit the dataset.
+        DataError: a part has nothing to measure.
+    """
+    made = {}
+    for name, entry in settings.items():
+        where = f"labels.{name}"
+        if entry.of == "interaction":
+            label = _of_interactions(entry, parts, set(learn), where)
+        elif features is None:
+            raise DataError(f"{where}: this task has no features of users or items")
+        else:
+            label = _of_side(entry, entry.of, features, parts, seed, set(learn), where)
+        for part, examples in label.examples.items():
+            _check_measurable(label, examples, f"{where}: the {part} part")
+        made[name] = label
+    return made
+
+
+def check_labels(
+    settings: Mapping[str, LabelSettings], kinds: Mapping[Side, Mapping[str, Kind]], columns: Mapping[str, Kind]
+) -> None:
+    """Refuse entries that a dataset cannot serve.
+
+    Args:
+        settings: the `labels:` block.
+        kinds: of the features of users and of items.
+        columns: kinds of the columns of interactions.
+
+    Raises:
+        ConfigError: with the address of the entry.
+    """
+    for name, entry in settings.items():
+        known = columns if entry.of == "interaction" else kinds[entry.of]
+        for key, column in (("feature", entry.feature), ("text", entry.text)):
+            if column is not None and column not in known:
+                what = "column" if entry.of == "interaction" else "feature"
+                raise ConfigError(
+                    f"labels.{name}.{key}: no {what} {column!r} of {entry.of}s in this dataset. "
+                    f"{suggest(column, known)}"
+                )
+        entry.kind(known[entry.feature], f"labels.{name}")
+        if entry.text is not None and known[entry.text] != "text":
+            raise ConfigError(f"labels.{name}.text: {entry.text!r} is {known[entry.text]}")
+
+
+def _of_side(
+    entry: LabelSettings,
+    side: Side,
+    features: Features,
+    parts: Mapping[Part, Interactions],
+    seed: int,
+    learn: set[Part],
+    where: str,
+) -> LabelData:
+    attributes = features.users if side == "user" else features.items
+    if entry.feature not in attributes.kinds:
+        raise ConfigError(f"{where}.feature: no {entry.feature!r}. {suggest(entry.feature, attributes.kinds)}")
+    kind = entry.kind(attributes.kinds[entry.feature], where)
+    values, names = _values(entry, kind, attributes.frame[entry.feature])
+    part = held_out(len(values), entry.holdout, seed, side)
+    rows = {name: part == number for number, name in enumerate(PARTS) if name in parts}
+    return _assemble(entry, kind, names, values, rows, learn, side)
+
+
+def held_out(rows: int, holdout: tuple[float, float], seed: int, side: str) -> Int[np.ndarray, "rows"]:
+    """The part of each row: 0 train, 1 validation, 2 test. For a seed, it depends on nothing but the shares."""
+    place = np.empty(rows, np.int64)
+    place[numpy_generator(seed, f"labels/{side}").permutation(rows)] = np.arange(rows)
+    # From both ends of one order, so that another share of one part moves no row from or to the other.
+    validation, test = (round(share * rows) for share in holdout)
+    return np.where(place < test, 2, np.where(place >= rows - validation, 1, 0))
+
+
+def _of_interactions(
+    entry: LabelSettings, parts: Mapping[Part, Interactions], learn: set[Part], where: str
+) -> LabelData:
+    for column in (entry.feature, *([entry.text] if entry.text else [])):
+        if column not in parts["train"].frame.columns:
+            raise ConfigError(f"{where}: no column {column!r}. {suggest(column, parts['train'].frame.columns)}")
+    kind = entry.kind("numeric", where)
+    frame = pl.concat([parts[part].frame for part in PARTS if part in parts])
+    values, names = _values(entry, kind, frame[entry.feature])
+    number = np.repeat(range(len(parts)), [len(parts[part]) for part in PARTS if part in parts])
+    rows = {name: number == place for place, name in enumerate(part for part in PARTS if part in parts)}
+    seen = np.isin(number, [place for place, name in enumerate(rows) if name in learn])
+    text = None
+    if entry.text is not None:
+        vectors = _fit_text(entry, frame, seen, where).transform(frame, where)
+        text = vectors.values
+    users, items = (frame[side].to_numpy().astype(np.int64) for side in ("user", "item"))
+    label = _assemble(entry, kind, names, values, rows, learn, "interaction", users, items, text)
+    shown = torch.from_numpy(seen)  # rows of what is trained on, in its order: no other has a place in the table
+    return replace(label, table=label.table[shown], text=None if text is None else text[shown])
+
+
+def _fit_text(entry: LabelSettings, frame: pl.DataFrame, seen: np.ndarray, where: str) -> FittedModality:
+    assert entry.text is not None
+    settings = ModalitySettings(columns=(entry.text,), dim=entry.text_dim)
+    return fit_modality(settings, frame, {entry.text: "text"}, seen, f"{where}.text")
+
+
+def _assemble(
+    entry: LabelSettings,
+    kind: LabelKind,
+    names: tuple[str, ...],
+    values: np.ndarray,
+    rows: Mapping[Part, Bool[np.ndarray, "rows"]],
+    learn: set[Part],
+    of: str,
+    users: np.ndarray | None = None,
+    items: np.ndarray | None = None,
+    text: Tensor | None = None,
+) -> LabelData:
+    """A label from its values and the part of each row, with the table of what training sees."""
+    index = np.arange(len(values))
+    users = index if of == "user" else users
+    items = index if of == "item" else items
+    known = values != MISSING if kind == "classes" else ~np.isnan(values if values.ndim == 1 else values[:, 0])
+    seen = known & np.any([rows[part] for part in learn], axis=0)
+    mean, scale = 0.0, 1.0
+    if kind == "number":
+        mean, scale = float(values[seen].mean()), float(values[seen].std()) or 1.0
+        values = ((values - mean) / scale).astype(np.float32)
+    examples = {}
+    for part, inside in rows.items():
+        some = torch.from_numpy(np.flatnonzero(inside & known))
+        of_user, of_item = (None if side is None else torch.from_numpy(side)[some] for side in (users, items))
+        examples[part] = Examples(
+            of_user, of_item, torch.from_numpy(values)[some], None if text is None else text[some]
+        )
+    table = values.copy()
+    table[~seen] = MISSING if kind == "classes" else np.nan
+    return LabelData(entry, kind, names, torch.from_numpy(table), examples, mean=mean, scale=scale)
+
+
+def _values(entry: LabelSettings, kind: LabelKind, column: pl.Series) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Values as in `LabelData.table`, in their own unit and with nothing hidden; and the names of classes or tags."""
+    if kind == "number":
+        return column.cast(pl.Float64).to_numpy().astype(np.float64), ()
+    names: tuple[str, ...]
+    if entry.bands or entry.around is not None:
+        numbers = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        if entry.around is not None:
+            classes = np.where(numbers > entry.around, 1, 0)
+            masked = np.isnan(numbers) | (numbers == entry.around)
+            names = (f"below {entry.around:g}", f"above {entry.around:g}")
+        else:
+            classes, masked = np.searchsorted(entry.bands, numbers, side="right"), np.isnan(numbers)
+            names = (f"below {entry.bands[0]:g}", *(f"from {band:g}" for band in entry.bands))
+        return np.where(masked, MISSING, classes).astype(np.int64), names
+    lists = [value if isinstance(value, list) else [] if value is None else [value] for value in column.to_list()]
+    told = [[str(value) for value in values if str(value) not in entry.unknown] for values in lists]
+    names = tuple(sorted({value for values in told for value in values}))
+    place = {name: number for number, name in enumerate(names)}
+    if kind == "classes":
+        return np.array([place[values[0]] if values else MISSING for values in told], np.int64), names
+    tags = np.zeros((len(told), len(names)), np.float32)
+    for row, values in enumerate(told):
+        tags[row, [place[value] for value in values]] = 1
+        if not values:
+            tags[row] = np.nan
+    return tags, names
+
+
+def _check_measurable(label: LabelData, examples: Examples, where: str) -> None:
+    values = examples.values
+    if not len(values):
+        raise DataError(f"{where} has no row whose label {label.settings.feature!r} is known")
+    if label.kind == "classes" and len(values.unique()) < 2:
+        raise DataError(f"{where} has one class of {label.settings.feature!r} only: nothing can be told apart")
+    if label.kind == "tags" and not ((values > 0).any(0) & (values == 0).any(0)).any():
+        raise DataError(f"{where} has no tag of {label.settings.feature!r} that some rows have and others have not")

@@ -1,0 +1,68 @@
+"""Heads that predict a label of a user, an item or an interaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from recgraph.types import LabelKind
+
+
+class LabelHead(nn.Module):
+    """Linear, or with hidden layers and ReLU between them, on what tells the label.
+
+    Of a user that is the query; of an item its vector; of an interaction [query; item; query ⊙ item], the vector of a
+    text, or both after each other.
+
+    Args:
+        dim: width of query and item vectors.
+        of: whose label it is.
+        kind: what is predicted; the head is the same for all, those who read its outputs ask.
+        width: outputs: one for each class or tag, or one for a number.
+        hidden: widths of the hidden layers.
+        pair: of an interaction, whether user and item tell the label.
+        text_width: of an interaction, width of the text's vector; 0 where it does not tell the label.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        of: Literal["user", "item", "interaction"],
+        kind: LabelKind,
+        width: int,
+        hidden: Sequence[int] = (),
+        pair: bool = True,
+        text_width: int = 0,
+    ) -> None:
+        super().__init__()
+        self.of, self.kind, self.pair, self.text_width = of, kind, pair, text_width
+        inputs = dim if of != "interaction" else 3 * dim * pair + text_width
+        layers: list[nn.Module] = []
+        for wide, narrow in pairwise((inputs, *hidden, width)):
+            layers += [nn.Linear(wide, narrow), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(
+        self,
+        query: Float[Tensor, "*batch dim"] | None,
+        item: Float[Tensor, "*batch dim"] | None,
+        text: Float[Tensor, "*batch width"] | None = None,
+    ) -> Float[Tensor, "*batch outputs"]:
+        """Logits of classes or tags, or the standardised number; of aligned rows. What it does not read may be None."""
+        if self.of != "interaction":
+            return self.layers(query if self.of == "user" else item)
+        told = []
+        if self.pair:
+            assert query is not None
+            assert item is not None
+            told += [query, item, query * item]
+        if self.text_width:
+            assert text is not None
+            told.append(text)
+        return self.layers(torch.cat(told, -1))

@@ -1,0 +1,87 @@
+"""Objectives of auxiliary tasks: labels that are predicted from the shared representation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from recgraph.data.labels import MISSING
+from recgraph.encoders.base import lookup
+from recgraph.objectives.base import Objective
+from recgraph.recommender import Recommender
+from recgraph.registry import objectives
+from recgraph.types import Batch, Encoding, LabelKind, PositiveInt
+
+
+@objectives.register("label")
+class Label(Objective):
+    """How well a label's head predicts it: cross-entropy of classes, mean binary cross-entropy of tags, squared error.
+
+    The mean over the batch's distinct users, items or interactions whose label is known: a user with many rows counts
+    as much as one with few, as it does where the head is measured. Labels that are masked have no part in it. The head
+    is linear on what tells the label (`recgraph.heads.labels`) and is saved with the recommender.
+
+    Args:
+        of: a label of the `labels:` block.
+        hidden: widths of hidden layers of the head.
+        probe: train the head alone, on a representation that does not learn from it. That is what the other objectives
+            make of the label by themselves: the reference of every multi-task row.
+    """
+
+    needs = frozenset({"labels"})
+
+    def __init__(self, *, of: str, hidden: tuple[PositiveInt, ...] = (), probe: bool = False) -> None:
+        super().__init__()
+        self.task, self.hidden, self.probe = of, hidden, probe  # type: ignore[misc]  # this one's, not the class's
+
+    def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
+        """See the class."""
+        assert self.task is not None
+        head, targets = recommender.label_head(self.task), batch.labels[self.task]
+        if self.probe:
+            encoding = replace(encoding, query=encoding.query.detach(), items=encoding.items.detach())
+        item = None if head.of == "user" else lookup(encoding.items, batch.items)
+        outputs = head(encoding.query, item, batch.evidence.get(self.task))
+        losses, counts = label_losses(head.kind, outputs, targets)
+        if batch.mask is not None:
+            counts = counts & batch.mask
+        weights = counts.to(losses.dtype)
+        if head.of != "interaction":
+            owners = batch.users if head.of == "user" else batch.items
+            rows = recommender.num_users if head.of == "user" else recommender.num_items
+            weights = weights / repeats(owners, rows).to(losses.dtype)
+        # Weights add up to the number of owners whose label is known; without any, the loss is 0.
+        return (weights * losses).sum() / weights.sum().clamp(min=1)
+
+
+def label_losses(
+    kind: LabelKind, outputs: Float[Tensor, "*rows width"], targets: Tensor
+) -> tuple[Float[Tensor, "*rows"], Bool[Tensor, "*rows"]]:
+    """The loss of each row, 0 where its label is masked; and where it is not.
+
+    Args:
+        kind: of the label.
+        outputs: of its head.
+        targets: classes, or 0 and 1 of each tag, or numbers, as in `recgraph.data.labels.LabelData.table`.
+    """
+    if kind == "classes":
+        counts = targets != MISSING
+        losses = F.cross_entropy(outputs.movedim(-1, 1), targets.clamp(min=0), reduction="none")
+    elif kind == "tags":
+        counts = ~targets[..., 0].isnan()
+        losses = F.binary_cross_entropy_with_logits(outputs, targets.nan_to_num(), reduction="none").mean(-1)
+    else:
+        counts = ~targets.isnan()
+        losses = (outputs.squeeze(-1) - targets.nan_to_num()).square()
+    return torch.where(counts, losses, 0), counts
+
+
+def repeats(owners: Int[Tensor, "*rows"], count: int) -> Int[Tensor, "*rows"]:
+    """How many rows each row's owner has, of `count` owners that there may be."""
+    flat = owners.flatten()
+    found = torch.zeros(count, dtype=torch.long, device=flat.device).index_add_(0, flat, torch.ones_like(flat))
+    return found.index_select(0, flat).view(owners.shape)
