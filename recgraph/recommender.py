@@ -24,8 +24,9 @@ from recgraph.files import replacing
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Head
 from recgraph.model import Model, Scorer
+from recgraph.pairing import asked, check_head
 from recgraph.random import isolated
-from recgraph.types import Content, Encoding, Inputs, Modality
+from recgraph.types import Content, Encoding, Inputs, Modality, Past
 
 PIECE = 128
 """Users whose histories are encoded at once."""
@@ -72,6 +73,8 @@ class Recommender(Model):
         """Make encoder and heads from `spec`, a mapping with `encoder` and `heads` as in an experiment file."""
         more = {} if content is None else {"content": content}
         encoder = registry.encoders.build(spec["encoder"], num_users, num_items, where="encoder", **more)
+        for name, head in spec["heads"].items():
+            check_head(head, encoder.reads, f"heads.{name}", f"encoder {spec['encoder']['name']}")
         heads = {
             name: registry.heads.build(head, encoder.dim, where=f"heads.{name}") for name, head in spec["heads"].items()
         }
@@ -91,7 +94,7 @@ class Recommender(Model):
             Scores [*batch, candidates], or [*batch, items].
         """
         scorer = self._head(head)
-        query = scorer.prepare_query(encoding.query)
+        query = scorer.prepare_query(asked(scorer, encoding))
         if items is None:
             return scorer.match_all(query, scorer.prepare_items(encoding.items))
         if items.numel() < len(encoding.items):
@@ -108,7 +111,12 @@ class Recommender(Model):
         if isinstance(self.encoder, SequenceEncoder):
             catalogue = self.encoder.catalogue(self._inputs())
             items = head.prepare_items(catalogue.items)
-            return lambda users: head.match_all(head.prepare_query(self._queries(users, catalogue)), items)
+
+            def scores(users: Int[Tensor, "batch"]) -> Tensor:
+                encoding = replace(catalogue, query=self._queries(users, catalogue), past=self._past(users))
+                return head.match_all(head.prepare_query(asked(head, encoding)), items)
+
+            return scores
         encoding = self.encode_all()
         query, items = head.prepare_query(encoding.query), head.prepare_items(encoding.items)
         return lambda users: head.match_all(query[users], items)
@@ -154,6 +162,11 @@ class Recommender(Model):
             inputs = Inputs(piece.to(self.device), history, self.graph, content=self.content)
             queries.append(encoder.query(inputs, replace(catalogue, query=catalogue.query[inputs.users])))
         return torch.cat(queries)[order.argsort().to(self.device)]
+
+    def _past(self, users: Int[Tensor, "batch"]) -> Past:
+        """All that users have had, as far as the encoder reads."""
+        assert self.histories is not None  # `_queries` has seen to it
+        return Past(self.histories.last(users.cpu(), self.encoder.max_length).to(self.device))
 
     def add_items(self, frame: pl.DataFrame) -> Recommender:
         """The same recommender with items that did not exist when it was trained, known by their content alone.

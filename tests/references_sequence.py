@@ -113,3 +113,9 @@ def attentive(encoder: object, items: list[int]) -> list[Tensor]:
             weights.append((encoder.outer.weight[0] @ inner + encoder.distance[now - place]).exp())
         out.append(sum(w * v for w, v in zip(weights, vectors, strict=False)) / sum(weights))
     return out
+
+
+def pooling(encoder: object, items: list[int]) -> list[Tensor]:
+    """The query after each step: the mean of the item vectors so far."""
+    vectors = [encoder.items.weight[item] for item in items]
+    return [sum(vectors[: now + 1]) / (now + 1) for now in range(len(items))]

@@ -84,6 +84,7 @@ REFERENCES: dict[str, Reference] = {
     "ngcf": ngcf,
     "attentive": sequential(references_sequence.attentive),
     "gru4rec": sequential(references_sequence.gru4rec),
+    "pooling": sequential(references_sequence.pooling),
     "sasrec": sequential(references_sequence.sasrec),
 }
 """Encoder -> (vectors of all users, vectors of all items) by loops and dense matrices."""

@@ -9,6 +9,7 @@ from recgraph.encoders.gru4rec import GRU4Rec
 from recgraph.encoders.hybrid import Hybrid
 from recgraph.encoders.lightgcn import LightGCN
 from recgraph.encoders.ngcf import NGCF
+from recgraph.encoders.pooling import Pooling
 from recgraph.encoders.sasrec import SASRec
 from recgraph.encoders.sequential import SequenceEncoder
 
@@ -22,6 +23,7 @@ __all__ = [
     "GRU4Rec",
     "Hybrid",
     "LightGCN",
+    "Pooling",
     "SASRec",
     "SequenceEncoder",
 ]
