@@ -12,6 +12,7 @@ from recgraph import registry
 from recgraph.baselines.base import Baseline
 from recgraph.blend import Blend
 from recgraph.data.interactions import Interactions
+from recgraph.encoders.bert4rec import BERT4Rec
 from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.errors import ConfigError
 from recgraph.experiment import Run
@@ -250,7 +251,8 @@ def _sequences(encoder: SequenceEncoder, settings: Mapping[str, Any], objectives
     partners = "partners" in objectives.needs
     if partners and settings["targets"] != "last":
         raise ConfigError(f"sequences.targets: histories before the same item want 'last', got {settings['targets']!r}")
-    return {"max_length": encoder.max_length, "partners": partners, **settings}
+    masked = {"masked": encoder.masked} if isinstance(encoder, BERT4Rec) else {}
+    return {"max_length": encoder.max_length, "partners": partners, **settings, **masked}
 
 
 def _without(spec: dict[str, Any], key: str) -> dict[str, Any]:

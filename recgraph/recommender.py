@@ -163,9 +163,19 @@ class Recommender(Model):
             queries.append(encoder.query(inputs, replace(catalogue, query=catalogue.query[inputs.users])))
         return torch.cat(queries)[order.argsort().to(self.device)]
 
+    def inputs_of(self, user: int | None = None) -> Inputs:
+        """What the encoder reads of one user, or of all without their histories."""
+        inputs = self._inputs()
+        if user is None:
+            return inputs
+        one = torch.tensor([user], device=self.device)
+        history = self._past(one).history if self.histories is not None else None
+        return replace(inputs, users=one, history=history)
+
     def _past(self, users: Int[Tensor, "batch"]) -> Past:
         """All that users have had, as far as the encoder reads."""
         assert self.histories is not None  # `_queries` has seen to it
+        assert isinstance(self.encoder, SequenceEncoder)
         return Past(self.histories.last(users.cpu(), self.encoder.max_length).to(self.device))
 
     def add_items(self, frame: pl.DataFrame) -> Recommender:

@@ -58,6 +58,7 @@ TESTED_WITH = {
     "formats": ("readers",),
     "gru4rec": ("encoders", "sequential"),
     "layers": ("heads",),
+    "low_pass": ("sasrec",),
     "hybrid": ("content_hybrid",),
     "lightgcn": ("encoders", "lightgcn"),
     "lists": ("readers",),

@@ -2,6 +2,7 @@
 
 from recgraph.encoders.attentive import Attentive
 from recgraph.encoders.base import Encoder
+from recgraph.encoders.bert4rec import BERT4Rec
 from recgraph.encoders.content import ContentEncoder
 from recgraph.encoders.embedding import Embedding
 from recgraph.encoders.gat import GAT
@@ -17,6 +18,7 @@ __all__ = [
     "GAT",
     "NGCF",
     "Attentive",
+    "BERT4Rec",
     "ContentEncoder",
     "Embedding",
     "Encoder",

@@ -6,13 +6,13 @@ https://arxiv.org/abs/1706.06978, section 4.2, pools what users have had.
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
 from recgraph.registry import encoders
-from recgraph.types import Fraction, Inputs, PositiveFloat, PositiveInt
+from recgraph.types import PAD, Fraction, Inputs, PositiveFloat, PositiveInt
 
 
 @encoders.register("pooling")
@@ -55,6 +55,14 @@ class Pooling(SequenceEncoder):
 
     def read(self, inputs: Inputs, items: Float[Tensor, "items dim"]) -> Float[Tensor, "rows dim"]:
         """See the class; `inputs.perturb` acts on the item vectors and on the steps."""
-        found, real = steps(items, self.history(inputs))
+        history = self.history(inputs)
+        found, real = steps(items, history)
         found = inputs.perturb(self.dropout(found)) * real
         return at_positions(found.cumsum(1) / real.cumsum(1).clamp(min=1), inputs)
+
+    def weights(
+        self, found: Float[Tensor, "batch length dim"], history: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch length length"]:
+        """What each step, asking (next to last axis), gives each step so far: all the same."""
+        before = (history != PAD).to(found).unsqueeze(1).expand(-1, history.shape[1], -1).tril()
+        return before / before.sum(-1, keepdim=True).clamp(min=1)

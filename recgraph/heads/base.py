@@ -54,9 +54,10 @@ class Head(nn.Module):
     def weights(
         self, query: Float[Tensor, "*#batch wide"], items: Float[Tensor, "*#batch dim"]
     ) -> Mapping[str, Float[Tensor, "*batch parts"]]:
-        """What the scores of aligned vectors give weight to, by name, as `recgraph explain` shows it; by default nothing.
+        """What the scores of aligned vectors give weight to, by name: `recgraph explain` draws it. By default nothing.
 
-        Weights called "history" are of the steps of the query; of others (experts behind a gate, say) parts are numbered.
+        Weights called "history" are of the steps of the query; parts of others, such as experts behind a gate, are
+        numbered.
         """
         return {}
 
@@ -72,7 +73,7 @@ def with_steps(
 
 
 def steps_of(wide: Float[Tensor, "*batch wide"], dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Query [*batch, dim], steps [*batch, length, dim] and where they are [*batch, length], of what `with_steps` made."""
+    """What `with_steps` was given: query [*batch, dim], steps [*batch, length, dim] and known [*batch, length]."""
     length = (wide.shape[-1] - dim) // (dim + 1)
     query, steps, known = wide.split([dim, length * dim, length], -1)
     return query, steps.unflatten(-1, (length, dim)), known > 0
