@@ -13,6 +13,7 @@ from recgraph.baselines.base import Baseline
 from recgraph.data.cards import Card
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
+from recgraph.pairing import check_head
 from recgraph.registry import Component
 from recgraph.sampling import BUILT
 from recgraph.schema import RunConfig, Spec
@@ -98,14 +99,16 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         head = checked_spec.get("head", "rank")
         if head not in config.heads:
             raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
+    heads = {}
+    for name, spec in config.heads.items():
+        heads[name] = registry.heads.check(spec, f"{where}: heads.{name}")
+        check_head(heads[name], reads, f"{where}: heads.{name}", f"encoder {encoder['name']}")
     return (
         checked
         | check_tasks(config, checked, objectives, where)
         | {
             "encoder": encoder,
-            "heads": {
-                name: registry.heads.check(spec, f"{where}: heads.{name}") for name, spec in config.heads.items()
-            },
+            "heads": heads,
             "objectives": objectives,
             "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
             "train": config.train.model_dump(),

@@ -25,8 +25,11 @@ PACKAGES = ("recgraph", "torch", "torch-geometric", "dgl", "numpy", "scipy", "sc
 OUTSIDE = (
     "charts.py",
     "cli",
+    "drawing.py",
+    "explaining.py",
     "figures.py",
     "page.py",
+    "paths.py",
     "rendering.py",
     "report.py",
     "scheduling.py",

@@ -14,6 +14,7 @@ from recgraph.blend import Blend
 from recgraph.clicks import ClickBatches
 from recgraph.data.interactions import Interactions
 from recgraph.data.labels import LabelData, Part
+from recgraph.encoders.bert4rec import BERT4Rec
 from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.errors import ConfigError
 from recgraph.evaluation.prediction import Predictions
@@ -265,7 +266,8 @@ def _sequences(encoder: SequenceEncoder, settings: Mapping[str, Any], objectives
     partners = "partners" in objectives.needs
     if partners and settings["targets"] != "last":
         raise ConfigError(f"sequences.targets: histories before the same item want 'last', got {settings['targets']!r}")
-    return {"max_length": encoder.max_length, "partners": partners, **settings}
+    masked = {"masked": encoder.masked} if isinstance(encoder, BERT4Rec) else {}
+    return {"max_length": encoder.max_length, "partners": partners, **settings, **masked}
 
 
 def predicted(run: Run, task: Task, model: Model, part: Part) -> dict[str, Predictions]:

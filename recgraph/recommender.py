@@ -24,9 +24,10 @@ from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Head, build_head
 from recgraph.heads.labels import LabelHead
 from recgraph.model import Model, Scorer
+from recgraph.pairing import asked, check_head
 from recgraph.random import isolated
 from recgraph.sharing import RANK, Sharing
-from recgraph.types import Content, Encoding, Inputs
+from recgraph.types import Content, Encoding, Inputs, Past
 
 PIECE = 128
 """Users whose histories are encoded at once."""
@@ -82,6 +83,8 @@ class Recommender(Model):
         """Make all from `spec`: `encoder`, `heads` and `sharing` as in a file, `label_heads` label -> its options."""
         more = {} if content is None else {"content": content}
         encoder = registry.encoders.build(spec["encoder"], num_users, num_items, where="encoder", **more)
+        for name, head in spec["heads"].items():
+            check_head(head, encoder.reads, f"heads.{name}", f"encoder {spec['encoder']['name']}")
         heads = {
             name: build_head(head, encoder.dim, encoder.layout, where=f"heads.{name}")
             for name, head in spec["heads"].items()
@@ -109,7 +112,7 @@ class Recommender(Model):
             Scores [*batch, candidates], or [*batch, items].
         """
         scorer = self._head(head)
-        query = scorer.prepare_query(encoding.query)
+        query = scorer.prepare_query(asked(scorer, encoding))
         if items is None:
             return scorer.match_all(query, scorer.prepare_items(encoding.items))
         if items.numel() < len(encoding.items):
@@ -130,9 +133,13 @@ class Recommender(Model):
         if isinstance(self.encoder, SequenceEncoder):
             catalogue = self.encoder.catalogue(self._inputs())
             items = head.prepare_items(self._share("item", catalogue.items))
-            return lambda users: head.match_all(
-                head.prepare_query(self._share("query", self._queries(users, catalogue))), items
-            )
+
+            def scores(users: Int[Tensor, "batch"]) -> Tensor:
+                query = self._share("query", self._queries(users, catalogue))
+                encoding = replace(catalogue, query=query, past=self._past(users))
+                return head.match_all(head.prepare_query(asked(head, encoding)), items)
+
+            return scores
         encoding = self.encode_all()
         query, items = head.prepare_query(encoding.query), head.prepare_items(encoding.items)
         return lambda users: head.match_all(query[users], items)
@@ -219,6 +226,21 @@ class Recommender(Model):
             inputs = Inputs(piece.to(self.device), history, self.graph, content=self.content)
             queries.append(encoder.query(inputs, replace(catalogue, query=catalogue.query[inputs.users])))
         return torch.cat(queries)[order.argsort().to(self.device)]
+
+    def inputs_of(self, user: int | None = None) -> Inputs:
+        """What the encoder reads of one user, or of all without their histories."""
+        inputs = self._inputs()
+        if user is None:
+            return inputs
+        one = torch.tensor([user], device=self.device)
+        history = self._past(one).history if self.histories is not None else None
+        return replace(inputs, users=one, history=history)
+
+    def _past(self, users: Int[Tensor, "batch"]) -> Past:
+        """All that users have had, as far as the encoder reads."""
+        assert self.histories is not None  # `_queries` has seen to it
+        assert isinstance(self.encoder, SequenceEncoder)
+        return Past(self.histories.last(users.cpu(), self.encoder.max_length).to(self.device))
 
     def add_items(self, frame: pl.DataFrame) -> Recommender:
         """The same recommender with items that did not exist when it was trained, known by their content alone.

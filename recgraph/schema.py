@@ -95,8 +95,8 @@ class SequenceSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     targets: Targets = "every"
-    """Which items of a history are predicted: "every" one from those before it, or the "last" of each prefix, each of
-    which is then a row of its own (see `SequenceBatches`)."""
+    """Which items of a history are predicted: "every" one from those before it, the "last" of each prefix, each of
+    which is then a row of its own, or those that are "masked" (see `SequenceBatches`)."""
 
 
 class RunConfig(BaseModel):

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from recgraph.positives import Positives
 from recgraph.sampling import Batches
-from recgraph.types import PAD, Batch, Distinct, Inputs
+from recgraph.types import MASK, PAD, Batch, Distinct, Inputs
+from recgraph.views.sequence import hidden, lengths
 
 BLOCK = 16
 """Batches whose sequences are sorted by length together. More save padding, and make it likelier that the same
 sequences meet again; MovieLens-1M has three such blocks at a batch size of 128."""
 
-Targets = Literal["every", "last"]
+Targets = Literal["every", "last", "masked"]
 """Which items of a sequence are to be predicted."""
 
 
@@ -29,7 +30,7 @@ class Sequences(NamedTuple):
     Attributes:
         users: of each sequence.
         first, last: places in `Histories.items`: items from `first` up to `last`, not included, are read, and the one
-            at `last` is predicted; with targets "every", so are all after `first`.
+            at `last` is predicted; with targets "every", so are all after `first`. With "masked" it is read as well.
     """
 
     users: Int[Tensor, "sequences"]
@@ -43,7 +44,9 @@ class SequenceBatches(Batches):
 
     With targets "every", a user's latest `max_length` + 1 items are one sequence, and each item but the first is
     predicted from those before it, as in SASRec. With "last", each item of a user but the first ends a sequence of its
-    own, of which it alone is predicted: all items are learned from, at the price of reading each many times.
+    own, of which it alone is predicted: all items are learned from, at the price of reading each many times. With
+    "masked", the sequence of "every" is read whole, `max_length` + 1 items, of which some are hidden, drawn anew in
+    each epoch, and these are predicted, as in BERT4Rec.
 
     Sequences are padded to the longest of their batch. So that little is padded, `BLOCK` batches at a time are sorted
     by length, cut into batches of about as many targets each, and shuffled; a target counts the same in all of them,
@@ -52,18 +55,21 @@ class SequenceBatches(Batches):
     Attributes:
         max_length: items that an encoder reads at most.
         targets: which items are predicted.
+        masked: share of a sequence's items that "masked" hides, to the nearest number, and one at least; drawn from the
+            generator of the negatives, as partners are.
         partners: find `Batch.partners`, drawn from the generator of the negatives.
     """
 
     max_length: int = 50
     targets: Targets = "every"
+    masked: float = 0.2
     partners: bool = False
 
     @cached_property
     def sequences(self) -> Sequences:
         """All of an epoch, in the order of users; empty if no user has two items."""
         starts = self.train.histories.starts
-        if self.targets == "every":
+        if self.targets != "last":
             users = (starts.diff() > 1).nonzero().squeeze(1)
             begin, last = starts[users], starts[users + 1] - 1
         else:
@@ -89,7 +95,7 @@ class SequenceBatches(Batches):
         lengths = (self.sequences.last - self.sequences.first).index_select(0, rows)
         lengths, order = lengths.sort(stable=True)
         count = -(-len(rows) // self.batch_size)
-        targets = (lengths if self.targets == "every" else torch.ones_like(lengths)).cumsum(0)
+        targets = (lengths if self.targets != "last" else torch.ones_like(lengths)).cumsum(0)
         number = torch.arange(1, count)
         ends = torch.searchsorted(targets, number * targets[-1] // count, right=True)
         # One row each at least: ends grow, and leave enough for those to come.
@@ -105,6 +111,13 @@ class SequenceBatches(Batches):
         if self.targets == "every":
             positions = (history != PAD).flatten().nonzero().squeeze(1)
             items = known.between(chosen.first + 1, chosen.last + 1).flatten().index_select(0, positions) - 1
+            users = users.index_select(0, positions // history.shape[1])
+        elif self.targets == "masked":
+            whole = known.between(chosen.first, chosen.last + 1)
+            count = (lengths(whole) * self.masked).round().long().clamp(min=1)
+            history = hidden(whole, count, self.sampling)
+            positions = (history == MASK).flatten().nonzero().squeeze(1)
+            items = whole.flatten().index_select(0, positions) - 1
             users = users.index_select(0, positions // history.shape[1])
         else:
             items = known.items.index_select(0, chosen.last) - 1

@@ -224,6 +224,34 @@ class Sides(NamedTuple):
     content: Float[Tensor, "items dim"]
 
 
+class Past(NamedTuple):
+    """What users had before, for heads that look at it.
+
+    Attributes:
+        history: as in `Inputs`.
+        positions: steps of it, one a row, as in `Inputs`; None where each row has a history of its own.
+    """
+
+    history: Int[Tensor, "batch length"]
+    positions: Int[Tensor, "rows"] | None = None
+
+    def rows(self) -> Int[Tensor, "rows length"]:
+        """The history of each row up to its step, left-padded."""
+        if self.positions is None:
+            return self.history
+        length = self.history.shape[1]
+        row, step = self.positions // length, self.positions % length
+        column = torch.arange(length, device=step.device) - (length - 1 - step)[:, None]
+        found = self.history.index_select(0, row).gather(1, column.clamp(min=0))
+        return torch.where(column >= 0, found, PAD)
+
+    def part(self, where: slice) -> Past:
+        """That of some of the rows."""
+        if self.positions is None:
+            return Past(self.history[where])
+        return Past(self.history, self.positions[where])
+
+
 @dataclass(frozen=True, eq=False)
 class Encoding:
     """What an encoder returns.
@@ -236,6 +264,7 @@ class Encoding:
             and one an item of the catalogue. Only when `Inputs.every_layer` asks for them, and None from an encoder
             that has no layers.
         sides: what `items` is made of, from an encoder that knows content; else None.
+        past: what came before each query, from an encoder that reads histories; else None.
     """
 
     query: Float[Tensor, "*batch dim"]
@@ -243,6 +272,7 @@ class Encoding:
     ego: Ego
     layers: Sequence[tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]] | None = None
     sides: Sides | None = None
+    past: Past | None = None
 
 
 class Layout(NamedTuple):

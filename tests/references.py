@@ -166,6 +166,28 @@ def neumf(
     return sum((output[place] * last[place] for place in range(len(last))), bias)
 
 
+def din(
+    query: Tensor,
+    steps: list[Tensor],
+    item: Tensor,
+    attention: list[tuple[Tensor, Tensor]],
+    layers: list[tuple[Tensor, Tensor]],
+    *,
+    softmax: bool,
+) -> Tensor:
+    """DIN, a step at a time: layers of [item; step; item - step; item ⊙ step], whose last neuron is a weight."""
+    weights = []
+    for step in steps:
+        hidden = torch.cat([item, step, item - step, item * step])
+        for number, (weight, bias) in enumerate(attention):
+            hidden = weight @ (hidden if number == 0 else 1 / (1 + torch.exp(-hidden))) + bias
+        weights.append(torch.exp(hidden[0] / math.sqrt(len(item))) if softmax else hidden[0])
+    total = sum(weights) if softmax else 1
+    found = sum((weight / total * step for weight, step in zip(weights, steps, strict=True)), torch.zeros_like(item))
+    *below, (weight, bias) = layers
+    return (weight @ tower(torch.cat([query, found, item, found * item]), below) + bias)[0]
+
+
 def content_tower(module: Any, modalities: Any) -> Tensor:
     """The vector of each row by a loop over rows and modalities, from the parameters of a tower; an erf for GELU."""
     state = dict(module.named_parameters())

@@ -17,8 +17,8 @@ def normed(layer: object, vector: Tensor) -> Tensor:
     return layer.weight * centred / (centred.square().mean() + layer.eps).sqrt() + layer.bias
 
 
-def attention(layer: object, queries: list[Tensor], steps: list[Tensor]) -> list[Tensor]:
-    """Each query attends to the steps up to its own."""
+def attention(layer: object, queries: list[Tensor], steps: list[Tensor], *, causal: bool = True) -> list[Tensor]:
+    """Each query attends to the steps up to its own, or to all."""
     dim, heads = len(steps[0]), layer.num_heads
     width, out = dim // heads, []
     for number, vector in enumerate(queries):
@@ -26,7 +26,7 @@ def attention(layer: object, queries: list[Tensor], steps: list[Tensor]) -> list
         for head in range(heads):
             mine = slice(head * width, (head + 1) * width)
             weights, values = [], []
-            for step in steps[: number + 1]:
+            for step in steps[: number + 1] if causal else steps:
                 both = linear(layer.key_value, step)
                 key, value = both[:dim][mine], both[dim:][mine]
                 weights.append((query[mine] @ key / math.sqrt(width)).exp())
@@ -113,3 +113,23 @@ def attentive(encoder: object, items: list[int]) -> list[Tensor]:
             weights.append((encoder.outer.weight[0] @ inner + encoder.distance[now - place]).exp())
         out.append(sum(w * v for w, v in zip(weights, vectors, strict=False)) / sum(weights))
     return out
+
+
+def pooling(encoder: object, items: list[int]) -> list[Tensor]:
+    """The query after each step: the mean of the item vectors so far."""
+    vectors = [encoder.items.weight[item] for item in items]
+    return [sum(vectors[: now + 1]) / (now + 1) for now in range(len(items))]
+
+
+def bert4rec(encoder: object, items: list[int | None], hidden: int | None = None) -> list[Tensor]:
+    """What is said of the step behind the history, or of the hidden step: None stands for a hidden item."""
+    if hidden is None:
+        items, hidden = [*items, None], len(items)
+    first = len(encoder.positions) - len(items)
+    steps = [encoder.hidden if item is None else encoder.items.weight[item] for item in items]
+    steps = [normed(encoder.edge, step + encoder.positions[first + n]) for n, step in enumerate(steps)]
+    for block in encoder.blocks:
+        found = attention(block.attention, steps, steps, causal=False)
+        mixed = [normed(block.first, step + f) for step, f in zip(steps, found, strict=True)]
+        steps = [normed(block.second, step + network(block.network, step)) for step in mixed]
+    return [normed(encoder.last, gelu(linear(encoder.output, steps[hidden])))]

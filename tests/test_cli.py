@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -128,13 +129,16 @@ def test_explain_says_where_a_score_comes_from(recgraph, toy: Path) -> None:
     folders = {path.parts[2]: path.parent for path in Path("runs").rglob("result.json")}
     code, output, _ = recgraph("explain", str(folders["ItemKNN"]), "--user", "u3", "-k", "2")
     assert code == 0
+    assert len(list(Path("runs").rglob("explain/user-u3-item-*.json"))) == 1
+    assert len(list(Path("runs").rglob("explain/user-u3-item-*.svg"))) == 1
+    assert len(list(Path("runs").rglob("explain/user-u3-item-*.png"))) == bool(find_spec("PIL"))
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if line.startswith("│")]
     parts = [float(row[2]) for row in rows]
     assert len(parts) == 3  # two items and the others
     assert sum(parts) == pytest.approx(float(output.split("score ")[1].split()[0]), abs=2e-4)
     code, _, problem = recgraph("explain", str(folders["popularity"]), "--user", "u3")
     assert code == 1
-    assert "expected a LinearModel" in problem
+    assert "Popularity: nothing to explain a score by" in problem
 
 
 def test_a_table_is_written_in_every_form(toy: Path, recgraph) -> None:

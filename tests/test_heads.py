@@ -19,10 +19,11 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from recgraph import registry
-from recgraph.encoders import Embedding
+from recgraph.encoders import Embedding, Pooling
 from recgraph.errors import ConfigError
 from recgraph.experiment import plan
-from recgraph.heads import MLP, Cosine, Dot, Head, NeuMF, Towers, neural
+from recgraph.heads import DIN, MLP, Cosine, Dot, Head, NeuMF, Towers, neural, target
+from recgraph.heads.base import with_steps
 from recgraph.model import Model
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
@@ -64,7 +65,20 @@ def towers(head: Towers, query: Tensor, item: Tensor) -> Tensor:
     return (sides[0] * sides[1]).sum()
 
 
+def din(head: DIN, query: Tensor, item: Tensor) -> Tensor:
+    """From the wide query: the vector, the steps one after the other, and 1 for each that is there."""
+    length = (len(query) - DIM) // (DIM + 1)
+    own, steps = query[:DIM], [query[DIM * (1 + n) : DIM * (2 + n)] for n in range(length)]
+    known = [step for step, there in zip(steps, query[DIM * (1 + length) :], strict=True) if there]
+    side = head.from_item, head.from_step, head.from_difference, head.from_product
+    attention = [(torch.cat([part.weight for part in side], 1), head.from_item.bias), *layers_of(head.attention)]
+    side = head.query_layer, head.found_layer, head.item_layer, head.both_layer
+    tower = [(torch.cat([part.weight for part in side], 1), head.query_layer.bias), *layers_of(head.tower)]
+    return references.din(own, known, item, attention, tower, softmax=head.softmax)
+
+
 REFERENCES: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+    "din": din,
     "dot": lambda head, query, item: sum(a * b for a, b in zip(query, item, strict=True)),
     "cosine": lambda head, query, item: (query * item).sum() / (query.square().sum() * item.square().sum()).sqrt(),
     "gmf": lambda head, query, item: references.gmf(query, item, head.output.weight[0], head.output.bias[0]),
@@ -75,6 +89,7 @@ REFERENCES: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
 """Head, vector of the query, vector of the item -> score, by loops."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "din": {"attention": [5, 4, 3], "hidden": [7, 3]},
     "mlp": {"hidden": [5, 4, 3]},
     "neumf": {"gmf_dim": 2, "hidden": [5, 3]},
     "towers": {"hidden": [5, 3]},
@@ -95,6 +110,16 @@ def vectors(*shape: int, dim: int = DIM, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dim, dtype=torch.float64, generator=generator, requires_grad=True)
 
 
+def queries(name: str, *shape: int, length: int = 4, seed: int = 0) -> Tensor:
+    """Queries such as the head wants: with histories, if it looks at them, of which the last row has none."""
+    query = vectors(*shape, seed=seed)
+    if "history" not in registry.heads.find(name).reads:
+        return query
+    known = torch.arange(length) >= torch.arange(query[..., 0].numel()).view(*shape, 1) * length // 2
+    wide = with_steps(query, vectors(*shape, length, seed=seed + 7) * known.unsqueeze(-1), known)
+    return wide.detach().requires_grad_()
+
+
 def with_gradients(head: Head, scores: Tensor, *inputs: Tensor) -> list[Tensor]:
     weights = torch.linspace(1, 2, scores.numel(), dtype=scores.dtype).view(scores.shape)
     gradients = torch.autograd.grad((scores * weights).sum(), [*inputs, *head.parameters()])
@@ -103,7 +128,7 @@ def with_gradients(head: Head, scores: Tensor, *inputs: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_and_gradients_equal_a_naive_reference(name: str) -> None:
-    head, query, items = build(name), vectors(3), vectors(7, seed=1)
+    head, query, items = build(name), queries(name, 3), vectors(7, seed=1)
     expected = torch.stack([torch.stack([REFERENCES[name](head, one, other) for other in items]) for one in query])
     expected_all = with_gradients(head, expected, query, items)
     torch.testing.assert_close(with_gradients(head, head.all_pairs(query, items), query, items), expected_all)
@@ -114,20 +139,21 @@ def test_scores_and_gradients_equal_a_naive_reference(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("batch", [(), (3,), (3, 2)])
 def test_a_catalogue_is_scored_like_its_pairs(name: str, batch: tuple[int, ...]) -> None:
-    head, query, items = build(name), vectors(*batch), vectors(5, seed=1)
+    head, query, items = build(name), queries(name, *batch), vectors(5, seed=1)
     every = head.all_pairs(query, items)
     assert every.shape == (*batch, 5)
     for item in range(5):
-        torch.testing.assert_close(every[..., item], head(query, items[item].expand_as(query)))
+        torch.testing.assert_close(every[..., item], head(query, items[item].expand(*batch, DIM)))
     assert head.all_pairs(query, items[:0]).shape == (*batch, 0)
 
 
 @pytest.mark.parametrize("floats", [1, 10, 15, 40])
 @pytest.mark.parametrize("name", NAMES)
 def test_chunks_change_nothing(name: str, floats: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    head, query, items = build(name), vectors(4), vectors(7, seed=1)
+    head, query, items = build(name), queries(name, 4), vectors(7, seed=1)
     whole = with_gradients(head, head.all_pairs(query, items), query, items)
     monkeypatch.setattr(neural, "CHUNK_FLOATS", floats)
+    monkeypatch.setattr(target, "CHUNK_FLOATS", 10 * floats)
     torch.testing.assert_close(with_gradients(head, head.all_pairs(query, items), query, items), whole)
 
 
@@ -151,7 +177,7 @@ def test_memory_of_a_catalogue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_has_a_gradient(name: str) -> None:
     head = build(name)
-    head(vectors(20), vectors(20, seed=1)).square().sum().backward()
+    head(queries(name, 20), vectors(20, seed=1)).square().sum().backward()
     for parameter, value in head.named_parameters():
         assert value.grad is not None, parameter
         assert value.grad.abs().sum() > 0, parameter
@@ -160,15 +186,15 @@ def test_every_parameter_has_a_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_dtype_is_kept(name: str) -> None:
     for dtype in (torch.float32, torch.float64):
-        head, query, items = build(name).to(dtype), vectors(3).to(dtype), vectors(5).to(dtype)
+        head, query, items = build(name).to(dtype), queries(name, 3).to(dtype), vectors(5).to(dtype)
         assert head.all_pairs(query, items).dtype == head(query, items[:3]).dtype == dtype
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_query_and_item_each_move_the_score(name: str) -> None:
-    head, query, items = build(name), vectors(3), vectors(5, seed=1)
+    head, query, items = build(name), queries(name, 3), vectors(5, seed=1)
     scores = head.all_pairs(query, items)
-    changed = head.all_pairs(query.flip(-1), items)
+    changed = head.all_pairs(torch.cat([query[..., :DIM].flip(-1), query[..., DIM:]], -1), items)
     assert not torch.isclose(changed, scores).all(1).any()
     assert not torch.isclose(head.all_pairs(query, items.flip(-1)), scores).all(0).any()
 
@@ -178,9 +204,11 @@ def test_query_and_item_each_move_the_score(name: str) -> None:
 def test_a_step_scores_the_same_whichever_side_of_the_lookup_is_prepared(name: str, few: int) -> None:
     table = random_interactions()
     with isolated(0, "modules"):
-        encoder = Embedding(table.num_users, table.num_items, dim=DIM, std=1.0).double()
+        kind = Pooling if "history" in registry.heads.find(name).reads else Embedding
+        encoder = kind(table.num_users, table.num_items, dim=DIM, std=1.0).double()
     recommender = Recommender(encoder, {"rank": build(name)})
-    encoding = encoder(Inputs(torch.tensor([3, 0, 3])))
+    recommender.observe(table)
+    encoding = encoder(Inputs(torch.tensor([3, 0, 3]), table.histories.last(torch.tensor([3, 0, 3]), 50)))
     items = torch.arange(3 * few).view(3, few) % table.num_items
     every = recommender.score(encoding)
     torch.testing.assert_close(recommender.score(encoding, items), every.gather(1, items))
@@ -234,9 +262,60 @@ def test_any_head_trains_on_any_encoder_and_is_saved(encoder: str, head: str, to
         "negatives": {"name": "uniform", "num": 4},
         "train": {"max_epochs": 2, "validate_every": 1, "patience": 2, "batch_size": 10_000, "monitor": "ndcg@10"},
     }
+    if registry.heads.find(head).reads - registry.encoders.find(encoder).reads:
+        with pytest.raises(ConfigError, match=rf"{head} looks at .*, which encoder {encoder} does not read; these do"):
+            plan(toy, rows=["LightGCN"], seeds=[0], overrides=changes)
+        return
     (run,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides=changes)
     result = execute(run, Path("runs"), settings=Settings(torch.device("cpu")), console=Console(quiet=True))
     assert all(0 <= value <= 1 for value in result["test"].values())
     one, two = (Model.load(run.folder(Path("runs"))).scorer()(torch.arange(60)) for _ in range(2))
     assert one.isfinite().all()
     assert torch.equal(one, two)
+
+
+def test_din_is_the_papers_without_a_softmax() -> None:
+    with isolated(0, "modules"):
+        head = DIN(DIM, attention=(5,), hidden=(4,), softmax=False).double()
+    query, items = queries("din", 3), vectors(7, seed=1)
+    expected = torch.stack([torch.stack([din(head, one, other) for other in items]) for one in query])
+    torch.testing.assert_close(head.all_pairs(query, items), expected)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_what_din_weighs_depends_on_the_item_and_leaves_padding_out(softmax: bool) -> None:
+    head = registry.heads.build({"name": "din", "softmax": softmax}, DIM).double()
+    query, items = queries("din", 3), vectors(2, seed=1)
+    weights = head.weights(query.unsqueeze(1), items)["history"]
+    assert weights.shape == (3, 2, 4)
+    assert not torch.isclose(weights[0, 0], weights[0, 1]).any()
+    assert (weights[1, :, :2] == 0).all()  # of four steps, the second row has two and the last none
+    assert (weights[2] == 0).all()
+    if softmax:
+        torch.testing.assert_close(weights.sum(-1)[:2], torch.ones(2, 2, dtype=torch.float64))
+
+
+def test_steps_of_no_user_reach_dins_score() -> None:
+    """Padding as wide as you like, and whatever stands in it, is as good as none."""
+    head, query, items = build("din"), queries("din", 2), vectors(3, seed=1)
+    own, steps, known = query[:, :DIM], query[:, DIM:-4].unflatten(-1, (4, DIM)), query[:, -4:] > 0
+    padded = torch.cat([torch.full((2, 3, DIM), 9.0, dtype=torch.float64), steps], 1)
+    wide = with_steps(own, padded, torch.cat([torch.zeros(2, 3, dtype=torch.bool), known], 1))
+    torch.testing.assert_close(head.all_pairs(wide, items), head.all_pairs(query, items))
+
+
+def test_memory_of_din_is_bounded_in_training_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, sizes = build("din"), []
+    scores = DIN._scores
+
+    def watched(self: DIN, query: Tensor, items: Tensor) -> Tensor:
+        sizes.append(torch.broadcast_shapes(query.shape[:-1], items.shape[:-1]).numel() * 4 * DIM)
+        return scores(self, query, items)
+
+    monkeypatch.setattr(DIN, "_scores", watched)
+    monkeypatch.setattr(target, "CHUNK_FLOATS", 1000)
+    query, items = queries("din", 20), vectors(30, seed=1)
+    head.all_pairs(query, items).sum().backward()
+    head(query.unsqueeze(1), items).sum().backward()
+    assert max(sizes) <= 1000
+    assert len(sizes) == 2 * (20 + -(-600 // 41))  # each chunk once more for its gradient

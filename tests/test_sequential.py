@@ -23,7 +23,7 @@ from recgraph.sampling import Uniform
 from recgraph.sequences import SequenceBatches
 from recgraph.types import MASK, Inputs
 
-NAMES = ["attentive", "gru4rec", "sasrec"]
+NAMES = ["attentive", "gru4rec", "pooling", "sasrec"]
 HISTORY = [[0, 0, 3, 5, 1], [2, 2, 9, 11, 4], [0, 0, 0, 0, 8]]
 GRAPH = {"items": {"name": "lightgcn", "dim": 4, "num_layers": 2, "std": 0.5}}
 

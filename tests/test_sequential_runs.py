@@ -12,7 +12,7 @@ from rich.console import Console
 from test_trainer import Killed
 
 from recgraph.data.importing import import_file
-from recgraph.encoders import SASRec
+from recgraph.encoders import SequenceEncoder
 from recgraph.errors import ConfigError
 from recgraph.experiment import plan
 from recgraph.model import Model
@@ -20,7 +20,7 @@ from recgraph.recommender import Recommender
 from recgraph.running import Settings, execute, reevaluate
 from recgraph.sequences import SequenceBatches
 from recgraph.training.trainer import Trainer
-from recgraph.types import Encoding, Inputs
+from recgraph.types import MASK, PAD, Encoding, Inputs, Past
 
 FILE = """
 datasets: [planted]
@@ -65,21 +65,30 @@ Read = list[tuple[bool, set[int]]]
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Read:
-    """Whether it was in training, and the items, of each history that SASRec is given."""
+    """Whether it was in training, and the items, of each history that an encoder is given."""
     found: Read = []
-    query = SASRec.query
+    query = SequenceEncoder.query
 
-    def watched(self: SASRec, inputs: Inputs, catalogue: Encoding) -> torch.Tensor:
+    def watched(self: SequenceEncoder, inputs: Inputs, catalogue: Encoding) -> torch.Tensor:
         assert inputs.history is not None
-        found.extend((self.training, set(row) - {0}) for row in inputs.history.tolist())
+        found.extend((self.training, set(row) - {PAD, MASK}) for row in inputs.history.tolist())
         return query(self, inputs, catalogue)
 
-    monkeypatch.setattr(SASRec, "query", watched)
+    monkeypatch.setattr(SequenceEncoder, "query", watched)
     return found
 
 
-def test_no_history_holds_what_is_yet_to_come(planted: Path, read: Read) -> None:
-    folder = run(planted)
+OTHERS: dict[str, dict[str, Any]] = {
+    "sasrec": {},
+    "bert4rec": {"encoder": {"name": "bert4rec", "dim": 8, "max_length": 5}, "sequences.targets": "masked"},
+    "pooling": {"encoder": {"name": "pooling", "dim": 8, "max_length": 5}},
+}
+DIN: dict[str, Any] = {"heads.rank": "din", "objectives.rank": "bce", "encoder": OTHERS["pooling"]["encoder"]}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_no_history_holds_what_is_yet_to_come(planted: Path, read: Read, name: str) -> None:
+    folder = run(planted, **OTHERS[name])
     catalogue = Model.load(folder).catalogue
     validation, test = (int(catalogue.items.encode([item])[0]) + 1 for item in PLANTED)
     training = [items for learns, items in read if learns]
@@ -91,6 +100,45 @@ def test_no_history_holds_what_is_yet_to_come(planted: Path, read: Read) -> None
     assert not any({validation, test} & items for items in ranking[: 3 * USERS] + ranking[4 * USERS :])
     assert all(validation in items and test not in items for items in ranking[3 * USERS : 4 * USERS])
     assert test not in Recommender.load(folder).histories.items
+
+
+@pytest.mark.parametrize("targets", ["every", "last"])
+def test_what_a_head_sees_of_a_history_ends_before_the_item_that_it_scores(
+    planted: Path, targets: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In training against the data itself; later by the planted items."""
+    seen: list[tuple[bool, list[int]]] = []
+    asked, rows, make = [], Past.rows, SequenceBatches._batch
+
+    def watched(self: Past) -> torch.Tensor:
+        found = rows(self)
+        seen.extend((torch.is_grad_enabled(), row) for row in found.tolist())
+        return found
+
+    def noted(self: SequenceBatches, chosen: Any) -> Any:
+        batch = make(self, chosen)
+        asked.extend(zip(batch.users.tolist(), batch.items.tolist(), strict=True))
+        return batch
+
+    monkeypatch.setattr(Past, "rows", watched)
+    monkeypatch.setattr(SequenceBatches, "_batch", noted)
+    folder = run(planted, **DIN, **{"sequences.targets": targets})
+    catalogue = Recommender.load(folder).catalogue
+    validation, test = (int(catalogue.items.encode([item])[0]) + 1 for item in PLANTED)
+    items = Recommender.load(folder).histories.items.tolist()
+    starts = Recommender.load(folder).histories.starts.tolist()
+    training = [row for learns, row in seen if learns]
+    assert len(training) == len(asked) > 4 * 5 * USERS / 2
+    for (user, item), row in zip(asked, training, strict=True):
+        whole = items[starts[user] : starts[user + 1]]
+        before = whole[: whole.index(item + 1)][-5:]
+        read = [step for step in row if step != PAD]
+        assert read
+        assert read == before[-len(read) :]  # with "every", what is long ago is in no row of the sequence
+        assert targets == "every" or read == before
+    ranked = [set(row) for learns, row in seen if not learns]
+    assert not any(test in row for row in ranked)
+    assert sum(validation in row for row in ranked) == USERS  # when test is ranked
 
 
 def test_training_targets_are_train_items(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,11 +169,11 @@ def test_a_saved_model_ranks_as_the_run_did(planted: Path) -> None:
     assert len(Model.load(folder).recommend("u03", 3)) == 3
 
 
-@pytest.mark.parametrize("targets", ["every", "last"])
+@pytest.mark.parametrize("targets", ["every", "last", "masked"])
 def test_a_killed_run_ends_where_an_undisturbed_one_does(
     planted: Path, targets: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"sequences.targets": targets}
+    changes = {"sequences.targets": targets} | (OTHERS["bert4rec"] if targets == "masked" else {})
     whole = run(planted, "whole", **changes)
     epoch = Trainer._epoch
 
@@ -154,6 +202,8 @@ def test_settings_reach_the_batches(planted: Path, monkeypatch: pytest.MonkeyPat
 def test_targets_that_the_encoder_cannot_learn_from_are_refused(planted: Path) -> None:
     with pytest.raises(ConfigError, match=r"SASRec as configured learns from \['last'\], got 'every'"):
         run(planted, **{"encoder.norm": "post", "encoder.frequency": 0.7})
+    with pytest.raises(ConfigError, match=r"BERT4Rec as configured learns from \['masked'\], got 'every'"):
+        run(planted, **{"encoder": "bert4rec"})
 
 
 def test_runs_without_histories_are_what_they_were(planted: Path) -> None:

@@ -10,12 +10,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from recgraph import registry
-from recgraph.baselines.linear import LinearModel
-from recgraph.cli.common import app, console, find_device, listed, read_items, say
+from recgraph.cli.common import app, console, errors, find_device, listed, read_items, say
 from recgraph.cli.data import list_datasets
+from recgraph.drawing import draw, shown_rows, write_png, write_svg
+from recgraph.errors import ConfigError
+from recgraph.explaining import Bars, Grid
+from recgraph.explaining import explain as explained
+from recgraph.files import write_json
 from recgraph.model import Model
 from recgraph.recommender import Recommender
 from recgraph.running import reevaluate
+from recgraph.schema import folder_name
 
 
 @app.command
@@ -73,28 +78,53 @@ def explain(
     user: str,
     item: str = "",
     k: Annotated[int, Parameter(name=["--k", "-k"])] = 5,
+    to: Path | None = None,
     device: str = "cpu",
 ) -> None:
-    """Print which items of the user's history a recommendation comes from: "because you liked ...".
+    """Print why a user is recommended an item, and write it as JSON, SVG and PNG.
+
+    What there is to see depends on the model: which items of the history a neighbourhood, linear, pooling or graph
+    model sums its score up from, with the paths through other users; attention over the history by head and block, or
+    as the item has it (din); shares of modalities. Numbers that are said to add up to the score do.
 
     Args:
-        run: folder of a finished run of a neighbourhood or linear model, whose score is a sum over the history.
+        run: folder of a finished run.
         user: original id of the user.
         item: original id of the item to explain; the best item for the user by default.
-        k: how many items of the history.
+        k: how many lines of each panel are printed; pictures have 12, and the JSON all.
+        to: folder to write to; RUN/explain by default.
         device: cpu, cuda, cuda:1 ...
     """
-    model = LinearModel.load(run, device=find_device(device))
-    target = item or model.recommend(user, 1)[0].item
-    added = model.explain(user, target)
-    score = sum(one.contribution for one in added)
-    table = Table("because of", "title", "adds", title=f"user {user}, item {target}: score {score:.4f}")
-    for one in added[:k]:
-        table.add_row(str(one.item), escape(one.title or ""), f"{one.contribution:.4f}")
-    if len(added) > k:
-        rest = score - sum(one.contribution for one in added[:k])
-        table.add_row("", f"{len(added) - k} others", f"{rest:.4f}")
-    console.print(table)
+    found = explained(Model.load(run, device=find_device(device)), user, item or None)
+    say(f"user {found.user}, item {found.item} {found.title or ''}: score {found.score:.4f}")
+    for panel in found.panels:
+        columns = ["adds" if panel.total is not None else "weight"] if isinstance(panel, Bars) else panel.columns
+        table = Table("", *([""] if isinstance(panel, Bars) else []), *columns, title=panel.title, title_justify="left")
+        order = shown_rows(panel, k)
+        if isinstance(panel, Grid):
+            for place in order:
+                table.add_row(escape(panel.names[place]), *(f"{value:.3f}" for value in panel.values[place]))
+        else:
+            for place in order:
+                tail = panel.tails[place] if panel.tails else ""
+                table.add_row(escape(panel.names[place]), escape(tail), f"{panel.values[place]:.4f}")
+            others = sum(panel.values) - sum(panel.values[place] for place in order)
+            if len(panel.names) > len(order):
+                table.add_row("", f"{len(panel.names) - len(order)} others", f"{others:.4f}")
+            for name, value in (panel.rest or {}).items():
+                table.add_row("", name, f"{value:.4f}")
+        console.print(table)
+    base = (to or run / "explain") / folder_name(f"user-{found.user}-item-{found.item}")
+    write_json(base.with_name(f"{base.name}.json"), found.as_json())
+    picture = draw(found, " / ".join(run.parts[-4:-2]))
+    write_svg(picture, base.with_name(f"{base.name}.svg"))
+    say(f"{base}.json and .svg")
+    try:
+        write_png(picture, base.with_name(f"{base.name}.png"))
+    except ConfigError as error:
+        errors.print(f"no PNG: {error}", markup=False)
+    else:
+        say(f"{base}.png")
 
 
 @app.command

@@ -9,7 +9,7 @@ there is no recurrent network and no content, and weights depend on the item and
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from recgraph.encoders.base import Encoder
@@ -70,14 +70,19 @@ class Attentive(SequenceEncoder):
         history = self.history(inputs)
         found, real = steps(items, history)
         found = inputs.perturb(self.dropout(found)) * real
+        weights = self.weights(found, history)
+        if inputs.positions is None:
+            return (weights[:, -1:] @ found).squeeze(1)
+        return at_positions((weights @ found) * real, inputs)
+
+    def weights(
+        self, found: Float[Tensor, "batch length dim"], history: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch length length"]:
+        """What each step, asking (next to last axis), gives each step so far."""
         logits = self.outer(self.inner(found).tanh()).squeeze(-1)
-        length = history.shape[1]
-        place = torch.arange(length, device=history.device)
+        place = torch.arange(history.shape[1], device=history.device)
         apart = place[:, None] - place  # from the step that asks, back to the other
         hidden = (apart < 0) | (history == PAD)[:, None, :]
         logits = logits[:, None, :] + self.distance[apart.clamp(min=0)]
         # The lowest number and not -inf: a softmax over nothing at all is NaN. Padding is 0, and so is its mean.
-        weights = logits.masked_fill(hidden, torch.finfo(logits.dtype).min).softmax(-1)
-        if inputs.positions is None:
-            return (weights[:, -1:] @ found).squeeze(1)
-        return at_positions((weights @ found) * real, inputs)
+        return logits.masked_fill(hidden, torch.finfo(logits.dtype).min).softmax(-1)

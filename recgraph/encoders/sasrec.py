@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
-from recgraph.encoders.transformer import EPS, Attention, Block, LowPass, Norm, causal, network
+from recgraph.encoders.transformer import EPS, Attention, Block, LowPass, Norm, causal, check_heads, network
 from recgraph.errors import ConfigError
 from recgraph.registry import encoders
 from recgraph.types import Fraction, Inputs, NonNegativeInt, PositiveFloat, PositiveInt
@@ -82,8 +82,7 @@ class SASRec(SequenceEncoder):
             item_table=item_table,
             user=user,
         )
-        if dim % num_heads:
-            raise ConfigError(f"encoder.num_heads: {num_heads} heads do not divide a dim of {dim}")
+        check_heads(dim, num_heads)
         if frequency and norm != "post":
             raise ConfigError(f"encoder.frequency: the filter wants norm 'post', got {norm!r}")
         if frequency:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recgraph.encoders.base import Encoder, embedding_table, lookup
 from recgraph.errors import ConfigError
-from recgraph.types import PAD, Ego, Encoding, Inputs
+from recgraph.types import PAD, Ego, Encoding, Inputs, Past
 
 UserVector = Literal["history", "sum", "gate"]
 """What a query is made of: the history alone, or also a vector that the user has whatever the history."""
@@ -69,7 +69,8 @@ class SequenceEncoder(Encoder):
     def forward(self, inputs: Inputs) -> Encoding:
         """Vectors of all items, and a query for each row, or for each of `inputs.positions`."""
         catalogue = self.catalogue(inputs)
-        return replace(catalogue, query=self.query(inputs, catalogue))
+        query = self.query(inputs, catalogue)
+        return replace(catalogue, query=query, past=Past(self.history(inputs), inputs.positions))
 
     def catalogue(self, inputs: Inputs) -> Encoding:
         """What does not depend on histories: vectors of items, and as `query` those of users, if they count."""

@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from recgraph.encoders.low_pass import EPS, LowPass
+from recgraph.errors import ConfigError
 from recgraph.types import PAD
 
 Norm = Literal["query", "pre", "post"]
 """Where layers are normalised; see `SASRec`."""
-
-EPS = 1e-8
-"""Added to variances before their root, as in SASRec's code."""
 
 
 class Block(nn.Module):
@@ -85,46 +84,15 @@ class Attention(nn.Module):
         found = F.scaled_dot_product_attention(self._heads(self.query(query)), key, value, mask, rate)
         return self.output(found.transpose(1, 2).flatten(2))
 
+    def weights(self, query: Tensor, steps: Tensor, mask: Tensor) -> Float[Tensor, "batch heads length length"]:
+        """What each query (next to last axis) gives each step, which `forward` never holds; no dropout."""
+        key, _ = map(self._heads, self.key_value(steps).chunk(2, dim=-1))
+        asked = self._heads(self.query(query))
+        logits = asked @ key.transpose(-1, -2) / math.sqrt(asked.shape[-1])
+        return logits.masked_fill(~mask, -math.inf).softmax(-1)
+
     def _heads(self, vectors: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch heads length part"]:
         return vectors.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-
-
-class LowPass(nn.Module):
-    """BSARec's filter: LN(x + low + β² (x - low)), low being the slow part of x along the history, β learned.
-
-    Shin et al., "An attentive inductive bias for sequential recommendation beyond the self-attention", AAAI 2024,
-    https://arxiv.org/abs/2312.10325. Leaving only the lowest frequencies of a discrete Fourier transform of
-    `max_length` steps is a product with a symmetric matrix, of which a shorter history needs the last rows and columns,
-    for padding is 0 here. In the authors' code (https://github.com/yehjin-shin/BSARec) steps of padding hold
-    positions, and the filter mixes those in.
-
-    Args:
-        dim: width of the vectors.
-        max_length: steps of the transform.
-        num_low: c; the mean and ⌊c / 2⌋ frequencies are slow.
-        dropout: of the filtered vectors.
-    """
-
-    low: Tensor
-
-    def __init__(self, dim: int, max_length: int, num_low: int, dropout: float) -> None:
-        super().__init__()
-        apart = torch.arange(max_length)[:, None] - torch.arange(max_length)
-        weights = torch.zeros(max_length, max_length, dtype=torch.float64)
-        for frequency in range(min(num_low // 2, max_length // 2) + 1):
-            # A frequency above 0 comes with its conjugate, unless it is the highest of an even length.
-            pair = 1 if frequency == 0 or 2 * frequency == max_length else 2
-            weights += pair * torch.cos(2 * math.pi * frequency * apart / max_length) / max_length
-        self.register_buffer("low", weights.float(), persistent=False)
-        self.beta = nn.Parameter(torch.randn(dim))
-        self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(dim, eps=EPS)
-
-    def forward(self, hidden: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length dim"]:
-        """See the class; `hidden` is 0 where there is padding."""
-        start = len(self.low) - hidden.shape[1]
-        low = self.low[start:, start:] @ hidden
-        filtered = low + self.beta.square() * (hidden - low)
-        return self.norm(hidden + self.dropout(filtered))
 
 
 def causal(history: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
@@ -135,6 +103,12 @@ def causal(history: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length
     before = torch.ones(history.shape[1], history.shape[1], dtype=torch.bool, device=history.device).tril()
     itself = torch.eye(history.shape[1], dtype=torch.bool, device=history.device)
     return ((before & (history != PAD)[:, None, :]) | itself).unsqueeze(1)
+
+
+def check_heads(dim: int, num_heads: int) -> None:
+    """Refuse heads that do not divide the width."""
+    if dim % num_heads:
+        raise ConfigError(f"encoder.num_heads: {num_heads} heads do not divide a dim of {dim}")
 
 
 def network(dim: int, width: int, activation: nn.Module, *, inner: float, outer: float) -> nn.Sequential:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
@@ -16,11 +20,14 @@ class Head(nn.Module):
         dim: width of query and item vectors.
     """
 
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """{"history"} for a head whose queries are to be `with_steps`; the encoder must read it too."""
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
 
-    def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch width"]:
+    def prepare_query(self, query: Float[Tensor, "*batch wide"]) -> Float[Tensor, "*batch width"]:
         """The query's side: the vector as it is, unless a head does something with it."""
         return query
 
@@ -36,10 +43,37 @@ class Head(nn.Module):
         """Scores [*batch, items] of every prepared item for every prepared query; overridden by what is faster."""
         return self.match(query.unsqueeze(-2), items)
 
-    def forward(self, query: Float[Tensor, "*#batch dim"], items: Float[Tensor, "*#batch dim"]) -> Tensor:
+    def forward(self, query: Float[Tensor, "*#batch wide"], items: Float[Tensor, "*#batch dim"]) -> Tensor:
         """Scores of an encoder's vectors that are aligned; the leading axes broadcast."""
         return self.match(self.prepare_query(query), self.prepare_items(items))
 
-    def all_pairs(self, query: Float[Tensor, "*batch dim"], items: Float[Tensor, "items dim"]) -> Tensor:
+    def all_pairs(self, query: Float[Tensor, "*batch wide"], items: Float[Tensor, "items dim"]) -> Tensor:
         """Scores [*batch, items] of every item for every query."""
         return self.match_all(self.prepare_query(query), self.prepare_items(items))
+
+    def weights(
+        self, query: Float[Tensor, "*#batch wide"], items: Float[Tensor, "*#batch dim"]
+    ) -> Mapping[str, Float[Tensor, "*batch parts"]]:
+        """What the scores of aligned vectors give weight to, by name: `recgraph explain` draws it. By default nothing.
+
+        Weights called "history" are of the steps of the query; parts of others, such as experts behind a gate, are
+        numbered.
+        """
+        return {}
+
+
+def with_steps(
+    query: Float[Tensor, "*batch dim"], steps: Float[Tensor, "*batch length dim"], known: Bool[Tensor, "*batch length"]
+) -> Float[Tensor, "*batch wide"]:
+    """A query, the vectors of the steps before it, and 1 where there is such a step, one after the other.
+
+    As one vector a history goes wherever a query goes; `steps_of` takes it apart.
+    """
+    return torch.cat([query, steps.flatten(-2), known.to(query)], -1)
+
+
+def steps_of(wide: Float[Tensor, "*batch wide"], dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What `with_steps` was given: query [*batch, dim], steps [*batch, length, dim] and known [*batch, length]."""
+    length = (wide.shape[-1] - dim) // (dim + 1)
+    query, steps, known = wide.split([dim, length * dim, length], -1)
+    return query, steps.unflatten(-1, (length, dim)), known > 0

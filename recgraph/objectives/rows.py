@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recgraph.objectives.base import masked_mean
-from recgraph.types import Batch, Ego, Encoding
+from recgraph.types import Batch, Ego, Encoding, Past
 
 CHUNK_FLOATS = 2**23
 """Floats that a chunk's largest tensor may have: 32 MB. A bound on memory; nobody has looked for the fastest size."""
@@ -50,7 +50,7 @@ def mean_over_rows(
 
     ego_query, ego_items = encoding.ego
     tensors = [tensor for tensor in parameters if tensor.requires_grad]
-    return _Walk.apply(share, parts, encoding.query, ego_query, encoding.items, ego_items, *tensors)
+    return _Walk.apply(share, parts, encoding.past, encoding.query, ego_query, encoding.items, ego_items, *tensors)
 
 
 class _Walk(torch.autograd.Function):
@@ -61,6 +61,7 @@ class _Walk(torch.autograd.Function):
         ctx: Any,
         share: RowLosses,
         parts: Sequence[tuple[slice, Batch]],
+        past: Past | None,
         query: Tensor,
         ego_query: Tensor | None,
         items: Tensor,
@@ -69,7 +70,7 @@ class _Walk(torch.autograd.Function):
     ) -> Tensor:
         by_row = [query, ego_query]
         whole = [items, ego_items]
-        wanted = ctx.needs_input_grad[2:]
+        wanted = ctx.needs_input_grad[3:]
         gradients = [
             torch.zeros_like(tensor) if needed and tensor is not None else None
             for tensor, needed in zip((*by_row, *whole, *parameters), wanted, strict=True)
@@ -79,7 +80,8 @@ class _Walk(torch.autograd.Function):
         for where, part in parts:
             rows: list[Any] = [None if tensor is None else _leaf(tensor[where]) for tensor in by_row]
             with torch.enable_grad():
-                value = share(part, Encoding(rows[0], tables[0], Ego(rows[1], tables[1])))
+                before = past and past.part(where)
+                value = share(part, Encoding(rows[0], tables[0], Ego(rows[1], tables[1]), past=before))
             total += value.detach()
             if not any(wanted):
                 continue
@@ -97,7 +99,7 @@ class _Walk(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, ...]:
         scaled = [None if gradient is None else gradient * arriving for gradient in ctx.gradients]
-        return None, None, *scaled
+        return None, None, None, *scaled
 
 
 def _leaf(tensor: Tensor) -> Tensor:

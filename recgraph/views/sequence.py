@@ -75,9 +75,7 @@ class ItemMask(HistoryView):
 
     def changed(self, history: History, generator: torch.Generator) -> History:
         """See the class."""
-        drawn = torch.rand(history.shape, generator=generator, device=history.device)
-        rank = drawn.masked_fill(history == PAD, torch.inf).argsort(1).argsort(1)
-        return torch.where(rank < (lengths(history) * self.share).long()[:, None], MASK, history)
+        return hidden(history, (lengths(history) * self.share).long(), generator)
 
 
 @views.register("reorder")
@@ -122,6 +120,13 @@ class CropMaskReorder(HistoryView):
         for number, view in enumerate(self.views):
             history = torch.where(which == number, view.changed(history, generator), history)
         return history
+
+
+def hidden(history: History, count: Int[Tensor, "batch"], generator: torch.Generator) -> History:
+    """Histories with `MASK` in the place of so many items of each, by chance."""
+    drawn = torch.rand(history.shape, generator=generator, device=history.device)
+    rank = drawn.masked_fill(history == PAD, torch.inf).argsort(1).argsort(1)
+    return torch.where(rank < count[:, None], MASK, history)
 
 
 def lengths(history: History) -> Int[Tensor, "batch"]:

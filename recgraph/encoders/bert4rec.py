@@ -1,0 +1,115 @@
+"""BERT4Rec: self-attention over a whole history, in which items are hidden and guessed from both sides.
+
+Sun et al., "BERT4Rec: Sequential recommendation with bidirectional encoder representations from transformer", CIKM
+2019, https://arxiv.org/abs/1904.06690, and the authors' code (https://github.com/FeiSun/BERT4Rec).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from recgraph.encoders.base import Encoder
+from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
+from recgraph.encoders.transformer import EPS, Attention, Block, check_heads, linear, network
+from recgraph.registry import encoders
+from recgraph.types import MASK, PAD, Fraction, Inputs, PositiveFloat, PositiveInt
+
+
+@encoders.register("bert4rec")
+class BERT4Rec(SequenceEncoder):
+    """A query is what blocks of self-attention, which sees every step, make of a step whose item is hidden.
+
+    In training, `sequences: {targets: masked}` hides items of the history, and each is predicted from all others. To
+    ask what comes next, a hidden step is added behind the history; `max_length` does not count it. Blocks are those of
+    BERT: LN(x + f(x)), networks four times as wide, with GELU. A last layer maps to the items' space: LN(GELU(W x +
+    b)). The paper adds a number for each item to its score, which a query cannot hold, and is left out.
+
+    Args:
+        num_users: size of the user catalogue.
+        num_items: size of the item catalogue.
+        dim: width of the vectors (64 in the paper).
+        max_length: how much of a history is read, counted from its end (200 on MovieLens-1M, 50 on Beauty).
+        num_blocks: blocks of attention and network (2 in the paper).
+        num_heads: of the attention (2 in the paper); divides `dim`.
+        dropout: of the first vectors, within blocks, and of attention weights, in [0, 1).
+        std: standard deviation of the initial item vectors and positions (0.02 in the authors' code).
+        masked: share of a history's items that are hidden in training, one at least (0.2 on MovieLens, 0.6 on Beauty in
+            the paper, which chose it for each dataset).
+        items, item_table, user: see `SequenceEncoder`.
+    """
+
+    targets = frozenset({"masked"})
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        *,
+        dim: PositiveInt = 64,
+        max_length: PositiveInt = 50,
+        num_blocks: PositiveInt = 2,
+        num_heads: PositiveInt = 2,
+        dropout: Fraction = 0.1,
+        std: PositiveFloat = 0.02,
+        masked: Fraction = 0.2,
+        items: Encoder | None = None,
+        item_table: bool = False,
+        user: UserVector = "history",
+    ) -> None:
+        super().__init__(
+            *(num_users, num_items),
+            dim=dim,
+            max_length=max_length,
+            std=std,
+            items=items,
+            item_table=item_table,
+            user=user,
+        )
+        check_heads(dim, num_heads)
+        self.masked = masked
+        self.hidden = nn.Parameter(torch.randn(dim) * std)
+        self.positions = nn.Parameter(torch.randn(max_length + 1, dim) * std)
+        self.edge, self.dropout = nn.LayerNorm(dim, eps=EPS), nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            Block(
+                Attention(dim, num_heads, dropout, project=True),
+                network(dim, 4 * dim, nn.GELU(), inner=0.0, outer=dropout),
+                norm="post",
+                dropout=dropout,
+            )
+            for _ in range(num_blocks)
+        )
+        self.output, self.last = linear(dim, dim), nn.LayerNorm(dim, eps=EPS)
+
+    def history(self, inputs: Inputs) -> Int[Tensor, "batch length"]:
+        """See `SequenceEncoder.history`; a history in which steps are asked about has their items, hidden, in it."""
+        found = inputs.history
+        if found is not None and inputs.positions is not None and found.shape[1:] == (self.max_length + 1,):
+            return found
+        return super().history(inputs)
+
+    def read(self, inputs: Inputs, items: Float[Tensor, "items dim"]) -> Float[Tensor, "rows dim"]:
+        """See the class; `inputs.perturb` acts on the item vectors and on what each block returns.
+
+        `inputs.positions` are steps that are hidden, and what is said of them is which item that was.
+        """
+        history = self.history(inputs)
+        if inputs.positions is None:
+            history = F.pad(history, (0, 1), value=MASK)
+        vectors, real = steps(items, history)
+        vectors = vectors + (history == MASK).unsqueeze(-1) * self.hidden
+        vectors = vectors + self.positions[self.max_length + 1 - history.shape[1] :]
+        vectors = self.dropout(self.edge(vectors)) * real
+        mask = both_ways(history)
+        for block in self.blocks:
+            vectors = inputs.perturb(block(vectors, mask)) * real
+        return self.last(F.gelu(self.output(at_positions(vectors, inputs))))
+
+
+def both_ways(history: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
+    """Which steps (last axis) each step may see: all that are no padding, and itself, as in `causal`."""
+    itself = torch.eye(history.shape[1], dtype=torch.bool, device=history.device)
+    return ((history != PAD)[:, None, :] | itself).unsqueeze(1)

@@ -1,0 +1,50 @@
+"""The filter of BSARec, beside the attention of a transformer over histories."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+EPS = 1e-8
+"""Added to variances before their root, as in SASRec's code."""
+
+
+class LowPass(nn.Module):
+    """BSARec's filter: LN(x + low + β² (x - low)), low being the slow part of x along the history, β learned.
+
+    Shin et al., "An attentive inductive bias for sequential recommendation beyond the self-attention", AAAI 2024,
+    https://arxiv.org/abs/2312.10325. Leaving only the lowest frequencies of a discrete Fourier transform of
+    `max_length` steps is a product with a symmetric matrix, of which a shorter history needs the last rows and columns,
+    for padding is 0 here. In the authors' code (https://github.com/yehjin-shin/BSARec) steps of padding hold
+    positions, and the filter mixes those in.
+
+    Args:
+        dim: width of the vectors.
+        max_length: steps of the transform.
+        num_low: c; the mean and ⌊c / 2⌋ frequencies are slow.
+        dropout: of the filtered vectors.
+    """
+
+    low: Tensor
+
+    def __init__(self, dim: int, max_length: int, num_low: int, dropout: float) -> None:
+        super().__init__()
+        apart = torch.arange(max_length)[:, None] - torch.arange(max_length)
+        weights = torch.zeros(max_length, max_length, dtype=torch.float64)
+        for frequency in range(min(num_low // 2, max_length // 2) + 1):
+            # A frequency above 0 comes with its conjugate, unless it is the highest of an even length.
+            pair = 1 if frequency == 0 or 2 * frequency == max_length else 2
+            weights += pair * torch.cos(2 * math.pi * frequency * apart / max_length) / max_length
+        self.register_buffer("low", weights.float(), persistent=False)
+        self.beta = nn.Parameter(torch.randn(dim))
+        self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(dim, eps=EPS)
+
+    def forward(self, hidden: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length dim"]:
+        """See the class; `hidden` is 0 where there is padding."""
+        start = len(self.low) - hidden.shape[1]
+        low = self.low[start:, start:] @ hidden
+        filtered = low + self.beta.square() * (hidden - low)
+        return self.norm(hidden + self.dropout(filtered))

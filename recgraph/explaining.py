@@ -1,0 +1,269 @@
+"""Why a model recommends an item to a user: what it weighs, and what adds up to the score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recgraph.baselines.linear import LinearModel
+from recgraph.encoders import Attentive, ContentEncoder, Encoder, Hybrid, Pooling, SequenceEncoder
+from recgraph.encoders.sequential import steps
+from recgraph.encoders.transformer import Attention
+from recgraph.errors import ConfigError, DataError
+from recgraph.heads import Head
+from recgraph.model import Model
+from recgraph.pairing import asked
+from recgraph.paths import Pairs, inner_product, messages, pairs
+from recgraph.recommender import Recommender
+from recgraph.types import Encoding, Inputs
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Named numbers.
+
+    Attributes:
+        title: what they are.
+        names: of each.
+        values: as many.
+        note: how to read them.
+        tails: said behind the names, however short these are cut; empty for none.
+        rest: name -> value of what is in the sum and not among the values.
+        total: what values and rest add up to; None where they are not said to add up to anything.
+        ordered: whether the order of the names means something, such as time.
+    """
+
+    title: str
+    names: Sequence[str]
+    values: Sequence[float]
+    note: str = ""
+    tails: Sequence[str] = ()
+    rest: Mapping[str, float] | None = None
+    total: float | None = None
+    ordered: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Numbers from 0 to 1 by row and column; each column adds up to 1 over all rows."""
+
+    title: str
+    names: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[float]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything that is known of why `user` is recommended `item`."""
+
+    user: Any
+    item: Any
+    title: str | None
+    score: float
+    panels: Sequence[Bars | Grid]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same in lists and dictionaries."""
+        return {**asdict(self), "panels": [{"kind": type(p).__name__.lower(), **asdict(p)} for p in self.panels]}
+
+
+def explain(model: Model, user: Any, item: Any = None) -> Explanation:
+    """Why a model recommends an item to a user.
+
+    Args:
+        model: loaded from a run.
+        user: original id.
+        item: original id; None for the best item for the user.
+
+    Raises:
+        DataError: the user or the item is unknown, or nothing is left to recommend.
+        ConfigError: the model's scores have no parts that can be told apart.
+    """
+    catalogue = model.catalogue
+    if catalogue is None:
+        raise DataError("this model has no catalogue: load it from a run")
+    if item is None:
+        best = model.recommend(user, 1)
+        if not best:
+            raise DataError(f"user {user!r} has had every item: name one to explain with `item`")
+        item = best[0].item
+    index = int(catalogue.users.encode([user])[0]), int(catalogue.items.encode([item])[0])
+    known = _Names(model)
+    if isinstance(model, LinearModel):
+        found = model.explain(user, item)
+        score = sum(one.contribution for one in found)
+        names = [one.title or str(one.item) for one in found]
+        note = "each item of the history adds to the score"
+        panels: list[Bars | Grid] = [Bars("Because of", names, [one.contribution for one in found], note, total=score)]
+    elif isinstance(model, Recommender):
+        with torch.no_grad():
+            score, panels = _of_recommender(model.eval(), *index, known)
+    else:
+        score, panels = 0.0, []
+    if not panels:
+        parts = [model, *((model.encoder, *model.heads.values()) if isinstance(model, Recommender) else ())]
+        what = " with ".join(type(part).__name__ for part in parts[-2:])
+        raise ConfigError(
+            f"{what}: nothing to explain a score by. What can be explained: neighbourhood and linear baselines, "
+            "attention over histories, the head din, lightgcn and gat with an inner product, content"
+        )
+    return Explanation(str(user), str(item), known.titles[index[1]], score, panels)
+
+
+class _Names:
+    """What people call items and users."""
+
+    def __init__(self, model: Model) -> None:
+        assert model.catalogue is not None
+        self.catalogue = model.catalogue
+        self.titles = self.catalogue.titles or [None] * model.num_items
+
+    def items(self, indices: Sequence[int]) -> list[str]:
+        ids = self.catalogue.items.decode(list(indices)).tolist() if len(indices) else []
+        return [self.titles[index] or str(one) for index, one in zip(indices, ids, strict=True)]
+
+    def users(self, indices: Sequence[int]) -> list[str]:
+        return [f"user {one}" for one in self.catalogue.users.decode(list(indices)).tolist()] if len(indices) else []
+
+
+def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> tuple[float, list[Bars | Grid]]:
+    rank, encoder = model.heads["rank"], model.encoder
+    assert isinstance(rank, Head)
+    inputs = model.inputs_of(user)
+    with _watched(encoder) as blocks:
+        encoding = encoder(inputs)
+    score = float(model.score(encoding, torch.tensor([[item]], device=model.device)))
+    panels: list[Bars | Grid] = []
+    history: list[str] = []
+    if isinstance(encoder, SequenceEncoder) and inputs.history is not None:
+        places = inputs.history[0][inputs.history[0] > 0] - 1
+        history = known.items(places.tolist())
+        panels += _attention(blocks, history) + _pooled(encoder, rank, inputs, encoding, item, history, score)
+    for name, head in model.heads.items():
+        assert isinstance(head, Head)
+        weights = head.weights(asked(head, encoding), encoding.items[[item]])
+        panels += [_weighed(name, key, one[0], history) for key, one in weights.items()]
+    found = messages(encoder, model.inputs_of()) if "graph" in encoder.reads else None
+    if found is not None and model.graph is not None:
+        table = pairs(found, model.graph, rank, user, item)
+        panels += [] if table is None else _paths(table, score, known)
+    return score, panels + _content(encoder, model, item)
+
+
+@contextmanager
+def _watched(encoder: Encoder) -> Iterator[list[Tensor]]:
+    """A list that fills with the weights [heads, length] of the last step in each block that the encoder runs."""
+    found: list[Tensor] = []
+
+    def keep(module: Attention, given: tuple[Tensor, ...], _: Tensor) -> None:
+        found.append(module.weights(*given)[0, :, -1])
+
+    handles = [part.register_forward_hook(keep) for part in encoder.modules() if isinstance(part, Attention)]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _attention(blocks: Sequence[Tensor], history: Sequence[str]) -> list[Bars | Grid]:
+    """Of a transformer: what each head of each block looks at from the step that the query is made of."""
+    if not blocks:
+        return []
+    columns = [f"block {b} head {h}" for b, heads in enumerate(blocks, 1) for h in range(1, len(heads) + 1)]
+    values = torch.cat(list(blocks)).T
+    hidden = len(values) - len(history)  # BERT4Rec's step behind the history; padding there is none
+    names = [*history, *["(what comes next)"] * hidden]
+    note = "share of the attention of the last step, the newest item last"
+    return [Grid("Attention over the history", names, columns, values.tolist(), note)]
+
+
+def _pooled(
+    encoder: Encoder, head: Head, inputs: Inputs, encoding: Encoding, item: int, history: Sequence[str], score: float
+) -> list[Bars | Grid]:
+    """Of a weighted mean: the weights, and what each item adds to the score, if the head is an inner product."""
+    if not isinstance(encoder, Attentive | Pooling) or inputs.history is None or not history:
+        return []
+    vectors, _ = steps(encoding.items, inputs.history)
+    weights, there = encoder.weights(vectors, inputs.history)[0, -1], inputs.history[0] > 0
+    panels: list[Bars | Grid] = [
+        Bars("Weights of the history", history, weights[there].tolist(), "share of the query", ordered=True)
+    ]
+    product = inner_product(head, encoding.query[0], encoding.items[item])
+    if product is None or encoder.user == "gate":
+        return panels
+    added = (weights.unsqueeze(-1) * vectors[0]) @ (product[0] * encoding.items[item])
+    own = encoder.user != "history" or product[1]
+    rest = {"the user's own vector and the head's constant": score - float(added[there].sum())} if own else {}
+    note = "each item of the history adds to the score"
+    return [
+        *panels,
+        Bars("What the score is made of", history, added[there].tolist(), note, rest=rest, total=score, ordered=True),
+    ]
+
+
+def _weighed(head: str, key: str, values: Tensor, history: Sequence[str]) -> Bars:
+    """Of a head: what it weighs for this item."""
+    if key == "history":
+        note = f"what head {head!r} gives each item of the history when it scores this one"
+        return Bars(
+            "Attention of the item to the history", history, values[-len(history) :].tolist(), note, ordered=True
+        )
+    names = [f"{key} {number}" for number in range(1, len(values) + 1)]
+    return Bars(f"Weights of {key}", names, values.tolist(), f"in head {head!r}", ordered=True)
+
+
+def _paths(found: Pairs, score: float, known: _Names) -> list[Bars | Grid]:
+    """Of a graph: what each item of the history, and each path through it, adds to the score."""
+    table, inner = found.table, found.table[1:, 1:]
+    names, people = known.items(found.items.tolist()), known.users(found.users.tolist())
+    by_item = Bars(
+        "Because of",
+        names,
+        table[1:].sum(1).tolist(),
+        "what each item of the history passes on to the user",
+        rest={
+            "the user's own vector": float(table[0].sum()),
+            **({"the head's constant": found.rest} if found.rest else {}),
+        },
+        total=score,
+    )
+    where = found.linked.nonzero()
+    values = inner[found.linked]
+    rest = {
+        "pairs of an item and a user that no interaction joins": float(inner[~found.linked].sum()),
+        "what the user's or the item's own vector is in": float(table[0].sum() + table[1:, 0].sum()) + found.rest,
+    }
+    by_path = Bars(
+        "Paths: an item of the history, and somebody who had both it and this item",
+        [names[row] for row, _ in where.tolist()],
+        values.tolist(),
+        "what the item says of the user and that user of the item; all pairs add up to the score",
+        tails=[f" → {people[column]}" for _, column in where.tolist()],
+        rest=rest,
+        total=score,
+    )
+    return [by_item, by_path] if len(values) else [by_item]
+
+
+def _content(encoder: Encoder, model: Recommender, item: int) -> list[Bars | Grid]:
+    """Of what knows content: how much of the item is of each modality, and how much of it content at all."""
+    if not isinstance(encoder, ContentEncoder | Hybrid) or model.content is None:
+        return []
+    weights = {name: float(one[item]) for name, one in encoder.item_tower.weights(model.content.items).items()}
+    panels: list[Bars | Grid] = [
+        Bars("What the item's content is", list(weights), list(weights.values()), "share of each modality")
+    ]
+    if isinstance(encoder, Hybrid) and model.graph is not None:
+        degree = float(model.graph.item_degrees[item])
+        share = degree / max(degree + encoder.shrinkage, 1e-9)
+        note = f"{degree:.0f} interactions in training"
+        panels.append(Bars("Who had it, or what it is", ["interactions", "content"], [share, 1 - share], note))
+    return panels

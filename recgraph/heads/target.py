@@ -1,0 +1,150 @@
+"""Target attention: what counts of a history depends on the item that is scored.
+
+Zhou et al., "Deep interest network for click-through rate prediction" (DIN), KDD 2018, https://arxiv.org/abs/1706.06978,
+section 4.3, and the authors' code (https://github.com/zhougr1993/DeepInterestNetwork).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from recgraph.heads.base import Head, steps_of
+from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
+from recgraph.registry import heads
+
+CHUNK_FLOATS = 2**20
+"""Floats of the widest layer over pairs of a step and an item that are in memory at once: 4 MB a layer."""
+
+
+@heads.register("din")
+class DIN(Head):
+    """Attention of the candidate c to the steps s of a history, and layers over what it finds.
+
+        w_s = softmax_s( a(c, s) / √dim ),  v = Σ w_s s,  score = tower([query; v; c; v ⊙ c])
+
+    a is a network over [c; s; c - s; c ⊙ s] with sigmoids, as wide as in the authors' code; the tower has ReLUs. The
+    encoder's query stands where the paper has the user's profile. The paper leaves the weights as a says, so that a
+    history may count more or less as a whole; the authors' code has the softmax. Otherwise than there: no batch
+    normalisation, no bias for each item, and v ⊙ c beside the vectors.
+
+    The first layers of a and of the tower are taken apart, [c; s; …] being a sum over its parts: what hangs on c or s
+    alone is computed once an item and once a step. Items that are hidden from a history get no weight, and a user
+    without any history has v = 0.
+
+    Pairs are walked in chunks in training as well, where each chunk is computed again for its gradient: memory stays
+    bounded, whichever objective asks. Scoring a catalogue costs about users × items × length × dim × attention[0]
+    multiplications: it is a head for thousands of items.
+
+    Args:
+        dim: width of query, step and item vectors.
+        attention: widths of the layers of a.
+        hidden: widths of the layers of the tower.
+        softmax: False for the weights of the paper, which are what a says.
+    """
+
+    reads = frozenset({"history"})
+
+    def __init__(
+        self, dim: int, *, attention: Widths = (80, 40), hidden: Widths = (80, 40), softmax: bool = True
+    ) -> None:
+        super().__init__(dim)
+        self.softmax, first, wide = softmax, attention[0], hidden[0]
+        self.from_item = xavier_uniform(nn.Linear(dim, first), fan_in=4 * dim)
+        self.from_step, self.from_difference, self.from_product = (
+            xavier_uniform(nn.Linear(dim, first, bias=False), fan_in=4 * dim) for _ in range(3)
+        )
+        self.attention = _layers(attention, nn.Sigmoid)
+        self.query_layer = xavier_uniform(nn.Linear(dim, wide), fan_in=4 * dim)
+        self.item_layer, self.found_layer, self.both_layer = (
+            xavier_uniform(nn.Linear(dim, wide, bias=False), fan_in=4 * dim) for _ in range(3)
+        )
+        self.tower = _layers(hidden, nn.ReLU)
+
+    def prepare_query(self, query: Float[Tensor, "*batch wide"]) -> Tensor:
+        """The query's part of the tower; of each step its vector, its part of a, and whether there is one."""
+        own, steps, known = steps_of(query, self.dim)
+        parts = self.from_step(steps) - self.from_difference(steps)
+        return torch.cat([self.query_layer(own), steps.flatten(-2), parts.flatten(-2), known.to(own)], -1)
+
+    def prepare_items(self, items: Float[Tensor, "*batch dim"]) -> Tensor:
+        """The item, its part of a, and its part of the tower."""
+        return torch.cat([items, self.from_item(items) + self.from_difference(items), self.item_layer(items)], -1)
+
+    def match(self, query: Float[Tensor, "*#batch wide"], items: Float[Tensor, "*#batch width"]) -> Tensor:
+        """Scores of aligned pairs, chunk by chunk."""
+        shape = torch.broadcast_shapes(query.shape[:-1], items.shape[:-1])
+        queries, flat = (side.expand(*shape, -1).reshape(-1, side.shape[-1]) for side in (query, items))
+        size = self._pairs(query)
+        if len(flat) <= size:
+            return self._scores(queries, flat).view(shape)
+        return torch.cat([self._chunk(*part) for part in zip(queries.split(size), flat.split(size), strict=True)]).view(
+            shape
+        )
+
+    def match_all(self, query: Float[Tensor, "*batch wide"], items: Float[Tensor, "items width"]) -> Tensor:
+        """Chunk by chunk over queries and items."""
+        flat = query.reshape(-1, query.shape[-1])
+        size = self._pairs(query)
+        few = max(1, size // max(1, len(items)))
+        rows = [
+            torch.cat([self._chunk(some.unsqueeze(-2), part) for part in items.split(size)], -1)
+            for some in flat.split(few)
+        ]
+        return torch.cat(rows).view(*query.shape[:-1], len(items))
+
+    def weights(
+        self, query: Float[Tensor, "*#batch wide"], items: Float[Tensor, "*#batch dim"]
+    ) -> Mapping[str, Float[Tensor, "*batch parts"]]:
+        """What each step counts for each item, [*batch, length]."""
+        return {"history": self._attend(self.prepare_query(query), self.prepare_items(items))[0]}
+
+    def _pairs(self, query: Tensor) -> int:
+        """Pairs of a chunk."""
+        first, (length, _) = self.from_item.out_features, self._widths(query)
+        return max(1, CHUNK_FLOATS // (max(1, length) * max(self.dim, first)))
+
+    def _widths(self, query: Tensor) -> tuple[int, list[int]]:
+        """How long the histories of prepared queries are, and the widths of what these are made of."""
+        first, wide = self.from_item.out_features, self.query_layer.out_features
+        length = (query.shape[-1] - wide) // (self.dim + first + 1)
+        return length, [wide, length * self.dim, length * first, length]
+
+    def _chunk(self, query: Tensor, items: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return self._scores(query, items)
+        return checkpoint(self._scores, query, items, use_reentrant=False)
+
+    def _attend(self, query: Tensor, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights of steps, what they find, and the query's part of the tower."""
+        length, widths = self._widths(query)
+        own, steps, parts, known = query.split(widths, -1)
+        steps, parts = (side.unflatten(-1, (length, -1)) for side in (steps, parts))
+        item, from_item, _ = items.split([self.dim, parts.shape[-1], own.shape[-1]], -1)
+        hidden = parts + from_item.unsqueeze(-2) + self.from_product(steps * item.unsqueeze(-2))
+        logits = self.attention(hidden).squeeze(-1)
+        if self.softmax:
+            # The lowest number and not -inf: a softmax over nothing at all is NaN.
+            lowest = torch.finfo(logits.dtype).min
+            logits = (logits / self.dim**0.5).masked_fill(known == 0, lowest).softmax(-1)
+        weights = torch.where(known > 0, logits, 0)
+        return weights, (weights.unsqueeze(-2) @ steps).squeeze(-2), own
+
+    def _scores(self, query: Tensor, items: Tensor) -> Tensor:
+        _, found, own = self._attend(query, items)
+        item, from_item = items[..., : self.dim], items[..., -own.shape[-1] :]
+        hidden = own + from_item + self.found_layer(found) + self.both_layer(found * item)
+        return self.tower(hidden).squeeze(-1)
+
+
+def _layers(widths: Widths, activation: type[nn.Module]) -> nn.Sequential:
+    """From the first layer, before its activation, to a single number."""
+    inner = [
+        part for wide, narrow in pairwise(widths) for part in (activation(), xavier_uniform(nn.Linear(wide, narrow)))
+    ]
+    return nn.Sequential(*inner, activation(), lecun_uniform(nn.Linear(widths[-1], 1)))
