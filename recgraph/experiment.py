@@ -13,14 +13,15 @@ from recgraph.checking import check
 from recgraph.data import cards
 from recgraph.data.cards import Card
 from recgraph.data.content import check_columns
-from recgraph.data.features import kinds
+from recgraph.data.features import Kind, Side, kinds
 from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.files import digest
+from recgraph.relations import RelationSettings, check_relations
 from recgraph.schema import Experiment, RunConfig, folder_name, read, validate
 from recgraph.spaces import Range
 
-RECIPE = ("encoder", "heads", "objectives", "negatives", "sequences", "train", "blend", "pretrained")
+RECIPE = ("encoder", "relations", "heads", "objectives", "negatives", "sequences", "train", "blend", "pretrained")
 """Parts of a run that a baseline has none of."""
 
 
@@ -162,7 +163,7 @@ def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None
         if not isinstance(node[key], dict):
             raise ConfigError(f"{where}: {address}: {key!r} is {node[key]!r} and has no parts")
         node = node[key]
-    optional = parents in (["objectives"], ["heads"])
+    optional = parents in (["objectives"], ["heads"], ["content"], ["relations"])
     if node is tree and leaf not in node:
         raise ConfigError(f"{where}: {address}: no {leaf!r} here. {suggest(leaf, node)}")
     if optional and value is None:
@@ -178,7 +179,9 @@ def _on(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
     files = next(iter(card.forms.values())).features
     content = {name: ModalitySettings(**entry) for name, entry in config.get("content", {}).items()}
     try:
-        check_columns(content, {"item": kinds("item", files), "user": kinds("user", files)})
+        known: Mapping[Side, Mapping[str, Kind]] = {"item": kinds("item", files), "user": kinds("user", files)}
+        check_columns(content, known)
+        check_relations({name: RelationSettings(**one) for name, one in config.get("relations", {}).items()}, known)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     if config["evaluate"]["sampled"] and not card.has_candidates(config["split"]["name"]):

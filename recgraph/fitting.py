@@ -11,6 +11,7 @@ from typing import Any
 from recgraph import registry
 from recgraph.baselines.base import Baseline
 from recgraph.blend import Blend
+from recgraph.checking import reads_of
 from recgraph.data.interactions import Interactions
 from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.errors import ConfigError
@@ -155,6 +156,11 @@ def _train(
         encoder = config["encoder"]
         parts = config | {"encoder": _without(encoder, "init")}
         content = task.content(config["content"], train) if "content" in config else (None, None)
+        if "relations" in config:
+            users, items = task.links(config["relations"], train, content[0])
+            graph = graph.linked(*(links and links.to(device) for links in (users, items)))
+        if "content" not in reads_of(encoder):  # it was for relations alone
+            content = (None, None)
         sizes = train.num_users, train.num_items
         recommender = Recommender.build(*sizes, parts, graph, *content).to(device)
         started = time.perf_counter()

@@ -7,7 +7,7 @@ base: {encoder: lightgcn, ...}          a run, see `RunConfig`
 rows:                                   row = base + overrides by dotted path
   LightGCN: {}
   two layers: {encoder.num_layers: 2}
-  no L2: {objectives.l2: null}          null takes an objective or head out
+  no L2: {objectives.l2: null}          null takes an objective or head out, or a modality or relation
   popularity: {baseline: popularity}    a baseline takes the place of encoder, heads, objectives and training
 against: LightGCN                       the row with which the others are compared, user by user
 published: {ml-100k: {LightGCN: {source: ..., metrics: {ndcg@10: 0.3}}}}
@@ -38,6 +38,7 @@ from pydantic import (
 from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
+from recgraph.relations import RelationSettings
 from recgraph.sequences import Targets
 from recgraph.spaces import space
 from recgraph.training.trainer import TrainSettings
@@ -106,6 +107,8 @@ class RunConfig(BaseModel):
     """null for the dataset card's own split; takes a `seed`, which is not the run's: all seeds share one split."""
     content: dict[str, ModalitySettings] = {}
     """Modalities by name: what users and items are, for the rows that read it."""
+    relations: dict[str, RelationSettings] = {}
+    """Links among users or items by name, beside the interactions in the training graph, for the rows that read it."""
     encoder: Spec | None = None
     heads: dict[str, Spec] = {"rank": "dot"}
     objectives: dict[str, Spec] = {}
@@ -147,7 +150,7 @@ class Ablation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     one_at_a_time: dict[str, list[Any]] = {}
-    """Dotted path -> values; each is a row. null takes an objective or head out."""
+    """Dotted path -> values; each is a row. null takes an objective, head, modality or relation out."""
     grid: dict[str, list[Any]] = {}
     """Dotted path -> values; each combination is a row."""
 

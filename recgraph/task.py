@@ -29,9 +29,11 @@ from recgraph.evaluation.groups import by_group
 from recgraph.evaluation.metrics import parse, scope
 from recgraph.evaluation.ranking import Evaluation, evaluate, judge, top_k
 from recgraph.evaluation.scopes import evaluate_scopes
+from recgraph.graph.links import Links
 from recgraph.model import Model
 from recgraph.random import numpy_generator
 from recgraph.recommender import Recommender
+from recgraph.relations import RelationSettings, links_of
 from recgraph.types import Content
 
 SWEEP_USERS = 64
@@ -106,7 +108,13 @@ class Task:
         liked = np.argwhere(generator.random((60, 40)) < np.where(same_group, 0.7, 0.05))
         table = Interactions.from_frame(pl.DataFrame({"user": liked[:, 0], "item": liked[:, 1]}))
         groups = (table.users.series, table.items.series)
-        features = (Attributes(pl.DataFrame({"id": ids, "group": ids % 4}), {"group": "categorical"}) for ids in groups)
+        features = (
+            Attributes(
+                pl.DataFrame({"id": ids, "group": ids % 4, "friends": pl.Series([[one + 4, one + 8] for one in ids])}),
+                {"group": "categorical", "friends": "multi_hot"},
+            )
+            for ids in groups
+        )
         made = cls(registry.splits.build("warm_and_cold", table, generator), device, features=Features(*features))
         made._toy = True
         return made
@@ -131,6 +139,24 @@ class Task:
             root=data_root(),
             cache=self._cache,
         )
+
+    def links(
+        self, settings: Mapping[str, Any], train: Interactions, content: Content | None
+    ) -> tuple[Links | None, Links | None]:
+        """What joins users with users, and items with items, beside the interactions of `train`.
+
+        Args:
+            settings: the resolved `relations:` block; of a toy, columns may be any, and are friends of the same group.
+            train: whose users and items may be neighbours in content.
+            content: what `content` made for it.
+        """
+        if self._features is None:
+            raise DataError("relations: this task has no features of users or items")
+        entries = {name: RelationSettings(**entry) for name, entry in settings.items()}
+        if self._toy:
+            changed = {"column": "friends"}
+            entries = {k: v if v.column is None else v.model_copy(update=changed) for k, v in entries.items()}
+        return links_of(entries, self._features, content, train)
 
     @cached_property
     def train_and_validation(self) -> Interactions:

@@ -65,6 +65,7 @@ TESTED_WITH = {
     "models": ("cli",),
     "neural": ("heads",),
     "ngcf": ("encoders",),
+    "operator": ("bipartite", "propagate"),
     "page": ("report",),
     "popularity": ("model",),
     "products": ("heads",),
