@@ -79,6 +79,7 @@ TESTED_WITH = {
     "trackers": ("trainer",),
     "schema": ("experiment",),
     "spaces": ("experiment", "search"),
+    "tower": ("content_hybrid",),
     "transformer": ("sasrec",),
     "terms": ("content",),
     "types": ("encoders",),

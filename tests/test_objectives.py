@@ -22,9 +22,8 @@ from recgraph.random import isolated
 from recgraph.recommender import Recommender
 from recgraph.types import Batch, Distinct, Inputs
 
-NAMES = sorted(
-    set(registry.objectives.components()) - {"layer_contrast", "same_target_contrast", "clcrec", "content_contrast"}
-)
+OF_SIDES = {"aldi", "clcrec", "content_contrast", "content_distance", "gar"}
+NAMES = sorted(set(registry.objectives.components()) - {"layer_contrast", "same_target_contrast"} - OF_SIDES)
 """Those that do with an encoder without layers, histories or content; the others have tests of their own."""
 
 

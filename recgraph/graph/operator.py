@@ -19,8 +19,8 @@ class Operator:
     """The normalised adjacency Â = D^-α A D^-β, in the blocks that are not 0.
 
     Â[a, b] = w_ab / (d_aᵅ d_bᵝ) on edges. A weight w is 1 unless the graph has been re-weighted; a degree d is the sum
-    of the weights of a node's edges and links. A node of degree 0 has a row and a column of zeros. Where α = β, which is
-    ½ unless `BipartiteGraph.normalised` says otherwise, Â is symmetric.
+    of the weights of a node's edges and links. A node of degree 0 has a row and a column of zeros. Where α = β, which
+    is ½ unless `BipartiteGraph.normalised` says otherwise, Â is symmetric.
 
     Attributes:
         user_item: rows of users, in CSR form with int32 indices; its values are in the graph's edge order.
