@@ -85,6 +85,12 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     if "history" in reads:
         checked["sequences"] = config.sequences.model_dump()
     checked |= _content_for(encoder["name"], reads, config, where)
+    checked |= _relations_for(encoder, config, where)
+    if named := {entry["content"] for entry in checked.get("relations", {}).values()} - {
+        None,
+        *checked.get("content", {}),
+    }:
+        checked["content"] = {name: config.content[name].model_dump() for name in sorted(named)}
     objectives = {}
     for role, spec in config.objectives.items():
         address = f"{where}: objectives.{role}"
@@ -95,7 +101,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             raise ConfigError(f"{address}: {checked_spec['name']} {refused}")
         if "partners" in needs and "sequences" not in checked:
             raise ConfigError(f"{address}: {checked_spec['name']} wants an encoder that reads histories")
-        _check_view(checked_spec.get("view"), encoder, f"{address}.view")
+        _check_view(checked_spec.get("view"), encoder, f"{address}.view", linked="relations" in checked)
         head = checked_spec.get("head", "rank")
         if head not in config.heads:
             raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
@@ -162,6 +168,24 @@ def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str
     }
 
 
+def _relations_for(encoder: Mapping[str, Any], config: RunConfig, where: str) -> dict[str, Any]:
+    """The `relations:` block, for encoders that read the graph."""
+    if not config.relations or "graph" not in reads_of(encoder):
+        return {}
+    for kind in _within(encoder):
+        if "graph" in kind.reads and not kind.linked:
+            raise ConfigError(f"{where}: relations: {kind.__name__} reads interactions alone; take `relations` out")
+    for name, entry in config.relations.items():
+        if entry.content is not None:
+            sides = {key: one for key, one in config.content.items() if one.side == entry.side}
+            if entry.content not in sides:
+                raise ConfigError(
+                    f"{where}: relations.{name}.content: no modality {entry.content!r} of {entry.side}s in `content:`. "
+                    f"{suggest(entry.content, sides)}"
+                )
+    return {"relations": {name: entry.model_dump() for name, entry in config.relations.items()}}
+
+
 def _check_blend(config: RunConfig, where: str) -> dict[str, Any] | None:
     if config.blend is None:
         return None
@@ -185,13 +209,19 @@ def reads_of(encoder: Mapping[str, Any]) -> frozenset[str]:
     return frozenset().union(*(kind.reads for kind in _within(encoder)))
 
 
-def _check_view(view: Mapping[str, Any] | None, encoder: Mapping[str, Any], where: str) -> None:
-    """Refuse a view that changes nothing the encoder reads, or makes a graph that its reader cannot read."""
+def _check_view(view: Mapping[str, Any] | None, encoder: Mapping[str, Any], where: str, *, linked: bool) -> None:
+    """Refuse a view that changes nothing the encoder reads, or makes a graph that its reader cannot read.
+
+    Args:
+        linked: whether the graph has links of relations, which not every view can do with.
+    """
     if view is None:
         return
     kind, name = registry.views.find(view["name"]), encoder["name"]
     if not kind.changes & (reads_of(encoder) | {"perturb"}):
         raise ConfigError(f"{where}: {view['name']} changes {sorted(kind.changes)}, which {name} does not read")
+    if linked and not kind.linked:
+        raise ConfigError(f"{where}: {view['name']} is of interactions alone: it has no place for relations")
     readers = [reader for reader in _within(encoder) if "graph" in reader.reads]
     if kind.leaves is not None and any(kind.leaves not in reader.graphs for reader in readers):
         raise ConfigError(f"{where}: {view['name']} leaves a {kind.leaves.__name__}, which {name} cannot read")

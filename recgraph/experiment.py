@@ -18,20 +18,13 @@ from recgraph.data.labels import LabelSettings, check_labels
 from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.files import digest
+from recgraph.relations import RelationSettings, check_relations
 from recgraph.schema import Experiment, RunConfig, folder_name, read, validate
 from recgraph.spaces import Range
 
 RECIPE = (
-    "encoder",
-    "heads",
-    "objectives",
-    "negatives",
-    "sequences",
-    "train",
-    "blend",
-    "pretrained",
-    "sharing",
-    "balance",
+    *("encoder", "relations", "sharing", "heads", "objectives", "balance", "negatives", "sequences", "train"),
+    *("blend", "pretrained"),
 )
 """Parts of a run that a baseline has none of."""
 
@@ -174,7 +167,7 @@ def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None
         if not isinstance(node[key], dict):
             raise ConfigError(f"{where}: {address}: {key!r} is {node[key]!r} and has no parts")
         node = node[key]
-    optional = parents in (["objectives"], ["heads"])
+    optional = parents in (["objectives"], ["heads"], ["content"], ["relations"])
     if node is tree and leaf not in node:
         raise ConfigError(f"{where}: {address}: no {leaf!r} here. {suggest(leaf, node)}")
     if optional and value is None:
@@ -191,9 +184,10 @@ def _on(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
     content = {name: ModalitySettings(**entry) for name, entry in config.get("content", {}).items()}
     labels = {name: LabelSettings(**entry) for name, entry in config.get("labels", {}).items()}
     try:
-        of_features: dict[Side, dict[str, Kind]] = {"item": kinds("item", files), "user": kinds("user", files)}
-        check_columns(content, of_features)
-        check_labels(labels, of_features, card.columns)
+        known: dict[Side, dict[str, Kind]] = {"item": kinds("item", files), "user": kinds("user", files)}
+        check_columns(content, known)
+        check_relations({name: RelationSettings(**one) for name, one in config.get("relations", {}).items()}, known)
+        check_labels(labels, known, card.columns)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     if "clicks" in config:

@@ -11,6 +11,7 @@ from typing import Any
 from recgraph import registry
 from recgraph.baselines.base import Baseline
 from recgraph.blend import Blend
+from recgraph.checking import reads_of
 from recgraph.clicks import ClickBatches
 from recgraph.data.interactions import Interactions
 from recgraph.data.labels import LabelData, Part
@@ -164,6 +165,11 @@ def _train(
         encoder = config["encoder"]
         parts = config | {"encoder": _without(encoder, "init")}
         content = task.content(config["content"], train) if "content" in config else (None, None)
+        if "relations" in config:
+            users, items = task.links(config["relations"], train, content[0])
+            graph = graph.linked(*(links and links.to(device) for links in (users, items)))
+        if "content" not in reads_of(encoder):  # it was for relations alone
+            content = (None, None)
         sizes = train.num_users, train.num_items
         if labels := labels_of(run, task, refit=train is not task.train):
             parts["label_heads"] = heads_of(labels, config["objectives"])

@@ -21,6 +21,7 @@ from recgraph.encoders.base import Encoder, lookup
 from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.errors import ConfigError, DataError
 from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.graph.links import Links
 from recgraph.heads import Head, build_head
 from recgraph.heads.labels import LabelHead
 from recgraph.model import Model, Scorer
@@ -247,7 +248,8 @@ class Recommender(Model):
 
         Their content goes through the functions that were fitted in training, whose text, tags and so on the columns
         must be called as; of several tags in a cell of text, `|` is between. Nothing is trained, and what was
-        recommended before keeps its scores, but for items without any content, which are taken for average.
+        recommended before keeps its scores, but for items without any content, which are taken for average. New items
+        have no links of relations.
 
         Args:
             frame: a row per item: `id`, `title` if there is one, and the columns of each modality.
@@ -274,6 +276,8 @@ class Recommender(Model):
             items[name] = joined(old, new)
         num_items = self.num_items + len(frame)
         graph = self.graph and replace(self.graph, num_items=num_items)
+        if graph and graph.item_links:
+            graph = graph.linked(graph.user_links, graph.item_links.padded(num_items))
         content = replace(self.content, items=items)
         with isolated(0, "load"):  # initial values are drawn, then overwritten
             more = Recommender.build(self.num_users, num_items, self.spec or {}, graph, content, pipeline)
@@ -317,8 +321,11 @@ class Recommender(Model):
         return {"encoder": self.spec["encoder"], "heads": self.spec["heads"], **made}
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        """The training graph's edges, histories and the content, where there are any."""
+        """The training graph's edges and links, histories and the content, where there are any."""
         tensors = {} if self.graph is None else {"graph.users": self.graph.users, "graph.items": self.graph.items}
+        for side in ("user", "item") if self.graph else ():
+            if links := getattr(self.graph, f"{side}_links"):
+                tensors |= {f"links.{side}.{name}": value for name, value in links._asdict().items()}
         if self.histories is not None:
             tensors |= {"history.items": self.histories.items, "history.starts": self.histories.starts}
         if self.content is not None:
@@ -335,6 +342,13 @@ class Recommender(Model):
         graph, pipeline = None, None
         if "graph.users" in tensors:
             graph = BipartiteGraph.from_edges(tensors["graph.users"], tensors["graph.items"], num_users, num_items)
+            user_links, item_links = (
+                Links(*(tensors[f"links.{side}.{name}"] for name in Links._fields))
+                if f"links.{side}.rows" in tensors
+                else None
+                for side in ("user", "item")
+            )
+            graph = graph.linked(user_links, item_links)
         content = from_tensors(tensors)
         if "content" in options:
             prefix = "pipeline."

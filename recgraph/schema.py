@@ -7,7 +7,7 @@ base: {encoder: lightgcn, ...}          a run, see `RunConfig`
 rows:                                   row = base + overrides by dotted path
   LightGCN: {}
   two layers: {encoder.num_layers: 2}
-  no L2: {objectives.l2: null}          null takes an objective or head out
+  no L2: {objectives.l2: null}          null takes an objective or head out, or a modality or relation
   popularity: {baseline: popularity}    a baseline takes the place of encoder, heads, objectives and training
 against: LightGCN                       the row with which the others are compared, user by user
 published: {ml-100k: {LightGCN: {source: ..., metrics: {ndcg@10: 0.3}}}}
@@ -40,6 +40,7 @@ from recgraph.data.labels import LabelSettings
 from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
+from recgraph.relations import RelationSettings
 from recgraph.sequences import Targets
 from recgraph.spaces import space
 from recgraph.training.trainer import TrainSettings
@@ -112,6 +113,8 @@ class RunConfig(BaseModel):
     """Modalities by name: what users and items are, for the rows that read it."""
     labels: dict[str, LabelSettings] = {}
     """Labels by name, for the objectives `label` that learn to predict them."""
+    relations: dict[str, RelationSettings] = {}
+    """Links among users or items by name, beside the interactions in the training graph, for the rows that read it."""
     encoder: Spec | None = None
     sharing: Spec | None = None
     """Experts between the encoder and all heads (mmoe, ple); null for hard sharing."""
@@ -157,7 +160,7 @@ class Ablation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     one_at_a_time: dict[str, list[Any]] = {}
-    """Dotted path -> values; each is a row. null takes an objective or head out."""
+    """Dotted path -> values; each is a row. null takes an objective, head, modality or relation out."""
     grid: dict[str, list[Any]] = {}
     """Dotted path -> values; each combination is a row."""
 

@@ -34,10 +34,12 @@ from recgraph.evaluation.metrics import parse, scope
 from recgraph.evaluation.prediction import Predictions
 from recgraph.evaluation.ranking import Evaluation, evaluate, judge, top_k
 from recgraph.evaluation.scopes import evaluate_scopes
+from recgraph.graph.links import Links
 from recgraph.labelling import predictions
 from recgraph.model import Model
 from recgraph.random import numpy_generator
 from recgraph.recommender import Recommender
+from recgraph.relations import RelationSettings, links_of
 from recgraph.types import Content
 
 SWEEP_USERS = 64
@@ -134,7 +136,13 @@ class Task:
         moments = {"time": np.arange(len(liked)) * 3600}
         table = Interactions.from_frame(pl.DataFrame({"user": liked[:, 0], "item": liked[:, 1], **told, **moments}))
         groups = (table.users.series, table.items.series)
-        features = (Attributes(pl.DataFrame({"id": ids, "group": ids % 4}), {"group": "categorical"}) for ids in groups)
+        features = (
+            Attributes(
+                pl.DataFrame({"id": ids, "group": ids % 4, "friends": pl.Series([[one + 4, one + 8] for one in ids])}),
+                {"group": "categorical", "friends": "multi_hot"},
+            )
+            for ids in groups
+        )
         split = registry.splits.build("warm_and_cold", table, generator)
         made = cls(split, device, features=Features(*features), clicks=ClickSettings() if clicks else None)
         made._toy = True
@@ -188,6 +196,24 @@ class Task:
         """What a model's heads say of the labels of a part, from what had happened before it."""
         model.observe(self.train if part == "validation" else self.train_and_validation)
         return predictions(model, labels, part)
+
+    def links(
+        self, settings: Mapping[str, Any], train: Interactions, content: Content | None
+    ) -> tuple[Links | None, Links | None]:
+        """What joins users with users, and items with items, beside the interactions of `train`.
+
+        Args:
+            settings: the resolved `relations:` block; of a toy, columns may be any, and are friends of the same group.
+            train: whose users and items may be neighbours in content.
+            content: what `content` made for it.
+        """
+        if self._features is None:
+            raise DataError("relations: this task has no features of users or items")
+        entries = {name: RelationSettings(**entry) for name, entry in settings.items()}
+        if self._toy:
+            changed = {"column": "friends"}
+            entries = {k: v if v.column is None else v.model_copy(update=changed) for k, v in entries.items()}
+        return links_of(entries, self._features, content, train)
 
     @cached_property
     def train_and_validation(self) -> Interactions:

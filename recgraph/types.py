@@ -322,6 +322,8 @@ class View:
     """Names of the fields of `Inputs` that the view changes; the encoder must read one of them."""
     leaves: type | None = None
     """The kind of graph that comes out, where it is another than went in; the encoder must be able to read it."""
+    linked: bool = True
+    """Whether it can be of a graph that has links."""
 
     def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
         """Return changed inputs, drawing all chance from `generator`."""

@@ -11,8 +11,9 @@ from cases import graph_of, random_content, random_interactions
 
 from recgraph import registry
 from recgraph.encoders import Hybrid
-from recgraph.encoders.content import Tower
+from recgraph.encoders.tower import Experts, Tower
 from recgraph.errors import ConfigError
+from recgraph.graph import Links
 from recgraph.random import isolated
 from recgraph.types import Content, Encoding, Inputs, Modality
 
@@ -143,3 +144,31 @@ def test_a_hybrid_of_factorisation_needs_no_propagation() -> None:
     encoder, inputs = built(graph={"name": "embedding", "dim": 4})
     found: Encoding = encoder(inputs)
     assert torch.equal(found.items[WARM], encoder.graph.items.weight[WARM])
+
+
+def test_experts_are_summed_as_their_gates_say() -> None:
+    encoder, inputs = built(experts=3, hidden=5)
+    norm, experts = encoder.item_tower.towers["text"]
+    assert isinstance(experts, Experts)
+    values = inputs.content.items["text"].values
+    expected = torch.zeros(len(values), 4)
+    for row, vector in enumerate(norm(values)):
+        for number, network in enumerate(experts.networks):
+            gate = torch.tanh(experts.gate.weight[number] @ vector + experts.gate.bias[number])
+            expected[row] += gate * network(vector)
+    torch.testing.assert_close(experts(norm(values)), expected)
+    assert len({tuple(network[0].weight.flatten().tolist()) for network in experts.networks}) == 3
+    assert encoder(inputs).items.isfinite().all()
+
+
+def test_a_link_counts_as_much_as_its_weight_when_vectors_are_mixed() -> None:
+    encoder, inputs = built(shrinkage=1.5)
+    links = Links.of(torch.tensor([2]), torch.tensor([5]), torch.tensor([0.5]), TABLE.num_items)
+    graph = GRAPH.linked(items=links)
+    found = encoder(replace(inputs, graph=graph))
+    known, content = found.sides
+    degrees = graph.item_degrees.float()
+    degrees[[2, 5]] += 0.5
+    share = (degrees / (degrees + 1.5))[:, None]
+    torch.testing.assert_close(found.items, share * known + (1 - share) * content)
+    assert torch.equal(found.items[9], content[9])  # the other cold item has no link

@@ -22,10 +22,8 @@ from recgraph.random import isolated
 from recgraph.recommender import Recommender
 from recgraph.types import Batch, Distinct, Inputs
 
-NAMES = sorted(
-    set(registry.objectives.components())
-    - {"layer_contrast", "same_target_contrast", "clcrec", "content_contrast", "label"}
-)
+OF_SIDES = {"aldi", "clcrec", "content_contrast", "content_distance", "gar"}
+NAMES = sorted(set(registry.objectives.components()) - {"layer_contrast", "same_target_contrast", "label"} - OF_SIDES)
 """Those that do with an encoder without layers, histories, content or labels; the others have tests of their own."""
 
 

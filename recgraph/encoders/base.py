@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from recgraph.errors import ConfigError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.types import Encoding, Inputs, Layout
 
@@ -26,6 +27,9 @@ class Encoder(nn.Module):
 
     graphs: ClassVar[tuple[type, ...]] = (BipartiteGraph,)
     """Kinds of graph that it can read, if it reads graphs."""
+
+    linked: ClassVar[bool] = False
+    """Whether it reads the links of a graph beside its interactions (`BipartiteGraph.linked`)."""
 
     def __init__(self, num_users: int, num_items: int, *, dim: int) -> None:
         super().__init__()
@@ -58,6 +62,7 @@ def graph_of(inputs: Inputs, reader: nn.Module) -> Any:
 
     Raises:
         TypeError: it is missing, or of a kind that the reader cannot read.
+        ConfigError: it has links, and the reader is an encoder that does not read these.
     """
     kinds = reader.graphs if isinstance(reader, Encoder) else (BipartiteGraph,)
     if not isinstance(inputs.graph, kinds):
@@ -66,4 +71,6 @@ def graph_of(inputs: Inputs, reader: nn.Module) -> Any:
             f"{type(inputs.graph).__name__}: make a graph with BipartiteGraph.from_edges, recgraph.graph.from_pyg or "
             "recgraph.graph.from_dgl"
         )
+    if isinstance(reader, Encoder) and not reader.linked and getattr(inputs.graph, "has_links", False):
+        raise ConfigError(f"{type(reader).__name__} reads interactions alone: it has no place for relations")
     return inputs.graph

@@ -12,14 +12,27 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from recgraph.encoders.base import Encoder, graph_of, lookup
-from recgraph.encoders.content import Tower, checked
+from recgraph.encoders.content import checked
+from recgraph.encoders.tower import Tower
 from recgraph.errors import ConfigError
+from recgraph.graph.links import Links
 from recgraph.registry import encoders
-from recgraph.types import Content, Ego, Encoding, Fraction, Inputs, Modality, NonNegativeFloat, NonNegativeInt, Sides
+from recgraph.types import (
+    Content,
+    Ego,
+    Encoding,
+    Fraction,
+    Inputs,
+    Modality,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Sides,
+)
 
 
 @encoders.register("hybrid")
@@ -28,8 +41,9 @@ class Hybrid(Encoder):
 
         eᵢ = (nᵢ gᵢ + k cᵢ) / (nᵢ + k),   cᵢ = ḡ · tower(xᵢ) / ‖tower(xᵢ)‖
 
-    nᵢ is its number of training interactions: a cold item has cᵢ alone, and with k = 0 a warm one gᵢ alone. Users who
-    have modalities are mixed alike; others keep the other encoder's vector.
+    nᵢ is its number of training interactions: a cold item has cᵢ alone, and with k = 0 a warm one gᵢ alone. Where the
+    graph has links, their weights count too, for a cold item with links has neighbours: then k says how much of its
+    content is left to it. Users who have modalities are mixed alike; others keep the other encoder's vector.
 
     One list of all items is fair only if a cold item's scores are as large as a warm one's. So content vectors are as
     long as warm items' vectors are in the mean (ḡ, through which no gradient goes). That is for heads to which length
@@ -45,10 +59,12 @@ class Hybrid(Encoder):
         tower_dropout: fraction of the hidden layer that is zeroed in training, in [0, 1).
         dropout: chance of a warm item (or user with content) to be taken for a cold one in a training step, in [0, 1).
             DropoutNet's authors drop half of their inputs on CiteULike.
+        experts: networks of each tower; see `Tower`. Heater has 5 on CiteULike.
         shrinkage: k, 0 or more: as many interactions as the content is worth.
     """
 
     reads = frozenset({"graph", "content"})
+    linked = True
 
     def __init__(
         self,
@@ -60,6 +76,7 @@ class Hybrid(Encoder):
         hidden: NonNegativeInt = 256,
         tower_dropout: Fraction = 0.0,
         dropout: Fraction = 0.0,
+        experts: PositiveInt = 1,
         shrinkage: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__(num_users, num_items, dim=graph.dim)
@@ -70,7 +87,7 @@ class Hybrid(Encoder):
         self.graph, self.dropout, self.shrinkage = graph, dropout, shrinkage
 
         def tower(modalities: Mapping[str, Modality]) -> Tower:
-            return Tower(modalities, dim=graph.dim, hidden=hidden, dropout=tower_dropout)
+            return Tower(modalities, dim=graph.dim, hidden=hidden, dropout=tower_dropout, experts=experts)
 
         self.item_tower = tower(content.items)
         self.user_tower = tower(content.users) if content.users else None
@@ -87,11 +104,11 @@ class Hybrid(Encoder):
         encoding = self.graph(replace(inputs, users=everybody) if by_content else inputs)
         made = self._content(self.item_tower, content.items, encoding.items, graph.item_degrees)
         sides = Sides(encoding.items, inputs.perturb(made))
-        items = self._mix(*sides, graph.item_degrees)
+        items = self._mix(*sides, _known(graph.item_degrees, graph.item_links))
         if self.user_tower is None:
             return replace(encoding, items=items, sides=sides)
         theirs = inputs.perturb(self._content(self.user_tower, content.users, encoding.query, graph.user_degrees))
-        query = lookup(self._mix(encoding.query, theirs, graph.user_degrees), inputs.users)
+        query = lookup(self._mix(encoding.query, theirs, _known(graph.user_degrees, graph.user_links)), inputs.users)
         ego = encoding.ego.query
         return Encoding(
             query,
@@ -110,10 +127,15 @@ class Hybrid(Encoder):
         return F.normalize(tower(modalities), dim=-1) * length
 
     def _mix(
-        self, known: Float[Tensor, "rows dim"], content: Float[Tensor, "rows dim"], degrees: Int[Tensor, "rows"]
+        self, known: Float[Tensor, "rows dim"], content: Float[Tensor, "rows dim"], degrees: Num[Tensor, "rows"]
     ) -> Float[Tensor, "rows dim"]:
         share = degrees.to(known.dtype) / (degrees + self.shrinkage).clamp(min=1e-9)  # of 0 / 0 for a cold row, 0
         if self.training and self.dropout:
             share = share * (torch.rand(share.shape, device=share.device) >= self.dropout)
         # Under autocast the tower is in bfloat16; lerp, which is exact at 0 and 1, wants one type.
         return torch.lerp(content.to(known.dtype), known, share.unsqueeze(-1))
+
+
+def _known(degrees: Int[Tensor, "rows"], links: Links | None) -> Num[Tensor, "rows"]:
+    """How much the graph knows of each: its interactions, and the weights of its links."""
+    return degrees if links is None else degrees + links.degrees

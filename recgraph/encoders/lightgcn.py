@@ -61,6 +61,7 @@ class LightGCN(Encoder):
 
     reads = frozenset({"graph"})
     graphs = (BipartiteGraph, LowRankGraph, GraphPerLayer)
+    linked = True
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class NGCF(Encoder):
     """
 
     reads = frozenset({"graph"})
+    linked = True
 
     def __init__(
         self,

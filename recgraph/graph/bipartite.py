@@ -1,15 +1,10 @@
-"""The graph of users and items, and its normalised adjacency.
-
-The adjacency is never held as one square matrix but as two half-graph CSR matrices with 32-bit indices, which is what
-the products of `recgraph.graph.propagate` walk fastest.
-"""
+"""The graph of users and items, and its normalised adjacency."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,23 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recgraph.errors import DataError
-
-
-@dataclass(frozen=True, eq=False)
-class Operator:
-    """The normalised adjacency Â = D^-α A D^-β, in the two blocks that are not 0.
-
-    Â[a, b] = w_ab / (d_aᵅ d_bᵝ) on edges. A weight w is 1 unless the graph has been re-weighted; a degree d is the sum
-    of the weights of a node's edges. A node of degree 0 has a row and a column of zeros. Where α = β, which is ½ unless
-    `BipartiteGraph.normalised` says otherwise, Â is symmetric.
-
-    Attributes:
-        user_item: rows of users, in CSR form with int32 indices; its values are in the graph's edge order.
-        item_user: rows of items, likewise; its values are in the order of the graph's `by_item`.
-    """
-
-    user_item: Float[Tensor, "users items"]
-    item_user: Float[Tensor, "items users"]
+from recgraph.graph.links import Links
+from recgraph.graph.operator import Operator, Pattern, inverse_power
+from recgraph.graph.sparse import csr_tensor, row_starts, row_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +29,7 @@ class BipartiteGraph:
         by_item: positions of the edges in the order (item, user).
         weights: of each edge, 0 or more; None where all are 1.
         exponents: (α, β) of Â; see `normalised`.
+        user_links, item_links: what joins users with users, and items with items; see `linked`.
     """
 
     users: Int[Tensor, "edges"]
@@ -57,6 +39,8 @@ class BipartiteGraph:
     by_item: Int[Tensor, "edges"]
     weights: Float[Tensor, "edges"] | None = None
     exponents: tuple[float, float] = (0.5, 0.5)
+    user_links: Links | None = None
+    item_links: Links | None = None
 
     @classmethod
     def from_edges(
@@ -178,6 +162,25 @@ class BipartiteGraph:
         self._check_aligned(weights, "weights", weights.is_floating_point(), "floating point")
         return self._sharing_edges(weights=weights)
 
+    def linked(self, users: Links | None = None, items: Links | None = None) -> BipartiteGraph:
+        """The graph with other links: a link of weight w counts as w interactions, in Â and in the degrees that it has.
+
+        So someone without interactions is reached through those who are linked to it, and has vectors as long as
+        others. `user_degrees` and `item_degrees` still count interactions alone.
+
+        Raises:
+            ValueError: the links are of another number of users or items.
+        """
+        for links, name, size in ((users, "users", self.num_users), (items, "items", self.num_items)):
+            if links is not None and links.size != size:
+                raise ValueError(f"links among {links.size} {name} do not fit {self}")
+        return self._sharing_edges(user_links=users, item_links=items)
+
+    @property
+    def has_links(self) -> bool:
+        """Whether there is anything but interactions."""
+        return self.user_links is not None or self.item_links is not None
+
     def _sharing_edges(self, **changes: Any) -> BipartiteGraph:
         other = replace(self, **changes)
         other.__dict__["pattern"] = self.pattern  # where cached_property would put it
@@ -199,8 +202,12 @@ class BipartiteGraph:
         users = self.users.to(device)
         if users is self.users:
             return self
-        weights = None if self.weights is None else self.weights.to(device)
-        return replace(self, users=users, items=self.items.to(device), by_item=self.by_item.to(device), weights=weights)
+        moved = {
+            name: None if value is None else value.to(device)
+            for name in ("items", "by_item", "weights", "user_links", "item_links")
+            for value in [getattr(self, name)]
+        }
+        return replace(self, users=users, **moved)
 
     def __repr__(self) -> str:
         return (
@@ -213,50 +220,53 @@ class BipartiteGraph:
         """Where Â is not zero."""
         by_item = self.by_item
         return Pattern(
-            user_starts=_row_starts(self.users, self.num_users),
+            user_starts=row_starts(self.users, self.num_users),
             items=self.items.int(),
-            item_starts=_row_starts(self.items[by_item], self.num_items),
+            item_starts=row_starts(self.items[by_item], self.num_items),
             users=self.users[by_item].int(),
         )
 
     def _built(self, dtype: torch.dtype, alpha: float, beta: float) -> Operator:
         to_users = self._values(dtype, alpha, beta)
         to_items = to_users if alpha == beta else self._values(dtype, beta, alpha)
-        return Operator(self.rows_of_users(to_users), self.rows_of_items(to_items))
+        among = (
+            None if links is None else links.scaled(inverse_power(degrees, alpha), inverse_power(degrees, beta))
+            for links, degrees in zip((self.user_links, self.item_links), self.degrees_in(dtype), strict=True)
+        )
+        return Operator(self.rows_of_users(to_users), self.rows_of_items(to_items), *among)
 
     def rows_of_users(self, values: Float[Tensor, "edges"]) -> Float[Tensor, "users items"]:
         """The sparse matrix of some values of edges, in CSR form with int32 indices."""
-        return _csr(self.pattern.user_starts, self.pattern.items, values, (self.num_users, self.num_items))
+        return csr_tensor(self.pattern.user_starts, self.pattern.items, values, (self.num_users, self.num_items))
 
     def rows_of_items(self, values: Float[Tensor, "edges"]) -> Float[Tensor, "items users"]:
         """Its transpose, likewise."""
         ordered = values.index_select(0, self.by_item)
-        return _csr(self.pattern.item_starts, self.pattern.users, ordered, (self.num_items, self.num_users))
+        return csr_tensor(self.pattern.item_starts, self.pattern.users, ordered, (self.num_items, self.num_users))
 
     def _values(self, dtype: torch.dtype, of_user: float, of_item: float) -> Float[Tensor, "edges"]:
         """w / (d_u^of_user · d_i^of_item) of each edge."""
-        if self.weights is None and of_user == of_item == 0.5:  # one product less, and exact in integers
+        if (
+            self.weights is None and not self.has_links and of_user == of_item == 0.5
+        ):  # one product less, and exact in integers
             degrees = self.user_degrees[self.users] * self.item_degrees[self.items]
             return degrees.to(dtype).rsqrt()
-        pattern = self.pattern
-        if self.weights is None:
-            user_degrees, item_degrees = self.user_degrees.to(dtype), self.item_degrees.to(dtype)
-        else:
-            weights = self.weights.to(dtype)
-            user_degrees = _row_sums(weights, pattern.user_starts)
-            item_degrees = _row_sums(weights.index_select(0, self.by_item), pattern.item_starts)
-        user_scale, item_scale = _scale(user_degrees, of_user), _scale(item_degrees, of_item)
+        user_degrees, item_degrees = self.degrees_in(dtype)
+        user_scale, item_scale = inverse_power(user_degrees, of_user), inverse_power(item_degrees, of_item)
         values = user_scale.index_select(0, self.users) * item_scale.index_select(0, self.items)
-        return values if self.weights is None else weights * values
+        return values if self.weights is None else self.weights.to(dtype) * values
 
-
-class Pattern(NamedTuple):
-    """Where Â is not zero: row starts and columns of its halves."""
-
-    user_starts: Int[Tensor, "users+1"]
-    items: Int[Tensor, "edges"]
-    item_starts: Int[Tensor, "items+1"]
-    users: Int[Tensor, "edges"]
+    def degrees_in(self, dtype: torch.dtype) -> tuple[Float[Tensor, "users"], Float[Tensor, "items"]]:
+        """Of each user and of each item, the sum of the weights of its edges and links."""
+        if self.weights is None:
+            users, items = self.user_degrees.to(dtype), self.item_degrees.to(dtype)
+        else:
+            weights, pattern = self.weights.to(dtype), self.pattern
+            users = row_sums(weights, pattern.user_starts)
+            items = row_sums(weights.index_select(0, self.by_item), pattern.item_starts)
+        both = ((users, self.user_links), (items, self.item_links))
+        users, items = (own if links is None else own + links.degrees.to(dtype) for own, links in both)
+        return users, items
 
 
 def _indices(values: Tensor | np.ndarray, kind: str, count: int) -> Int[Tensor, "edges"]:
@@ -272,25 +282,3 @@ def _indices(values: Tensor | np.ndarray, kind: str, count: int) -> Int[Tensor, 
         edge = int(outside[0])
         raise DataError(f"edge {edge}: {kind} {int(indices[edge])} is outside [0, {count})")
     return indices
-
-
-def _row_starts(rows: Int[Tensor, "edges"], count: int) -> Int[Tensor, "count+1"]:
-    """CSR row pointers of edges sorted by row; a search, for unlike bincount it makes no host wait for a GPU."""
-    return torch.searchsorted(rows, torch.arange(count + 1, device=rows.device), out_int32=True)
-
-
-def _row_sums(values: Float[Tensor, "edges"], starts: Int[Tensor, "rows+1"]) -> Float[Tensor, "rows"]:
-    """Sum of the values of each row, whose edges stand together."""
-    return torch.segment_reduce(values, "sum", offsets=starts.long(), unsafe=True)
-
-
-def _scale(degrees: Float[Tensor, "rows"], exponent: float) -> Float[Tensor, "rows"]:
-    """1 / d to the exponent, and 0 where d is 0."""
-    return torch.where(degrees > 0, degrees.pow(-exponent), 0)
-
-
-def _csr(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, ...]) -> Tensor:
-    with warnings.catch_warnings():
-        # torch announces once a process that CSR is in beta; what is used here is tested against dense.
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-        return torch.sparse_csr_tensor(starts, columns, values, size, check_invariants=False)

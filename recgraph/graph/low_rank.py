@@ -57,8 +57,10 @@ class LowRankGraph:
         a second on one core.
 
         Raises:
-            ConfigError: R̂ has fewer singular values above 0 than `rank`.
+            ConfigError: R̂ has fewer singular values above 0 than `rank`, or the graph has links.
         """
+        if graph.has_links:
+            raise ConfigError("a graph of low rank is made of interactions: it has no place for relations")
         device = graph.users.device
         with torch.autocast(device.type, enabled=False):
             by_user, by_item = (

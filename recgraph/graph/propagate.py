@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from recgraph.errors import ConfigError
 from recgraph.graph import backends
 from recgraph.graph.backends import Backend
 from recgraph.graph.bipartite import BipartiteGraph, Operator
@@ -55,6 +56,8 @@ class GraphPerLayer:
 
 def neighbour_sum(graph: Graph, users: Tensor, items: Tensor, *, backend: Backend = "torch") -> Vectors:
     """One product with Â: users'[u] = Σ_{i ∈ N(u)} items[i] / (d_uᵅ d_iᵝ), and the same the other way round.
+
+    Where the graph has links, so have the sums: of users over users that are linked, and of items over items.
 
     A node without neighbours gets zeros. Shapes, backends and errors are those of `layer_sum`.
     """
@@ -97,7 +100,7 @@ def layer_sum(
 
     Raises:
         ValueError: the rows do not fit the graph, or there are no weights.
-        ConfigError: no backend has this name, or its library is not installed.
+        ConfigError: no backend has this name, its library is not installed, or it does not know the graph's links.
     """
     if (len(users), len(items)) != (graph.num_users, graph.num_items):
         raise ValueError(f"vectors of {len(users)} users and {len(items)} items do not fit {graph}")
@@ -105,6 +108,8 @@ def layer_sum(
         raise ValueError("weights is empty; expected one for each layer from 0 to L")
     if backend == "torch" or isinstance(graph, LowRankGraph):
         return _LayerSum.apply(*graph.operators_in(users.dtype), weights, users, items)
+    if graph.has_links:
+        raise ConfigError(f"backend {backend!r} passes messages between users and items; links want backend 'torch'")
     step = backends.find(backend)
     layer = users, items
     total = weights[0] * users, weights[0] * items
@@ -174,15 +179,23 @@ def _polynomial(operator: AnyOperator, weights: Sequence[float], users: Tensor, 
     hidden_users, hidden_items = users, items
     for weight in reversed(lower):
         for _ in range(products):
-            hidden_users, hidden_items = (
-                product(operator.user_item, hidden_items, scale),
-                product(operator.item_user, hidden_users, scale),
-            )
+            hidden_users, hidden_items = _step(operator, hidden_users, hidden_items, scale)
             scale = 1.0
         if weight:
             hidden_users.add_(users, alpha=weight)
             hidden_items.add_(items, alpha=weight)
     return hidden_users, hidden_items
+
+
+def _step(operator: AnyOperator, users: Tensor, items: Tensor, scale: float) -> Vectors:
+    """scale · Â (users, items)."""
+    new_users, new_items = product(operator.user_item, items, scale), product(operator.item_user, users, scale)
+    if isinstance(operator, Operator):
+        if operator.user_user is not None:
+            new_users.add_(product(operator.user_user, users, scale))
+        if operator.item_item is not None:
+            new_items.add_(product(operator.item_item, items, scale))
+    return new_users, new_items
 
 
 def product(matrix: Tensor | Factored, vectors: Tensor, scale: float) -> Tensor:

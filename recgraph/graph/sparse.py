@@ -31,10 +31,7 @@ class SparseRows(NamedTuple):
 
     def csr(self, num_columns: int) -> Float[Tensor, "rows columns"]:
         """The same as a torch tensor, for products with sparse matrices."""
-        with warnings.catch_warnings():  # torch announces once a process that CSR is in beta
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-            size = (self.num_rows, num_columns)
-            return torch.sparse_csr_tensor(self.starts, self.columns, self.values, size, check_invariants=False)
+        return csr_tensor(self.starts, self.columns, self.values, (self.num_rows, num_columns))
 
     def select(self, rows: Int[Tensor, "chosen"]) -> SparseRows:
         """Some of the rows, in the order given."""
@@ -50,6 +47,24 @@ class SparseRows(NamedTuple):
         return F.embedding_bag(
             self.columns, table, self.starts, mode="sum", per_sample_weights=self.values, include_last_offset=True
         )
+
+
+def csr_tensor(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Float[Tensor, "rows columns"]:
+    """A torch tensor in CSR form, whose indices are taken as they are."""
+    with warnings.catch_warnings():
+        # torch announces once a process that CSR is in beta; what is used here is tested against dense.
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        return torch.sparse_csr_tensor(starts, columns, values, size, check_invariants=False)
+
+
+def row_starts(rows: Int[Tensor, "entries"], count: int) -> Int[Tensor, "count+1"]:
+    """CSR row pointers of entries sorted by row; a search, for unlike bincount it makes no host wait for a GPU."""
+    return torch.searchsorted(rows, torch.arange(count + 1, device=rows.device), out_int32=True)
+
+
+def row_sums(values: Float[Tensor, "entries"], starts: Int[Tensor, "rows+1"]) -> Float[Tensor, "rows"]:
+    """Sum of the values of each row, whose entries stand together."""
+    return torch.segment_reduce(values, "sum", offsets=starts.long(), unsafe=True)
 
 
 def dense_product(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner columns"]) -> Tensor:

@@ -4,6 +4,7 @@ from recgraph.objectives.base import Objective, Objectives
 from recgraph.objectives.clicks import LogLoss, SquaredError
 from recgraph.objectives.content import CLCRec, ContentContrast
 from recgraph.objectives.contrastive import LayerContrast, ViewContrast
+from recgraph.objectives.distillation import ALDI, GAR, ContentDistance
 from recgraph.objectives.labels import Label
 from recgraph.objectives.pointwise import BCE, CCL, GBCE
 from recgraph.objectives.prototypes import PrototypeContrast
@@ -15,13 +16,16 @@ from recgraph.objectives.ultragcn import UltraGCN
 from recgraph.objectives.uniformity import DirectAU
 
 __all__ = [
+    "ALDI",
     "BCE",
     "BPR",
     "BSL",
     "CCL",
+    "GAR",
     "GBCE",
     "CLCRec",
     "ContentContrast",
+    "ContentDistance",
     "CrossEntropy",
     "DirectAU",
     "EgoL2",

@@ -4,6 +4,9 @@ Most are of Wu et al., "Self-supervised graph learning for recommendation" (SGL)
 https://arxiv.org/abs/2010.10783, section 3.1. Â of a view is normalised by the degrees that are left, as in the
 authors' code. That drops an exact number of edges or nodes, and keeps a view for an epoch (`every` of `view_contrast`);
 here each is dropped independently, which is the same share in the mean.
+
+Links among users or items (`BipartiteGraph.linked`) stay whole where edges are dropped, as if they were no part of the
+view; views of nodes or of low rank refuse them.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from recgraph.errors import ConfigError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.graph.low_rank import LowRankGraph
 from recgraph.graph.propagate import GraphPerLayer
@@ -72,6 +76,7 @@ class NodeDrop(View):
     """
 
     changes = frozenset({"graph"})
+    linked = False
 
     def __init__(self, *, rate: Fraction = 0.1) -> None:
         self.rate = rate
@@ -79,6 +84,8 @@ class NodeDrop(View):
     def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
         """The inputs with fewer edges; `generator` is on the device of the graph."""
         graph = _graph(inputs)
+        if graph.has_links:
+            raise ConfigError("node_drop drops nodes of interactions alone: it has no place for relations")
         users = _stays(graph.num_users, self.rate, generator)
         items = _stays(graph.num_items, self.rate, generator)
         stays = users.index_select(0, graph.users) & items.index_select(0, graph.items)
@@ -105,6 +112,7 @@ class SVD(View):
     """
 
     changes = frozenset({"graph"})
+    linked = False
     leaves = LowRankGraph
 
     def __init__(self, *, rank: PositiveInt = 5) -> None:

@@ -1,0 +1,104 @@
+"""What makes a vector of modalities: networks for each, and attention that says which of them a row goes by.
+
+The attention is that of Yang et al., "Hierarchical attention networks for document classification", NAACL 2016, section
+2.2, over modalities in place of words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from recgraph.errors import ConfigError
+from recgraph.types import Modality
+
+
+class Experts(nn.Module):
+    """The sum of several networks' outputs, weighted by gates that look at the same input.
+
+        Σₑ tanh(⟨wₑ, x⟩ + bₑ) · networkₑ(x)
+
+    The mixture of experts of Heater (Zhu et al., "Recommendation for new users and new items via randomized training
+    and mixture-of-experts transformation", SIGIR 2020, https://doi.org/10.1145/3397271.3401178), without the tanh of
+    the sum in the authors' code (https://github.com/Zziwei/Heater--Cold-Start-Recommendation, model.py): where a tower
+    ends in a direction (`hybrid`), it would only bend it.
+
+    Args:
+        width: of the input.
+        networks: the experts.
+    """
+
+    def __init__(self, width: int, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.gate, self.networks = nn.Linear(width, len(networks)), nn.ModuleList(networks)
+
+    def forward(self, values: Float[Tensor, "rows width"]) -> Float[Tensor, "rows dim"]:
+        """The weighted sum for each row."""
+        gates = self.gate(values).tanh().unbind(1)
+        return torch.stack([gate[:, None] * one(values) for gate, one in zip(gates, self.networks, strict=True)]).sum(0)
+
+
+class Tower(nn.Module):
+    """Turns the modalities of users, or of items, into one vector for each.
+
+        hₘ = MLPₘ(LayerNorm(xₘ)),  h = Σₘ aₘ hₘ,  a = softmaxₘ(⟨c, tanh(W hₘ + b)⟩)
+
+    over the modalities that are present. One with none of them gets the mean vector of those with any: unknown is taken
+    for average, which no head ranks first or last. If nobody has any, all are zeros.
+
+    Args:
+        modalities: name -> modality; only widths are read.
+        dim: width of the vectors.
+        hidden: width of the MLPs' one hidden layer; 0 for none, which leaves a linear map.
+        dropout: fraction of the hidden layer, or without one of the input, that is zeroed in training.
+        experts: MLPs of each modality; of several, the sum weighted by gates is taken (`Experts`).
+    """
+
+    def __init__(
+        self, modalities: Mapping[str, Modality], *, dim: int, hidden: int, dropout: float, experts: int = 1
+    ) -> None:
+        super().__init__()
+        towers = {}
+        for name, (values, _) in modalities.items():
+            if not values.is_floating_point():
+                raise ConfigError(f"content.{name}: this encoder makes layers over vectors: leave out `ids: true`")
+            width = values.shape[1]
+
+            def network(width: int = width) -> list[nn.Module]:
+                first: list[nn.Module] = [nn.Linear(width, hidden), nn.GELU()] if hidden else []
+                return [*first, nn.Dropout(dropout), nn.Linear(hidden or width, dim)]
+
+            several = (
+                [Experts(width, [nn.Sequential(*network()) for _ in range(experts)])] if experts > 1 else network()
+            )
+            towers[name] = nn.Sequential(nn.LayerNorm(width), *several)
+        self.towers = nn.ModuleDict(towers)
+        if len(towers) > 1:
+            self.attend = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, 1, bias=False))
+
+    def forward(self, modalities: Mapping[str, Modality]) -> Float[Tensor, "rows dim"]:
+        """The vector of each row."""
+        hidden, present = self._hidden(modalities)
+        vectors = (self._weigh(hidden, present).unsqueeze(-1) * hidden).sum(1)
+        some = present.any(1, keepdim=True)
+        mean = vectors.sum(0) / some.sum().clamp(min=1)
+        return torch.where(some, vectors, mean)
+
+    def weights(self, modalities: Mapping[str, Modality]) -> dict[str, Float[Tensor, "rows"]]:
+        """How much of each row's vector is of each modality: they add up to 1, or are 0 for a row without any."""
+        found = self._weigh(*self._hidden(modalities))
+        return dict(zip(self.towers, found.T, strict=True))
+
+    def _hidden(self, modalities: Mapping[str, Modality]) -> tuple[Tensor, Tensor]:
+        found = [tower(modalities[name].values) for name, tower in self.towers.items()]
+        return torch.stack(found, 1), torch.stack([modalities[name].present for name in self.towers], 1)
+
+    def _weigh(self, hidden: Tensor, present: Tensor) -> Tensor:
+        if len(self.towers) == 1:
+            return present.to(hidden.dtype)
+        # The lowest finite number, for a row of nothing but -∞ has no softmax; the product then makes it zeros.
+        scores = self.attend(hidden).squeeze(-1).masked_fill(~present, torch.finfo(hidden.dtype).min)
+        return scores.softmax(1) * present
