@@ -28,6 +28,7 @@ OUTSIDE = (
     "drawing.py",
     "explaining.py",
     "figures.py",
+    "grid.py",
     "page.py",
     "paths.py",
     "rendering.py",

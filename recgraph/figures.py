@@ -10,8 +10,9 @@ from typing import Any
 
 from recgraph import charts
 from recgraph.charts import Interval, Series
+from recgraph.grid import Grid
 from recgraph.page import Figure, Row
-from recgraph.tables import Finished, Grid
+from recgraph.tables import Finished
 
 LEAST_SECONDS = 0.01
 """Seconds of training are written down with two digits; what rounds to none stands here on a logarithmic axis."""

@@ -10,7 +10,7 @@ from html import escape
 from urllib.parse import quote
 
 from recgraph.charts import COLOURS, marker
-from recgraph.tables import Cell, Grid
+from recgraph.grid import Cell, Grid
 
 Row = Sequence[str | int | float]
 

@@ -16,10 +16,11 @@ from recgraph import __version__, page
 from recgraph.environment import code_digest
 from recgraph.experiment import Run, plan
 from recgraph.figures import figures
+from recgraph.grid import Cell, Grid
 from recgraph.page import Section
 from recgraph.running import read_result
 from recgraph.schema import Experiment, read
-from recgraph.tables import Cell, Finished, Grid, grids
+from recgraph.tables import Finished, grids
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from recgraph.errors import DataError
 from recgraph.evaluation.metrics import OF_CLICKS, definitions, direction, ranked
 from recgraph.evaluation.significance import Comparison, compare
 from recgraph.files import write_text
+from recgraph.grid import Cell, Grid
 from recgraph.schema import Published
 
 Result = dict[str, Any]
@@ -29,25 +30,6 @@ ABOUT = (
 
 MARKS = ((0.01, "‡"), (0.05, "†"))
 """Significance, by the corrected p that is stayed below."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table: its text, whether it is the best of its column, and a mark of significance."""
-
-    text: str
-    best: bool = False
-    mark: str = ""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table to be shown: its first column holds names, the others figures; below it stands what they mean."""
-
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ TESTED_WITH = {
     "figures": ("report",),
     "fitting": ("running",),
     "formats": ("readers",),
+    "grid": ("tables",),
     "gru4rec": ("encoders", "sequential"),
     "layers": ("heads",),
     "low_pass": ("sasrec",),
