@@ -53,6 +53,7 @@ TESTED_WITH = {
     "embedding": ("encoders",),
     "environment": ("running",),
     "errors": ("files",),
+    "fields": ("fields", "encoders", "heads"),
     "figures": ("report",),
     "fitting": ("running",),
     "formats": ("readers",),
@@ -66,6 +67,7 @@ TESTED_WITH = {
     "neural": ("heads",),
     "ngcf": ("encoders",),
     "page": ("report",),
+    "parts": ("fields", "heads"),
     "popularity": ("model",),
     "products": ("heads",),
     "random": ("files",),
@@ -81,6 +83,7 @@ TESTED_WITH = {
     "transformer": ("sasrec",),
     "terms": ("content",),
     "types": ("encoders",),
+    "values": ("fields",),
 }
 """Module -> whose test files cover it, where it has none of its own."""
 

@@ -23,7 +23,8 @@ from recgraph.recommender import Recommender
 from recgraph.types import Batch, Distinct, Inputs
 
 NAMES = sorted(
-    set(registry.objectives.components()) - {"layer_contrast", "same_target_contrast", "clcrec", "content_contrast"}
+    set(registry.objectives.components())
+    - {"layer_contrast", "same_target_contrast", "clcrec", "content_contrast", "log_loss", "squared_error"}
 )
 """Those that do with an encoder without layers, histories or content; the others have tests of their own."""
 
