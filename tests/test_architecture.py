@@ -53,6 +53,7 @@ TESTED_WITH = {
     "embedding": ("encoders",),
     "environment": ("running",),
     "errors": ("files",),
+    "fields": ("fields", "encoders", "heads"),
     "figures": ("report",),
     "fitting": ("running",),
     "formats": ("readers",),
@@ -71,6 +72,7 @@ TESTED_WITH = {
     "page": ("report",),
     "pairing": ("heads",),
     "pooling": ("encoders", "sequential"),
+    "parts": ("fields", "heads"),
     "popularity": ("model",),
     "products": ("heads",),
     "random": ("files",),
@@ -88,6 +90,7 @@ TESTED_WITH = {
     "transformer": ("sasrec",),
     "terms": ("content",),
     "types": ("encoders",),
+    "values": ("fields",),
 }
 """Module -> whose test files cover it, where it has none of its own."""
 

@@ -10,15 +10,17 @@ from dataclasses import replace
 
 import pytest
 import references
+import references_fields
 import references_sequence
 import torch
+import torch.nn.functional as F
 from cases import checkerboard, graph_of, random_content, random_interactions
 from test_trainer import NoWaiting
 from torch import Tensor
 
 from recgraph import registry
 from recgraph.data.interactions import Interactions
-from recgraph.encoders import GAT, NGCF, ContentEncoder, Encoder, Hybrid, LightGCN, SequenceEncoder
+from recgraph.encoders import GAT, NGCF, ContentEncoder, Encoder, Fields, Hybrid, LightGCN, SequenceEncoder
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Dot
 from recgraph.objectives import BPR, Objectives
@@ -57,6 +59,17 @@ def content(encoder: ContentEncoder, table: Interactions) -> tuple[Tensor, Tenso
     return encoder.users.weight, references.content_tower(encoder.item_tower, content_for(graph_of(table)).items)
 
 
+def fields(encoder: Fields, table: Interactions) -> tuple[Tensor, Tensor]:
+    sides = (encoder.users, table.num_users, {}), (encoder.items, table.num_items, content_for(graph_of(table)).items)
+    made = [
+        torch.stack([torch.cat(references_fields.fields(tables, row, modalities, {})) for row in range(rows)])
+        for tables, rows, modalities in sides
+    ]
+    width = max(vectors.shape[1] for vectors in made)
+    users, items = (F.pad(vectors, (0, width - vectors.shape[1])) for vectors in made)
+    return users, items
+
+
 def hybrid(encoder: Hybrid, table: Interactions) -> tuple[Tensor, Tensor]:
     users, known = lightgcn(encoder.graph, table)
     graph = graph_of(table)
@@ -77,6 +90,7 @@ def sequential(query: Callable[[Encoder, list[int]], list[Tensor]]) -> Reference
 
 REFERENCES: dict[str, Reference] = {
     "content": content,
+    "fields": fields,
     "hybrid": hybrid,
     "embedding": lambda encoder, table: (encoder.users.weight, encoder.items.weight),
     "gat": gat,
@@ -99,7 +113,7 @@ def table() -> Interactions:
 def spec_of(name: str, dim: int) -> dict[str, object]:
     if name == "hybrid":  # shrinkage: so that a warm item shows its content too
         return {"name": name, "graph": {"name": "lightgcn", "dim": dim}, "shrinkage": 2.0, "hidden": 8}
-    return {"name": name, "dim": dim}
+    return {"name": name, "dim": dim, **({"wide": False, "std": 0.1} if name == "fields" else {})}
 
 
 def content_for(graph: BipartiteGraph) -> Content:

@@ -30,6 +30,12 @@ ROWS = [(path, row) for path in FILES for row in dict.fromkeys(run.row for run i
 def test_every_row_runs_on_a_toy(path: Path, row: str, toy: Path) -> None:
     cpu = torch.device("cpu")
     run = plan(path, rows=[row], seeds=[0])[0]
+    if "clicks" in run.config:  # so are clicks and attributes
+        result = execute(
+            smoke(run), Path("runs"), settings=Settings(cpu), console=Console(), task=Task.toy(cpu, clicks=True)
+        )
+        assert result["test"].keys() == {"auc", "log_loss"}
+        return
     if any(map(scope, run.config["evaluate"]["metrics"])):  # cold items are in the toy that --smoke runs on
         result = execute(smoke(run), Path("runs"), settings=Settings(cpu), console=Console(), task=Task.toy(cpu))
         assert result["test"]["ndcg@20:cold"] > 0 or row == "popularity"

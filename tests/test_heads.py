@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import references
+import references_fields
 import torch
 from cases import random_interactions
 from rich.console import Console
@@ -57,6 +58,26 @@ def neumf(head: NeuMF, query: Tensor, item: Tensor) -> Tensor:
     return references.neumf((query[:cut], item[:cut]), (query[cut:], item[cut:]), mlp_layers(head.mlp), output, bias)
 
 
+def fields(head: Any, query: Tensor, item: Tensor) -> Tensor:
+    """A head for fields: query and item are one each."""
+    both, parts, total = torch.cat([query, item]), head.parts, torch.zeros((), dtype=query.dtype)
+    if "wide" in parts:
+        one, other = parts["wide"].sides
+        total = total + one.weight[0] @ query + other.weight[0] @ item + parts["wide"].bias[0]
+    if "pairs" in parts:
+        total = total + query @ item
+    if "cross" in parts:
+        layers = [
+            (
+                torch.cat([parts["cross"].query_layer.weight, parts["cross"].item_layer.weight], 1),
+                parts["cross"].query_layer.bias,
+            )
+        ]
+        crossed = references_fields.cross_layers(both, [*layers, *layers_of(parts["cross"].layers)])
+        total = total + parts["cross"].output.weight[0] @ crossed + parts["cross"].output.bias[0]
+    return total + mlp(parts["deep"], query, item) if "deep" in parts else total
+
+
 def towers(head: Towers, query: Tensor, item: Tensor) -> Tensor:
     sides = []
     for vector, modules in ((query, head.query_tower), (item, head.item_tower)):
@@ -85,6 +106,7 @@ REFERENCES: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
     "mlp": mlp,
     "neumf": neumf,
     "towers": towers,
+    **dict.fromkeys(("linear", "fm", "wide_deep", "deepfm", "dcn"), fields),
 }
 """Head, vector of the query, vector of the item -> score, by loops."""
 
@@ -93,6 +115,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [5, 4, 3]},
     "neumf": {"gmf_dim": 2, "hidden": [5, 3]},
     "towers": {"hidden": [5, 3]},
+    "wide_deep": {"hidden": [5, 4]},
+    "deepfm": {"hidden": [5, 4]},
+    "dcn": {"hidden": [5, 4], "num_layers": 3},
 }
 """Where defaults would hide a mistake: no two widths alike."""
 
@@ -253,7 +278,9 @@ def test_any_head_trains_on_any_encoder_and_is_saved(encoder: str, head: str, to
     pl.DataFrame({"id": [f"i{item}" for item in range(40)], "vector": np.eye(4)[np.arange(40) % 4]}).write_parquet(
         toy.parent / "data" / "kinds.parquet"
     )
-    inner = {"graph": {"name": "lightgcn", "dim": DIM}} if encoder == "hybrid" else {"dim": DIM}
+    inner: dict[str, Any] = {"graph": {"name": "lightgcn", "dim": DIM}} if encoder == "hybrid" else {"dim": DIM}
+    if encoder == "fields":
+        inner["wide"] = head in ("linear", "fm", "wide_deep", "deepfm")  # others take vectors as they are
     changes = {
         "encoder": {"name": encoder, **inner},
         "content": {"kinds": {"file": "kinds.parquet"}},

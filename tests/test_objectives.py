@@ -23,7 +23,9 @@ from recgraph.recommender import Recommender
 from recgraph.types import Batch, Distinct, Inputs
 
 OF_SIDES = {"aldi", "clcrec", "content_contrast", "content_distance", "gar"}
-NAMES = sorted(set(registry.objectives.components()) - {"layer_contrast", "same_target_contrast", "label"} - OF_SIDES)
+OF_LABELS = {"label", "log_loss", "squared_error"}
+OF_MORE = {"layer_contrast", "same_target_contrast"}
+NAMES = sorted(set(registry.objectives.components()) - OF_SIDES - OF_LABELS - OF_MORE)
 """Those that do with an encoder without layers, histories, content or labels; the others have tests of their own."""
 
 

@@ -50,7 +50,10 @@ def loss_and_gradients(name: str, recommender: Recommender, batch: Batch) -> tup
     return loss, *(torch.zeros(()) if gradient is None else gradient for gradient in gradients)
 
 
-NAMES = sorted(set(registry.objectives.components()) - {"same_target_contrast", "clcrec", "content_contrast"})
+NAMES = sorted(
+    set(registry.objectives.components())
+    - {"same_target_contrast", "clcrec", "content_contrast", "log_loss", "squared_error"}
+)
 """Without those that want histories or content, which have tests of their own."""
 
 

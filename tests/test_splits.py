@@ -23,6 +23,8 @@ from recgraph.registry import splits
 Pair = tuple[int, str]
 PAIRS = st.sets(st.tuples(st.integers(0, 7), st.sampled_from("abcdefghij")), min_size=12, max_size=60)
 SPECS: list[dict[str, Any]] = [
+    {"name": "random"},
+    {"name": "random", "ratios": [2, 1, 1]},
     {"name": "random_by_user"},
     {"name": "random_by_user", "ratios": [3, 1, 2]},
     {"name": "leave_last_out"},
