@@ -190,7 +190,7 @@ def projected(products: Float[Tensor, "tasks tasks"], generator: torch.Generator
         generator: draws the orders, on the device of `products`.
     """
     num = len(products)
-    combined = torch.eye(num, device=products.device)
+    combined = torch.eye(num, dtype=products.dtype, device=products.device)
     for task in range(num):
         for other in torch.randperm(num, generator=generator, device=products.device).unbind():
             at = other.unsqueeze(0)
