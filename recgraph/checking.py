@@ -91,11 +91,18 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         head = checked_spec.get("head", "rank")
         if head not in config.heads:
             raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
+    negatives = registry.samplers.check(config.negatives, f"{where}: negatives")
+    drawn = any("negatives" in registry.objectives.find(spec["name"]).needs for spec in objectives.values())
+    if drawn and negatives["name"] == "uniform" and "content" in reads and _cold_items(checked["split"]):
+        raise ConfigError(
+            f"{where}: negatives: uniform draws cold items too, which are never positives: {encoder['name']} would learn "
+            "that their content is bad. Take warm, popularity or in_batch"
+        )
     return checked | {
         "encoder": encoder,
         "heads": {name: registry.heads.check(spec, f"{where}: heads.{name}") for name, spec in config.heads.items()},
         "objectives": objectives,
-        "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
+        "negatives": negatives,
         "train": config.train.model_dump(),
         "blend": _check_blend(config, where),
         **({"pretrained": config.pretrained} if config.pretrained else {}),
@@ -109,6 +116,11 @@ def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str
     if not config.content:
         raise ConfigError(f"{where}: {name} reads content: give a block `content:` with a modality at least")
     return {"content": {name: entry.model_dump() for name, entry in config.content.items()}}
+
+
+def _cold_items(split: Mapping[str, Any]) -> bool:
+    """Whether a split withholds all interactions of some items."""
+    return split["name"] == "item_cold" or (split["name"] == "warm_and_cold" and split["side"] == "item")
 
 
 def _relations_for(encoder: Mapping[str, Any], config: RunConfig, where: str) -> dict[str, Any]:

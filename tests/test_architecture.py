@@ -66,6 +66,7 @@ TESTED_WITH = {
     "neural": ("heads",),
     "ngcf": ("encoders",),
     "operator": ("bipartite", "propagate"),
+    "packing": ("model", "newcomers"),
     "page": ("report",),
     "popularity": ("model",),
     "products": ("heads",),
