@@ -109,6 +109,13 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     for name, spec in config.heads.items():
         heads[name] = registry.heads.check(spec, f"{where}: heads.{name}")
         check_head(heads[name], reads, f"{where}: heads.{name}", f"encoder {encoder['name']}")
+    negatives = registry.samplers.check(config.negatives, f"{where}: negatives")
+    drawn = any("negatives" in registry.objectives.find(spec["name"]).needs for spec in objectives.values())
+    if drawn and negatives["name"] == "uniform" and "content" in reads and _cold_items(checked["split"]):
+        raise ConfigError(
+            f"{where}: negatives: uniform draws cold items too, which are never positives: {encoder['name']} would learn "
+            "that their content is bad. Take warm, popularity or in_batch"
+        )
     return (
         checked
         | check_tasks(config, checked, objectives, where)
@@ -116,7 +123,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             "encoder": encoder,
             "heads": heads,
             "objectives": objectives,
-            "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
+            "negatives": negatives,
             "train": config.train.model_dump(),
             "blend": _check_blend(config, where),
             **({"pretrained": config.pretrained} if config.pretrained else {}),
@@ -166,6 +173,11 @@ def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str
             name: entry.model_dump(exclude=None if entry.ids else {"ids"}) for name, entry in config.content.items()
         }
     }
+
+
+def _cold_items(split: Mapping[str, Any]) -> bool:
+    """Whether a split withholds all interactions of some items."""
+    return split["name"] == "item_cold" or (split["name"] == "warm_and_cold" and split["side"] == "item")
 
 
 def _relations_for(encoder: Mapping[str, Any], config: RunConfig, where: str) -> dict[str, Any]:

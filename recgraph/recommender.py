@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from recgraph import registry
-from recgraph.data.content import Pipeline, from_tensors, joined, pack, to_tensors, unpack
+from recgraph.data.content import Pipeline, pack, unpack
 from recgraph.data.histories import Histories
 from recgraph.data.interactions import Interactions, Vocabulary
 from recgraph.data.vectors import write_vectors
@@ -21,10 +21,11 @@ from recgraph.encoders.base import Encoder, lookup
 from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.errors import ConfigError, DataError
 from recgraph.graph.bipartite import BipartiteGraph
-from recgraph.graph.links import Links
 from recgraph.heads import Head, build_head
 from recgraph.heads.labels import LabelHead
 from recgraph.model import Model, Scorer
+from recgraph.newcomers import appended, continued, enlarged, had, new_ids
+from recgraph.packing import pack_content, pack_graph, unpack_content, unpack_graph
 from recgraph.pairing import asked, check_head
 from recgraph.random import isolated
 from recgraph.sharing import RANK, Sharing
@@ -258,41 +259,75 @@ class Recommender(Model):
             ConfigError: the encoder reads no content, its vectors are from a file, or a column is missing.
             DataError: an id is known already or repeated, or a value is wrong.
         """
-        catalogue, pipeline = self._known(), self.pipeline
-        if self.content is None or pipeline is None:
+        catalogue, content = self._known(), self.content
+        if content is None or self.pipeline is None:
             raise ConfigError(f"{type(self.encoder).__name__} reads no content: it cannot tell new items apart")
-        if "id" not in frame.columns or frame.is_empty():
-            raise DataError(f"new items: expected a column `id` and a row each, got {len(frame)} of {frame.columns}")
-        if frame["id"].dtype.is_integer() and catalogue.items.series.dtype == pl.String:
-            frame = frame.with_columns(pl.col("id").cast(pl.String))
-        ids = Vocabulary(frame["id"])
-        if ids.series.dtype != catalogue.items.series.dtype:
-            raise DataError(f"new items: ids are {ids.series.dtype}, but {catalogue.items.series.dtype} in the model")
-        if known := sorted(set(ids.series) & set(catalogue.items.series)):
-            raise DataError(f"new items: {len(known)} ids are in the catalogue already, such as {known[0]!r}")
-        items = {}
-        for name, old in self.content.items.items():
-            new = pipeline[name].transform(frame, f"new items: {name}")
-            items[name] = joined(old, new)
+        ids = new_ids(frame, catalogue.items, "new items")
         num_items = self.num_items + len(frame)
         graph = self.graph and replace(self.graph, num_items=num_items)
         if graph and graph.item_links:
             graph = graph.linked(graph.user_links, graph.item_links.padded(num_items))
-        content = replace(self.content, items=items)
-        with isolated(0, "load"):  # initial values are drawn, then overwritten
-            more = Recommender.build(self.num_users, num_items, self.spec or {}, graph, content, pipeline)
-        state = self.state_dict()
-        for name, value in more.state_dict().items():
-            if value.shape != state[name].shape:  # a table of items: a new one's row is never read
-                state[name] = torch.cat([state[name], state[name].new_zeros(len(frame), *value.shape[1:])])
-        more.load_state_dict(state)
+        items = appended(content.items, self.pipeline, frame, "new items")
         titles = None
         if catalogue.titles is not None or "title" in frame.columns:
             new_titles = frame["title"].cast(pl.String).to_list() if "title" in frame.columns else [None] * len(frame)
             titles = [*(catalogue.titles or [None] * self.num_items), *new_titles]
         vocabulary = Vocabulary(pl.concat([catalogue.items.series, ids.series]))
+        more = self._enlarged(self.num_users, num_items, graph, replace(content, items=items))
         more.catalogue = replace(catalogue, items=vocabulary, titles=titles)
         more.histories = self.histories
+        return more
+
+    def add_users(self, frame: pl.DataFrame) -> Recommender:
+        """The same recommender with users who were not there in training, known by attributes or by a few items.
+
+        Nothing is trained. A graph encoder has them as nodes whose own vectors are zeros, joined with the items they
+        have had; what nobody had in training joins nobody. A sequence encoder reads what they have had, in the order
+        given. Where users have content, theirs goes through the functions that were fitted in training.
+
+        Args:
+            frame: a row per user: `id`, the ids in `items` (a list, or text with `|` between), columns of content.
+
+        Raises:
+            ConfigError: a column is missing, or nothing tells the model who a new user is.
+            DataError: an id is known already or repeated, an item is unknown, or a value is wrong.
+        """
+        catalogue, content, histories = self._known(), self.content, self.histories
+        ids = new_ids(frame, catalogue.users, "new users")
+        rows, items = had(frame, catalogue.items, "new users")
+        num_users, graph = self.num_users + len(frame), self.graph
+        if graph:
+            reached = graph.item_degrees.cpu()[items] > 0
+            pairs = ((graph.users.cpu(), rows[reached] + self.num_users), (graph.items.cpu(), items[reached]))
+            links = graph.user_links and graph.user_links.padded(num_users), graph.item_links
+            graph = BipartiteGraph.from_edges(*map(torch.cat, pairs), num_users, self.num_items).to(self.device)
+            graph = graph.linked(*links)
+        if content and content.users and self.pipeline:
+            content = replace(content, users=appended(content.users, self.pipeline, frame, "new users"))
+        more = self._enlarged(num_users, self.num_items, graph, content)
+        more.catalogue = replace(
+            catalogue,
+            users=Vocabulary(pl.concat([catalogue.users.series, ids.series])),
+            seen_users=torch.cat([catalogue.seen_users, rows + self.num_users]),
+            seen_items=torch.cat([catalogue.seen_items, items]),
+        )
+        more.histories = histories and continued(histories, rows, items, len(frame))
+        with torch.no_grad():
+            unknown = ~more.encode_all().query[self.num_users :].any(-1)
+        if unknown.any():
+            raise ConfigError(
+                f"new users: nothing tells {type(self.encoder).__name__} who {ids.series[int(unknown.nonzero()[0])]!r} "
+                "is: give `items` to a graph or sequence encoder, or attributes to one that reads content of users"
+            )
+        return more
+
+    def _enlarged(
+        self, num_users: int, num_items: int, graph: BipartiteGraph | None, content: Content | None
+    ) -> Recommender:
+        """The same model of a larger catalogue, whose free vectors are zeros for who was not there."""
+        with isolated(0, "load"):  # initial values are drawn, then overwritten
+            more = Recommender.build(num_users, num_items, self.spec or {}, graph, content, self.pipeline)
+        more.load_state_dict(enlarged(self.state_dict(), more.state_dict()))
         return more.to(self.device).eval()
 
     def export(self, folder: Path | str) -> list[Path]:
@@ -322,14 +357,9 @@ class Recommender(Model):
 
     def extra_tensors(self) -> dict[str, Tensor]:
         """The training graph's edges and links, histories and the content, where there are any."""
-        tensors = {} if self.graph is None else {"graph.users": self.graph.users, "graph.items": self.graph.items}
-        for side in ("user", "item") if self.graph else ():
-            if links := getattr(self.graph, f"{side}_links"):
-                tensors |= {f"links.{side}.{name}": value for name, value in links._asdict().items()}
+        tensors = pack_graph(self.graph) | pack_content(self.content)
         if self.histories is not None:
             tensors |= {"history.items": self.histories.items, "history.starts": self.histories.starts}
-        if self.content is not None:
-            tensors |= to_tensors(self.content)
         if self.pipeline is not None:
             tensors |= {f"pipeline.{name}": value for name, value in pack(self.pipeline)[1].items()}
         return tensors
@@ -339,17 +369,7 @@ class Recommender(Model):
         cls, num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]
     ) -> Recommender:
         """See `Model.rebuild`."""
-        graph, pipeline = None, None
-        if "graph.users" in tensors:
-            graph = BipartiteGraph.from_edges(tensors["graph.users"], tensors["graph.items"], num_users, num_items)
-            user_links, item_links = (
-                Links(*(tensors[f"links.{side}.{name}"] for name in Links._fields))
-                if f"links.{side}.rows" in tensors
-                else None
-                for side in ("user", "item")
-            )
-            graph = graph.linked(user_links, item_links)
-        content = from_tensors(tensors)
+        graph, content, pipeline = unpack_graph(tensors, num_users, num_items), unpack_content(tensors), None
         if "content" in options:
             prefix = "pipeline."
             own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

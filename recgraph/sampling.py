@@ -127,6 +127,27 @@ class Uniform(Sampler):
         return torch.randint(self.num_items, (count,), generator=generator)
 
 
+@samplers.register("warm")
+class Warm(Sampler):
+    """Items that have training interactions, drawn evenly.
+
+    For models that know items by content: from `uniform`, which draws cold items as well, they would learn that the
+    content of these is bad. The authors of Heater and ALDI draw so. Without content a cold item's vector is noise, and
+    it is as well to learn that nobody takes it. Arguments are those of `Uniform`.
+    """
+
+    def __init__(self, train: Interactions, *, num: PositiveInt = 1, shared_by: PositiveInt | None = None) -> None:
+        super().__init__(train, num=num, shared_by=shared_by)
+        known = torch.bincount(torch.from_numpy(train.item_indices), minlength=self.num_items) > 0
+        self._items = known.nonzero().squeeze(1)
+        self.probabilities = known.double() / len(self._items)
+        self._check_somebody_left(train, len(self._items))
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Each of these items with the same probability."""
+        return self._items[torch.randint(len(self._items), (count,), generator=generator)]
+
+
 @samplers.register("popularity")
 class Popularity(Sampler):
     """Items drawn in proportion to a power of their number of training interactions, pᵢ ∝ nᵢ^α.

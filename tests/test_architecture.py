@@ -69,6 +69,7 @@ TESTED_WITH = {
     "neural": ("heads",),
     "ngcf": ("encoders",),
     "operator": ("bipartite", "propagate"),
+    "packing": ("model", "newcomers"),
     "page": ("report",),
     "pairing": ("heads",),
     "pooling": ("encoders", "sequential"),

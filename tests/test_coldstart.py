@@ -173,14 +173,26 @@ def test_cold_interactions_leak_into_nothing(films: Path, row: str, tmp_path: Pa
         assert (models[0].graph.item_degrees[cold] == 0).all()
 
 
-def test_no_sampler_but_the_uniform_one_draws_cold_items(films: Path) -> None:
+def test_no_sampler_but_the_uniform_one_draws_cold_items_and_that_is_refused(films: Path) -> None:
     split = datasets.load("films").split(seed=0)
     cold = np.setdiff1d(np.arange(60), split.train.item_indices)
     users, items = torch.from_numpy(split.train.user_indices), torch.from_numpy(split.train.item_indices)
-    for spec, draws in (("in_batch", False), ("popularity", False), ({"name": "uniform", "num": 9}, True)):
+    several = {"name": "warm", "num": 9}
+    for spec, draws in (
+        ("in_batch", False),
+        ("popularity", False),
+        (several, False),
+        ({**several, "name": "uniform"}, True),
+    ):
         sampler = samplers.build(spec, split.train)
         drawn = sampler.sample(users, items, torch_generator(0, "negatives"))
         assert bool(np.isin(drawn.numpy(), cold).any()) == draws
+    with pytest.raises(
+        ConfigError, match="negatives: uniform draws cold items too.* Take warm, popularity or in_batch"
+    ):
+        run_of(films, "hybrid", negatives="uniform")
+    run_of(films, "hybrid", encoder={"name": "embedding", "dim": 8}, negatives="uniform")
+    run_of(films, "hybrid", negatives="uniform", split={"name": "random_by_user"})
 
 
 def test_the_pipeline_saw_warm_items_only(films: Path) -> None:

@@ -109,7 +109,7 @@ def test_attention_weights_are_of_what_is_there() -> None:
 def test_who_has_no_content_is_average_and_one_modality_needs_no_attention() -> None:
     content = Content({"text": random_content(3, 8).items["text"]})
     tower = Tower(content.items, dim=4, hidden=0, dropout=0.0)
-    assert not hasattr(tower, "attend")
+    assert tower.attend is None
     found, present = tower(content.items), content.items["text"].present
     torch.testing.assert_close(found[~present], found[present].mean(0).expand((~present).sum(), 4))
     nobody = {"text": Modality(torch.zeros(8, 6), torch.zeros(8, dtype=torch.bool))}
@@ -172,3 +172,14 @@ def test_a_link_counts_as_much_as_its_weight_when_vectors_are_mixed() -> None:
     share = (degrees / (degrees + 1.5))[:, None]
     torch.testing.assert_close(found.items, share * known + (1 - share) * content)
     assert torch.equal(found.items[9], content[9])  # the other cold item has no link
+
+
+def test_modalities_may_weigh_alike() -> None:
+    encoder, inputs = built(fusion="mean", hidden=0)
+    tower, modalities = encoder.item_tower, inputs.content.items
+    found = tower(modalities)
+    for row in range(TABLE.num_items):
+        there = [tower.towers[name](values[row]) for name, (values, present) in modalities.items() if present[row]]
+        if there:
+            torch.testing.assert_close(found[row], torch.stack(there).mean(0))
+    assert tower.attend is None

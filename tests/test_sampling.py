@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from recgraph import registry
 from recgraph.errors import ConfigError, DataError
 from recgraph.random import torch_generator
-from recgraph.sampling import Batches, InBatch, Popularity, Sampler, Uniform, alias_table
+from recgraph.sampling import Batches, InBatch, Popularity, Sampler, Uniform, Warm, alias_table
 
 
 @given(seed=st.integers(0, 1000), density=st.floats(0.05, 0.9), num=st.integers(1, 4))
@@ -144,7 +144,20 @@ def test_popularity_refuses_a_user_for_whom_only_items_of_no_chance_are_left() -
         Popularity(without_third)
 
 
-@pytest.mark.parametrize("make", [Uniform, Popularity])
+def test_warm_draws_evenly_among_the_items_of_training() -> None:
+    table = random_interactions(num_users=30, num_items=20)
+    train = table.select(table.item_indices > 4)
+    drawn = Warm(train).draw(50_000, torch_generator(0, "negatives")).numpy()
+    counts, expected = np.bincount(drawn, minlength=20), 50_000 / 15
+    assert not counts[:5].any()
+    assert ((counts[5:] - expected) ** 2 / expected).sum() < 14 + 5 * np.sqrt(2 * 14)  # mean 14, sd √28
+    users = torch.from_numpy(train.user_indices)
+    assert not (train.csr().toarray() > 0)[
+        users.numpy()[:, None], Warm(train, num=3).sample(users, users, torch_generator(0, "n")).numpy()
+    ].any()
+
+
+@pytest.mark.parametrize("make", [Uniform, Popularity, Warm])
 def test_rows_share_sets_evenly(make: type[Sampler]) -> None:
     table = random_interactions()
     users = torch.arange(10)

@@ -53,8 +53,8 @@ def assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"{address}: cannot read the value {value!r}") from None
 
 
-def read_items(path: Path) -> pl.DataFrame:
-    """A table of new items, csv or parquet, with a column `id`.
+def read_newcomers(path: Path) -> pl.DataFrame:
+    """A table of new items or users, csv or parquet, with a column `id`.
 
     Raises:
         DataError: it cannot be read, or has no such column.

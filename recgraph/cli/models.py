@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
 from recgraph import registry
-from recgraph.cli.common import app, console, errors, find_device, listed, read_items, say
+from recgraph.cli.common import app, console, errors, find_device, listed, read_newcomers, say
 from recgraph.cli.data import list_datasets
 from recgraph.drawing import draw, shown_rows, write_png, write_svg
 from recgraph.errors import ConfigError
@@ -18,6 +19,7 @@ from recgraph.explaining import Bars, Grid
 from recgraph.explaining import explain as explained
 from recgraph.files import write_json
 from recgraph.model import Model
+from recgraph.newcomers import free_id
 from recgraph.recommender import Recommender
 from recgraph.running import reevaluate
 from recgraph.schema import folder_name
@@ -42,8 +44,10 @@ def evaluate(run: Path, *, metrics: str = "", device: str = "cpu") -> None:
 def recommend(
     run: Path,
     *,
-    user: str,
+    user: str = "",
     k: Annotated[int, Parameter(name=["--k", "-k"])] = 10,
+    likes: str = "",
+    users: Path | None = None,
     items: Path | None = None,
     device: str = "cpu",
 ) -> None:
@@ -51,19 +55,34 @@ def recommend(
 
     Args:
         run: folder of a finished run.
-        user: original id of the user.
+        user: original id of the user, or an id in `users`.
         k: how many items.
+        likes: in place of a user, ids of items that somebody likes who was not there in training, such as 50,181,172.
+        users: csv or parquet of users who were not there in training, with `id`, what they have had in `items` (ids
+            with | between them), and the columns of the run's content of users.
         items: csv or parquet of items that were not there in training, with `id` and the columns of the run's
             `content:`; they are ranked among the others, by a model that knows content.
         device: cpu, cuda, cuda:1 ...
     """
+    if bool(user) == bool(likes):
+        raise ConfigError("give either --user, the id of one, or --likes, ids of items that somebody new likes")
     model: Model
-    if items is None:
-        model, new = Model.load(run, device=find_device(device)), set()
+    new: set[str] = set()
+    if items is None and users is None and not likes:
+        model = Model.load(run, device=find_device(device))
     else:
         known = Recommender.load(run, device=find_device(device))
-        frame = read_items(items)
-        model, new = known.add_items(frame), set(frame["id"].cast(str).to_list())
+        if users is not None:
+            known = known.add_users(read_newcomers(users))
+        if likes:
+            assert known.catalogue is not None  # a loaded model has one
+            somebody = free_id(known.catalogue.users)
+            known = known.add_users(pl.DataFrame({"id": [somebody], "items": [listed(likes)]}))
+            user = str(somebody)
+        if items is not None:
+            frame = read_newcomers(items)
+            known, new = known.add_items(frame), set(frame["id"].cast(str).to_list())
+        model = known
     table = Table("", "item", "title", "score", *([] if items is None else [""]))
     for place, item in enumerate(model.recommend(user, k), start=1):
         mark = [] if items is None else ["new" if str(item.item) in new else ""]

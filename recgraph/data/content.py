@@ -119,28 +119,6 @@ def joined(old: Modality, new: Modality) -> Modality:
     return Modality(*(torch.cat([part.to(old.values.device) for part in parts]) for parts in both))
 
 
-def to_tensors(content: Content) -> dict[str, torch.Tensor]:
-    """Content as named tensors, to be saved."""
-    sides = {"items": content.items, "users": content.users}
-    return {
-        f"{side}.{name}.{key}": tensor
-        for side, modalities in sides.items()
-        for name, modality in modalities.items()
-        for key, tensor in modality._asdict().items()
-    }
-
-
-def from_tensors(tensors: Mapping[str, torch.Tensor]) -> Content | None:
-    """What `to_tensors` was given, among other tensors; None where there is none."""
-    modalities: dict[str, dict[str, Modality]] = {"items": {}, "users": {}}
-    for key in tensors:
-        side, _, rest = key.partition(".")
-        if side in modalities and rest.endswith(".values"):
-            name = rest.removesuffix(".values")
-            modalities[side][name] = Modality(tensors[key], tensors[f"{side}.{name}.present"])
-    return Content(**modalities) if modalities["items"] else None
-
-
 def _fit(
     settings: ModalitySettings,
     frame: pl.DataFrame,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recgraph.encoders.base import Encoder, embedding_table, lookup
-from recgraph.encoders.tower import Tower
+from recgraph.encoders.tower import Fusion, Tower
 from recgraph.errors import ConfigError
 from recgraph.registry import encoders
 from recgraph.types import (
@@ -31,7 +31,7 @@ class ContentEncoder(Encoder):
         dim: width of the vectors.
         hidden: width of the towers' hidden layer; 0 for linear towers. 200 to 256 is what CLCRec, GAR and ALDI have.
         dropout: fraction of the hidden layer that is zeroed in training, in [0, 1).
-        experts: networks of each tower; see `Tower`.
+        experts, fusion: networks of each tower, and how modalities become one; see `Tower`.
         std: standard deviation of users' initial free vectors.
     """
 
@@ -47,14 +47,17 @@ class ContentEncoder(Encoder):
         hidden: NonNegativeInt = 256,
         dropout: Fraction = 0.0,
         experts: PositiveInt = 1,
+        fusion: Fusion = "attention",
         std: PositiveFloat = 0.1,
     ) -> None:
         super().__init__(num_users, num_items, dim=dim)
         if not content.items:
             raise ConfigError("encoder content: no modality of items is given; add one to `content:`")
-        self.item_tower = Tower(content.items, dim=dim, hidden=hidden, dropout=dropout, experts=experts)
+        self.item_tower = Tower(content.items, dim=dim, hidden=hidden, dropout=dropout, experts=experts, fusion=fusion)
         if content.users:
-            self.user_tower = Tower(content.users, dim=dim, hidden=hidden, dropout=dropout, experts=experts)
+            self.user_tower = Tower(
+                content.users, dim=dim, hidden=hidden, dropout=dropout, experts=experts, fusion=fusion
+            )
         else:
             self.users = embedding_table(num_users, dim, std)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recgraph.encoders.base import Encoder, graph_of, lookup
 from recgraph.encoders.content import checked
-from recgraph.encoders.tower import Tower
+from recgraph.encoders.tower import Fusion, Tower
 from recgraph.errors import ConfigError
 from recgraph.graph.links import Links
 from recgraph.registry import encoders
@@ -59,7 +59,7 @@ class Hybrid(Encoder):
         tower_dropout: fraction of the hidden layer that is zeroed in training, in [0, 1).
         dropout: chance of a warm item (or user with content) to be taken for a cold one in a training step, in [0, 1).
             DropoutNet's authors drop half of their inputs on CiteULike.
-        experts: networks of each tower; see `Tower`. Heater has 5 on CiteULike.
+        experts, fusion: networks of each tower, and how modalities become one; see `Tower`. Heater has 5 on CiteULike.
         shrinkage: k, 0 or more: as many interactions as the content is worth.
     """
 
@@ -77,6 +77,7 @@ class Hybrid(Encoder):
         tower_dropout: Fraction = 0.0,
         dropout: Fraction = 0.0,
         experts: PositiveInt = 1,
+        fusion: Fusion = "attention",
         shrinkage: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__(num_users, num_items, dim=graph.dim)
@@ -87,7 +88,9 @@ class Hybrid(Encoder):
         self.graph, self.dropout, self.shrinkage = graph, dropout, shrinkage
 
         def tower(modalities: Mapping[str, Modality]) -> Tower:
-            return Tower(modalities, dim=graph.dim, hidden=hidden, dropout=tower_dropout, experts=experts)
+            return Tower(
+                modalities, dim=graph.dim, hidden=hidden, dropout=tower_dropout, experts=experts, fusion=fusion
+            )
 
         self.item_tower = tower(content.items)
         self.user_tower = tower(content.users) if content.users else None

@@ -7,6 +7,7 @@ The attention is that of Yang et al., "Hierarchical attention networks for docum
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 
 from recgraph.errors import ConfigError
 from recgraph.types import Modality
+
+Fusion = Literal["attention", "mean"]
+"""How several modalities become one vector."""
 
 
 class Experts(nn.Module):
@@ -55,10 +59,18 @@ class Tower(nn.Module):
         hidden: width of the MLPs' one hidden layer; 0 for none, which leaves a linear map.
         dropout: fraction of the hidden layer, or without one of the input, that is zeroed in training.
         experts: MLPs of each modality; of several, the sum weighted by gates is taken (`Experts`).
+        fusion: "attention", as above, or "mean", where all modalities that are present weigh alike.
     """
 
     def __init__(
-        self, modalities: Mapping[str, Modality], *, dim: int, hidden: int, dropout: float, experts: int = 1
+        self,
+        modalities: Mapping[str, Modality],
+        *,
+        dim: int,
+        hidden: int,
+        dropout: float,
+        experts: int = 1,
+        fusion: Fusion = "attention",
     ) -> None:
         super().__init__()
         towers = {}
@@ -76,7 +88,8 @@ class Tower(nn.Module):
             )
             towers[name] = nn.Sequential(nn.LayerNorm(width), *several)
         self.towers = nn.ModuleDict(towers)
-        if len(towers) > 1:
+        self.attend: nn.Module | None = None
+        if len(towers) > 1 and fusion == "attention":
             self.attend = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, 1, bias=False))
 
     def forward(self, modalities: Mapping[str, Modality]) -> Float[Tensor, "rows dim"]:
@@ -97,8 +110,8 @@ class Tower(nn.Module):
         return torch.stack(found, 1), torch.stack([modalities[name].present for name in self.towers], 1)
 
     def _weigh(self, hidden: Tensor, present: Tensor) -> Tensor:
-        if len(self.towers) == 1:
-            return present.to(hidden.dtype)
+        if self.attend is None:
+            return present / present.sum(1, keepdim=True).clamp(min=1)
         # The lowest finite number, for a row of nothing but -∞ has no softmax; the product then makes it zeros.
         scores = self.attend(hidden).squeeze(-1).masked_fill(~present, torch.finfo(hidden.dtype).min)
         return scores.softmax(1) * present

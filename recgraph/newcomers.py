@@ -1,0 +1,101 @@
+"""What turns tables of users and items that came after training into what a recommender is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from recgraph.data.content import Pipeline, joined
+from recgraph.data.histories import Histories
+from recgraph.data.interactions import Vocabulary
+from recgraph.errors import DataError
+from recgraph.types import Modality
+
+
+def new_ids(frame: pl.DataFrame, known: Vocabulary, where: str) -> Vocabulary:
+    """The column `id`, in the type of the ids that are known.
+
+    Raises:
+        DataError: there is none, or an id is repeated, known already or of another type.
+    """
+    if "id" not in frame.columns or frame.is_empty():
+        raise DataError(f"{where}: expected a column `id` and a row each, got {len(frame)} of {frame.columns}")
+    column = frame["id"]
+    if column.dtype.is_integer() and known.series.dtype == pl.String:
+        column = column.cast(pl.String)
+    ids = Vocabulary(column)
+    if ids.series.dtype != known.series.dtype:
+        raise DataError(f"{where}: ids are {ids.series.dtype}, but {known.series.dtype} in the model")
+    if there := sorted(set(ids.series) & set(known.series)):
+        raise DataError(f"{where}: {len(there)} ids are in the catalogue already, such as {there[0]!r}")
+    return ids
+
+
+def free_id(known: Vocabulary) -> int | str:
+    """An id that nobody has, for a newcomer without a name."""
+    if known.series.dtype == pl.Int64:
+        return int(known.series.max()) + 1  # type: ignore[arg-type]  # a whole number
+    return max(known.series, key=len) + "+"
+
+
+def appended(known: Mapping[str, Modality], pipeline: Pipeline, frame: pl.DataFrame, where: str) -> dict[str, Modality]:
+    """Modalities with rows for the newcomers, through the functions that were fitted in training.
+
+    Raises:
+        ConfigError: a column is missing.
+        DataError: a value is wrong.
+    """
+    made = {}
+    for name, old in known.items():
+        new = pipeline[name].transform(frame, f"{where}: {name}")
+        made[name] = joined(old, new)
+    return made
+
+
+def enlarged(state: Mapping[str, Tensor], larger: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A model's parameters for a larger one, whose further rows are zeros: free vectors that nobody has trained."""
+    made = {}
+    for name, value in larger.items():
+        old = state[name]
+        more = 0 if value.shape == old.shape else len(value) - len(old)
+        made[name] = torch.cat([old, old.new_zeros(more, *old.shape[1:])]) if more else old
+    return made
+
+
+def had(frame: pl.DataFrame, items: Vocabulary, where: str) -> tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]]:
+    """What newcomers have had: the column `items` as (row of the frame, item index), in the order given.
+
+    A cell is a list of ids, or a text with `|` between them; empty for nobody's.
+
+    Raises:
+        DataError: an id is unknown.
+    """
+    if "items" not in frame.columns:
+        return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+    column = pl.col("items")
+    if frame["items"].dtype != pl.List:
+        column = column.cast(pl.String).str.split("|")
+    listed = frame.select(column, row=pl.arange(len(frame))).explode("items").drop_nulls()
+    listed = listed.filter(pl.col("items").cast(pl.String) != "").unique(maintain_order=True)
+    try:
+        found = items.encode(listed["items"])
+    except DataError as error:
+        raise DataError(f"{where}: items: {error}") from None
+    return torch.tensor(listed["row"].to_list(), dtype=torch.long), torch.tensor(found, dtype=torch.long)
+
+
+def continued(histories: Histories, rows: Int[Tensor, "pairs"], items: Int[Tensor, "pairs"], count: int) -> Histories:
+    """Histories with those of newcomers after them.
+
+    Args:
+        histories: of those who are known.
+        rows, items: what the newcomers have had, in order; rows from 0.
+        count: newcomers, with or without a history.
+    """
+    order = torch.argsort(rows, stable=True)
+    ends = torch.bincount(rows, minlength=count).cumsum(0) + len(histories.items)
+    return Histories(torch.cat([histories.items, items[order] + 1]), torch.cat([histories.starts, ends]))

@@ -1,0 +1,58 @@
+"""Graph and content as named tensors, for a file, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.graph.links import Links
+from recgraph.types import Content, Modality
+
+
+def pack_graph(graph: BipartiteGraph | None) -> dict[str, Tensor]:
+    """The edges and links of a graph; nothing of none."""
+    if graph is None:
+        return {}
+    tensors = {"graph.users": graph.users, "graph.items": graph.items}
+    for side, links in (("user", graph.user_links), ("item", graph.item_links)):
+        if links is not None:
+            tensors |= {f"links.{side}.{name}": value for name, value in links._asdict().items()}
+    return tensors
+
+
+def unpack_graph(tensors: Mapping[str, Tensor], num_users: int, num_items: int) -> BipartiteGraph | None:
+    """What `pack_graph` was given."""
+    if "graph.users" not in tensors:
+        return None
+    graph = BipartiteGraph.from_edges(tensors["graph.users"], tensors["graph.items"], num_users, num_items)
+    return graph.linked(
+        *(
+            Links(*(tensors[f"links.{side}.{name}"] for name in Links._fields))
+            if f"links.{side}.rows" in tensors
+            else None
+            for side in ("user", "item")
+        )
+    )
+
+
+def pack_content(content: Content | None) -> dict[str, Tensor]:
+    """The modalities of both sides; nothing of none."""
+    tensors = {}
+    for side in ("items", "users") if content else ():
+        for name, (values, present) in getattr(content, side).items():
+            tensors |= {f"{side}.{name}.values": values, f"{side}.{name}.present": present}
+    return tensors
+
+
+def unpack_content(tensors: Mapping[str, Tensor]) -> Content | None:
+    """What `pack_content` was given."""
+    modalities: dict[str, dict[str, Modality]] = {"items": {}, "users": {}}
+    for side, found in modalities.items():
+        for key in tensors:
+            of, _, rest = key.partition(".")
+            if of == side and rest.endswith(".values"):
+                name = rest.removesuffix(".values")
+                found[name] = Modality(tensors[key], tensors[f"{side}.{name}.present"])
+    return Content(**modalities) if any(modalities.values()) else None
