@@ -101,7 +101,7 @@ def test_every_split_depends_on_the_seed_alone(spec: dict[str, Any]) -> None:
     assert split(interactions, spec, 5).fingerprint == made.fingerprint
     drawn = len({split(interactions, spec, seed).fingerprint for seed in range(5)}) > 1
     by_chance = (
-        spec["name"] in ("random_by_user", "item_cold", "user_cold", "warm_and_cold") or spec.get("carve") == "random"
+        spec["name"] in ("random", "random_by_user", "item_cold", "user_cold", "warm_and_cold") or spec.get("carve") == "random"
     )
     assert drawn == by_chance
     # Neither other columns nor what the ids are called count: the same rows land in the same part.
@@ -133,6 +133,13 @@ def recbole_counts(total: int, ratios: list[float]) -> list[int]:
 @given(st.integers(1, 60), st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.9, 0.1, 0.0), (0.9, 0.0, 0.1)]))
 def test_shares_are_rounded_as_recbole_does(total: int, ratios: tuple[float, float, float]) -> None:
     assert [int(part[0]) for part in shares(np.array([total]), ratios)] == recbole_counts(total, list(ratios))
+
+
+@FEWER
+@given(pairs=PAIRS, seed=st.integers(0, 99))
+def test_random_gives_the_whole_the_ratios(pairs: set[Pair], seed: int) -> None:
+    made = split(table(pairs, seed), {"name": "random"}, seed)
+    assert [len(getattr(made, name)) for name in PARTS] == recbole_counts(len(pairs), [0.8, 0.1, 0.1])
 
 
 @FEWER
