@@ -67,7 +67,6 @@ TESTED_WITH = {
     "neural": ("heads",),
     "ngcf": ("encoders",),
     "page": ("report",),
-    "pairing": ("heads",),
     "pooling": ("encoders", "sequential"),
     "popularity": ("model",),
     "products": ("heads",),
