@@ -7,6 +7,7 @@ Okabe and Ito's set (https://jfly.uni-koeln.de/color/), which people of any colo
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,8 +30,8 @@ SCALE = 2
 """Pixels of a unit in a PNG: 1,800 across, which are 300 an inch on 15 cm."""
 
 INK, GREY, FAINT = "#1a1a1a", "#595959", "#d9d9d9"
-MORE, LESS, OTHER = "#0072b2", "#d55e00", "#999999"
-"""What adds, what takes away, and what is not looked at closely."""
+MORE, LESS = "#0072b2", "#d55e00"
+"""What adds, and what takes away."""
 
 NARROW, BROAD = set("iIjl.,:;'|!()[]ftr·"), set("mwMW@%→")
 
@@ -88,7 +89,7 @@ def draw(explanation: Explanation, about: str = "", *, rows: int = 12) -> Pictur
         picture.parts.append(Words(MARGIN, y, fitted(panel.title, WIDTH - 2 * MARGIN, 16), 16, bold=True))
         note, order = panel.note, shown_rows(panel, rows)
         if len(order) < len(panel.names):
-            note = f"{note}; {len(order)} of {len(panel.names)} shown" if note else f"{len(order)} shown"
+            note = f"{note}; {len(order)} of {len(panel.names):,} shown"
         if note:
             y += 20
             picture.parts.append(Words(MARGIN, y, fitted(note, WIDTH - 2 * MARGIN, 13), 13, fill=GREY))
@@ -114,25 +115,28 @@ def _bars(picture: Picture, panel: Bars, order: Sequence[int], y: float) -> floa
     lines = [(panel.names[place], tails[place], panel.values[place], False) for place in order]
     left = sorted(set(range(len(panel.names))) - set(order))
     if left:
-        lines.append((f"{len(left)} others", "", sum(panel.values[place] for place in left), True))
+        lines.append((f"{len(left):,} others", "", sum(panel.values[place] for place in left), True))
     lines += [(name, "", value, True) for name, value in (panel.rest or {}).items()]
-    values = [value for *_, value, _ in lines]
+    # What is summed up is said in numbers: on the scale of its bar, single parts would vanish.
+    values = [panel.values[place] for place in order]
     low, high = min(0.0, *values), max(0.0, *values)
     start, room = MARGIN + LABELS + 16, WIDTH - 2 * MARGIN - LABELS - 16
-    # Numbers stand beyond the ends of bars: 64 units on each side where there are any.
-    begin, end = start + (64 if low < 0 else 0), start + room - 64
+    # Numbers stand beyond the ends of bars: 84 units on each side where there are any.
+    begin, end = start + (84 if low < 0 else 0), start + room - 84
     unit = (end - begin) / ((high - low) or 1)
     zero = begin - low * unit
     picture.parts.append(Box(zero - 0.5, y, 1, ROW * len(lines), GREY))
     for name, tail, value, other in lines:
         label = fitted(name, LABELS - width_of(tail, 14), 14) + tail
-        fill = INK if not other else GREY
-        picture.parts.append(Words(MARGIN + LABELS, y + 18, label, 14, "end", fill))
-        colour = OTHER if other else MORE if value >= 0 else LESS
-        length = abs(value) * unit
-        picture.parts.append(Box(zero if value >= 0 else zero - length, y + 5, length, ROW - 10, colour))
-        at, anchor = (zero + length + 6, "start") if value >= 0 else (zero - length - 6, "end")
-        picture.parts.append(Words(at, y + 18, _number(value, signed=low < 0 or panel.total is not None), 13, anchor))
+        picture.parts.append(Words(MARGIN + LABELS, y + 18, label, 14, "end", GREY if other else INK))
+        length = 0.0 if other else abs(value) * unit
+        left_of = value < 0 and not other
+        picture.parts.append(
+            Box(zero - length if left_of else zero, y + 5, length, ROW - 10, LESS if left_of else MORE)
+        )
+        text = _number(value, signed=low < 0 or panel.total is not None)
+        at = Words(zero + length + 6, y + 18, text, 13, fill=GREY if other else INK)
+        picture.parts.append(at._replace(x=zero - length - 6, anchor="end") if left_of else at)
         y += ROW
     if panel.total is not None:
         picture.parts.append(Box(MARGIN, y + 4, WIDTH - 2 * MARGIN, 1, FAINT))
@@ -189,9 +193,11 @@ def _shade(share: float) -> str:
 
 
 def _number(value: float, *, signed: bool) -> str:
-    """Three digits that count, below 1 as many as that takes up to five behind the point."""
-    digits = 3 if abs(value) >= 0.1 or not value else 4 if abs(value) >= 0.01 else 5
-    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    """Three digits that count, and no more than five behind the point."""
+    size = abs(value)
+    digits = max(0, 2 - math.floor(math.log10(size))) if size >= 1e-5 else 3
+    text = f"{value:+.{min(5, digits)}f}" if signed else f"{value:.{min(5, digits)}f}"
+    return text.replace("-", "−")  # a minus, as wide as a plus
 
 
 def width_of(text: str, size: float) -> float:

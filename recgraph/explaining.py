@@ -238,8 +238,8 @@ def _paths(found: Pairs, score: float, known: _Names) -> list[Bars | Grid]:
     where = found.linked.nonzero()
     values = inner[found.linked]
     rest = {
-        "pairs of an item and a user that no interaction joins": float(inner[~found.linked].sum()),
-        "what the user's or the item's own vector is in": float(table[0].sum() + table[1:, 0].sum()) + found.rest,
+        "pairs that no interaction joins": float(inner[~found.linked].sum()),
+        "pairs with a vector of their own": float(table[0].sum() + table[1:, 0].sum()) + found.rest,
     }
     by_path = Bars(
         "Paths: an item of the history, and somebody who had both it and this item",

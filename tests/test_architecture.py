@@ -71,7 +71,6 @@ TESTED_WITH = {
     "operator": ("bipartite", "propagate"),
     "packing": ("model", "newcomers"),
     "page": ("report",),
-    "pairing": ("heads",),
     "pooling": ("encoders", "sequential"),
     "parts": ("fields", "heads"),
     "popularity": ("model",),

@@ -126,7 +126,7 @@ def explain(
         else:
             for place in order:
                 tail = panel.tails[place] if panel.tails else ""
-                table.add_row(escape(panel.names[place]), escape(tail), f"{panel.values[place]:.4f}")
+                table.add_row(escape(panel.names[place]), escape(tail), f"{panel.values[place]:.4g}")
             others = sum(panel.values) - sum(panel.values[place] for place in order)
             if len(panel.names) > len(order):
                 table.add_row("", f"{len(panel.names) - len(order)} others", f"{others:.4f}")

@@ -118,10 +118,12 @@ class ViewContrast(Contrast):
         rows, items = distinct(batch)
         inputs, encoder = replace(batch.inputs, positions=None), recommender.encoder
         drawn = self.view is not None and self.anchors == "view"
-        one = encoder(self._view(0, inputs, batch)) if drawn else encoding
+        # With a query for each target, the shared encoding has none for each row.
+        shared = encoding if batch.inputs.positions is None or drawn else encoder(inputs)
+        one = encoder(self._view(0, inputs, batch)) if drawn else shared
         anchors = one.query.index_select(0, rows), one.items.index_select(0, items)
         if self.against == "batch":
-            two = encoding if self.view is None else encoder(self._view(1, inputs, batch))
+            two = shared if self.view is None else encoder(self._view(1, inputs, batch))
             candidates = two.query.index_select(0, rows), two.items.index_select(0, items)
             return self.contrast(anchors, candidates, (_numbers(rows), _numbers(items)))
         if inputs.history is not None:

@@ -1,0 +1,173 @@
+"""Every encoder with every head, without contrast and with that of every view: it trains, or is refused with a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cases import graph_of, random_content, random_interactions
+
+from recgraph import registry
+from recgraph.checking import check, reads_of
+from recgraph.data import cards
+from recgraph.encoders import SequenceEncoder
+from recgraph.errors import ConfigError
+from recgraph.objectives import Objectives
+from recgraph.random import isolated, torch_generator
+from recgraph.recommender import Recommender
+from recgraph.sampling import Batches, Uniform
+from recgraph.schema import RunConfig
+from recgraph.sequences import SequenceBatches
+from recgraph.types import Past
+
+LIGHTGCN: dict[str, Any] = {"name": "lightgcn", "dim": 4, "num_layers": 1}
+ENCODERS: dict[str, dict[str, Any]] = {
+    **{name: {"name": name, "dim": 4} for name in registry.encoders.components() if name != "hybrid"},
+    "hybrid": {"name": "hybrid", "graph": LIGHTGCN},
+    "attentive on lightgcn": {"name": "attentive", "dim": 4, "items": LIGHTGCN},
+}
+HEADS = list(registry.heads.components())
+CONTRASTS: dict[str, dict[str, Any]] = {
+    "none": {},
+    **{
+        name: {
+            "ssl": {
+                "name": "sequence_contrast" if kind.changes == {"history"} else "view_contrast",
+                "weight": 0.1,
+                "view": name,
+            }
+        }
+        for name, kind in registry.views.components().items()
+    },
+}
+
+
+def reason(encoder: str, head: str, contrast: str) -> str | None:
+    """Why the three do not go together, or None."""
+    reads = reads_of(registry.encoders.check(ENCODERS[encoder], "encoder"))
+    if contrast != "none":
+        view = registry.views.find(contrast)
+        if not view.changes & (reads | {"perturb"}):
+            return "does not read"
+        if view.leaves is not None and encoder not in ("lightgcn", "attentive on lightgcn"):
+            return "cannot read"
+    return "looks at" if registry.heads.find(head).reads - reads else None
+
+
+def config(encoder: str, head: str, contrast: str) -> RunConfig:
+    return RunConfig(
+        encoder=ENCODERS[encoder],
+        heads={"rank": head},
+        objectives={"rank": "bce", **CONTRASTS[contrast]},
+        content={"text": {"columns": ["title"]}},
+        split="random_by_user",
+        train={"monitor": "ndcg@10"},
+        evaluate={"metrics": ["ndcg@10"]},
+    )
+
+
+def train_two_steps(encoder: str, head: str, contrast: str) -> None:
+    table = random_interactions()
+    parts = check(config(encoder, head, contrast), cards.find("toy"), "test")
+    graph, content = graph_of(table), random_content(table.num_users, table.num_items)
+    with isolated(0, "modules"):
+        spec = {**parts, "encoder": {key: value for key, value in parts["encoder"].items() if key != "init"}}
+        reads = reads_of(spec["encoder"])
+        recommender = Recommender.build(
+            table.num_users, table.num_items, spec, graph, content if "content" in reads else None
+        )
+        objectives = Objectives(
+            {role: (one.pop("weight"), registry.objectives.build(one)) for role, one in parts["objectives"].items()}
+        )
+        generators = torch_generator(0, "order"), torch_generator(0, "negatives")
+        kind, more = Batches, {}
+        if isinstance(recommender.encoder, SequenceEncoder):
+            targets = "last" if "last" in recommender.encoder.targets else "masked"
+            kind, more = SequenceBatches, {"targets": targets, "max_length": recommender.encoder.max_length}
+        batches = kind(
+            *(table, 4, *generators),
+            graph=recommender.graph,
+            sampler=Uniform(table),
+            content=recommender.content,
+            views=torch_generator(0, "views"),
+            distinct="distinct" in objectives.needs,
+            **more,
+        )
+        before = {name: value.detach().clone() for name, value in recommender.named_parameters()}
+        optimizer = torch.optim.Adam(recommender.parameters(), lr=0.01)
+        objectives.begin_epoch(recommender, 1, batches.views)
+        for batch, _ in zip(batches, range(2), strict=False):
+            optimizer.zero_grad()
+            total, values = objectives(recommender, batch)
+            total.backward()
+            optimizer.step()
+            assert values.isfinite().all()
+    moved = [name for name, value in recommender.named_parameters() if not torch.equal(value, before[name])]
+    assert any(name.startswith("encoder.") for name in moved)
+    assert any(name.startswith("heads.") for name in moved) == any(name.startswith("heads.") for name in before)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_combination_trains_or_is_refused_with_a_reason(encoder: str, toy: Path) -> None:
+    for head in HEADS:
+        for contrast in CONTRASTS:
+            why = reason(encoder, head, contrast)
+            if why is None:
+                train_two_steps(encoder, head, contrast)
+                continue
+            with pytest.raises(ConfigError, match=why):
+                check(config(encoder, head, contrast), cards.find("toy"), "test")
+
+
+def test_what_is_known_not_to_go_together() -> None:
+    refused = {
+        ("lightgcn", "din", "none"): "looks at",
+        ("hybrid", "din", "none"): "looks at",
+        ("gat", "dot", "svd"): "cannot read",
+        ("hybrid", "mlp", "random_walk"): "cannot read",
+        ("lightgcn", "dot", "crop"): "does not read",
+        ("sasrec", "dot", "edge_drop"): "does not read",
+        ("pooling", "din", "none"): None,
+        ("bert4rec", "din", "item_mask"): None,
+        ("attentive on lightgcn", "din", "edge_drop"): None,
+        ("attentive on lightgcn", "neumf", "crop_mask_reorder"): None,
+        ("lightgcn", "neumf", "svd"): None,
+    }
+    assert {key: reason(*key) for key in refused} == refused
+
+
+def test_a_head_that_an_encoder_cannot_serve_is_refused_at_build_too() -> None:
+    spec = {"encoder": {"name": "lightgcn", "dim": 4}, "heads": {"rank": "dot", "ctr": {"name": "din"}}}
+    with pytest.raises(
+        ConfigError,
+        match=r"heads\.ctr: din looks at \['history'\], which encoder lightgcn does not read; these do: .*sasrec",
+    ):
+        Recommender.build(5, 7, spec, None)
+
+
+def test_the_past_of_a_step_ends_with_it_and_parts_are_of_the_whole() -> None:
+    history = torch.tensor([[0, 0, 3, 5], [7, 2, 9, 4]])
+    assert Past(history).rows() is history
+    past = Past(history, torch.tensor([2, 3, 4, 7]))
+    expected = [[0, 0, 0, 3], [0, 0, 3, 5], [0, 0, 0, 7], [7, 2, 9, 4]]
+    assert past.rows().tolist() == expected
+    assert past.part(slice(1, 3)).rows().tolist() == expected[1:3]
+    assert Past(history).part(slice(1, 2)).rows().tolist() == [[7, 2, 9, 4]]
+
+
+@pytest.mark.parametrize("targets", ["every", "last"])
+def test_din_has_the_same_gradient_in_chunks_of_rows(targets: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, found = random_interactions(), []
+    for floats in (2**23, 60):
+        monkeypatch.setattr("recgraph.objectives.rows.CHUNK_FLOATS", floats)
+        with isolated(0, "modules"):
+            spec = {"encoder": {"name": "attentive", "dim": 4}, "heads": {"rank": "din"}}
+            recommender = Recommender.build(table.num_users, table.num_items, spec, None).double().eval()
+            objectives = Objectives({"rank": (1.0, registry.objectives.build("bce"))})
+        generators = torch_generator(0, "order"), torch_generator(0, "negatives")
+        batch = next(iter(SequenceBatches(table, 12, *generators, sampler=Uniform(table, num=3), targets=targets)))
+        total, _ = objectives(recommender, batch)
+        found.append([total, *torch.autograd.grad(total, list(recommender.parameters()))])
+    torch.testing.assert_close(found[1], found[0])
