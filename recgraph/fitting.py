@@ -10,14 +10,11 @@ from typing import Any
 
 from recgraph import registry
 from recgraph.baselines.base import Baseline
+from recgraph.batching import batches_of
 from recgraph.blend import Blend
 from recgraph.checking import reads_of
-from recgraph.clicks import ClickBatches
 from recgraph.data.interactions import Interactions
 from recgraph.data.labels import LabelData, Part
-from recgraph.encoders.bert4rec import BERT4Rec
-from recgraph.encoders.sequential import SequenceEncoder
-from recgraph.errors import ConfigError
 from recgraph.evaluation.prediction import Predictions
 from recgraph.experiment import Run
 from recgraph.graph.bipartite import BipartiteGraph
@@ -27,8 +24,6 @@ from recgraph.objectives.base import Objectives
 from recgraph.pretraining import begin, check_tables
 from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
-from recgraph.sampling import Batches
-from recgraph.sequences import SequenceBatches
 from recgraph.task import Task
 from recgraph.tasks import tasks_of
 from recgraph.training.trackers import JsonLines, Tracker
@@ -194,27 +189,15 @@ def _train(
         if "generator" in objectives.needs:
             # On the device: views draw a number or more for each edge or vector, which would take longer to copy.
             generators["views"] = torch_generator(run.seed, "views", device)
-        sampler = registry.samplers.build(config["negatives"], train) if "negatives" in objectives.needs else None
-        kind: type[Batches] = Batches
-        more: dict[str, Any] = {}
-        if isinstance(recommender.encoder, SequenceEncoder):
-            kind, more = SequenceBatches, _sequences(recommender.encoder, config["sequences"], objectives)
-        if "clicks" in config:
-            kind, more = ClickBatches, {"context": "context" in recommender.encoder.reads}
-        batches = kind(
-            train=train,
-            batch_size=settings.batch_size,
-            order=generators["order"],
-            sampling=generators["negatives"],
-            graph=graph if "graph" in recommender.encoder.reads | objectives.needs else None,
-            sampler=sampler,
-            device=device,
-            views=generators.get("views"),
-            distinct="distinct" in objectives.needs,
-            log_q="log_q" in objectives.needs,
-            content=recommender.content and recommender.content.to(device),
+        batches = batches_of(
+            config,
+            train,
+            recommender,
+            objectives,
+            generators=generators,
+            graph=graph,
             labels={name: label.to(device) for name, label in labels.items()},
-            **more,
+            device=device,
         )
         trainer = Trainer(
             recommender=recommender,
@@ -256,24 +239,6 @@ def source_folder(folder: Path, part: str) -> Path:
 
 def _lines(folder: Path) -> list[Tracker]:
     return [JsonLines(folder / "metrics.jsonl")]
-
-
-def _sequences(encoder: SequenceEncoder, settings: Mapping[str, Any], objectives: Objectives) -> dict[str, Any]:
-    """Options of `SequenceBatches`.
-
-    Raises:
-        ConfigError: the encoder, or an objective, cannot learn from the targets asked for.
-    """
-    if settings["targets"] not in encoder.targets:
-        raise ConfigError(
-            f"sequences.targets: {type(encoder).__name__} as configured learns from {sorted(encoder.targets)}, "
-            f"got {settings['targets']!r}"
-        )
-    partners = "partners" in objectives.needs
-    if partners and settings["targets"] != "last":
-        raise ConfigError(f"sequences.targets: histories before the same item want 'last', got {settings['targets']!r}")
-    masked = {"masked": encoder.masked} if isinstance(encoder, BERT4Rec) else {}
-    return {"max_length": encoder.max_length, "partners": partners, **settings, **masked}
 
 
 def predicted(run: Run, task: Task, model: Model, part: Part) -> dict[str, Predictions]:

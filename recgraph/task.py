@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 
-from recgraph import registry
 from recgraph.blend import Blend
 from recgraph.data import datasets
 from recgraph.data.audit import audit
 from recgraph.data.cards import data_root
 from recgraph.data.clicks import ClickSettings, context_of, labelled, outcomes
 from recgraph.data.content import Pipeline, content_of
-from recgraph.data.features import Attributes, Features
+from recgraph.data.features import Features
 from recgraph.data.interactions import Interactions
 from recgraph.data.labels import LabelData, LabelSettings, Part, labels_of
 from recgraph.data.modalities import ModalitySettings
@@ -37,7 +35,6 @@ from recgraph.evaluation.scopes import evaluate_scopes
 from recgraph.graph.links import Links
 from recgraph.labelling import predictions
 from recgraph.model import Model
-from recgraph.random import numpy_generator
 from recgraph.recommender import Recommender
 from recgraph.relations import RelationSettings, links_of
 from recgraph.types import Content
@@ -91,7 +88,6 @@ class Task:
         self._candidates = None if sealed else split.candidates
         self.audit = None if sealed else audit(split)
         self.titles, self.device, self._features, self._cache = titles, device, features, cache
-        self._toy = False
 
     @classmethod
     def load(
@@ -120,48 +116,16 @@ class Task:
         except DataError as error:
             raise DataError(f"dataset {dataset}: {error}") from None
 
-    @classmethod
-    def toy(cls, device: torch.device, *, clicks: bool = False) -> Task:
-        """60 users and 40 items in four groups that like their own: to see that something runs, in no time.
-
-        Args:
-            device: as above.
-            clicks: predict which are of the same group.
-        """
-        generator = numpy_generator(0, "toy")
-        same_group = np.arange(60)[:, None] % 4 == np.arange(40) % 4
-        liked = np.argwhere(generator.random((60, 40)) < np.where(same_group, 0.7, 0.05))
-        own = same_group[*liked.T]
-        told = {"rating": np.where(own, 5.0, 1.0), "review": np.where(own, "fine sound", "poor sound")}
-        moments = {"time": np.arange(len(liked)) * 3600}
-        table = Interactions.from_frame(pl.DataFrame({"user": liked[:, 0], "item": liked[:, 1], **told, **moments}))
-        groups = (table.users.series, table.items.series)
-        features = (
-            Attributes(
-                pl.DataFrame({"id": ids, "group": ids % 4, "friends": pl.Series([[one + 4, one + 8] for one in ids])}),
-                {"group": "categorical", "friends": "multi_hot"},
-            )
-            for ids in groups
-        )
-        split = registry.splits.build("warm_and_cold", table, generator)
-        made = cls(split, device, features=Features(*features), clicks=ClickSettings() if clicks else None)
-        made._toy = True
-        return made
-
     def content(self, settings: Mapping[str, Any], train: Interactions) -> tuple[Content, Pipeline]:
         """What users and items are, and what makes it of attributes.
 
         Args:
-            settings: the resolved `content:` block; of a toy, modalities may have any columns, and get its groups.
+            settings: the resolved `content:` block.
             train: whose users and items it is fitted on; of others nothing is looked at.
         """
         if self._features is None:
             raise DataError("content: this task has no features of users or items")
         entries = {name: ModalitySettings(**entry) for name, entry in settings.items()}
-        if self._toy:
-            entries = {
-                name: ModalitySettings(columns=("group",), side=one.side, ids=one.ids) for name, one in entries.items()
-            }
         return content_of(
             entries,
             self._features,
@@ -175,18 +139,11 @@ class Task:
         """What is to be predicted beside rankings; without test labels if the task is sealed.
 
         Args:
-            settings: the resolved `labels:` block; of a toy, labels may be of any feature, and are of its groups.
+            settings: the resolved `labels:` block.
             seed: of the split.
             refit: whether training sees validation labels as well.
         """
         entries = {name: LabelSettings(**entry) for name, entry in settings.items()}
-        if self._toy:
-            groups = {"feature": "group", "bands": (), "around": None, "unknown": ()}
-            stars = {"feature": "rating", "around": 3.0}
-            entries = {
-                name: one.model_copy(update=stars if one.of == "interaction" else groups)
-                for name, one in entries.items()
-            }
         parts: dict[Part, Interactions] = {"train": self.train, "validation": self.validation}
         parts |= {"test": self._test} if self._test is not None else {}
         learn: tuple[Part, ...] = ("train", "validation") if refit else ("train",)
@@ -203,16 +160,13 @@ class Task:
         """What joins users with users, and items with items, beside the interactions of `train`.
 
         Args:
-            settings: the resolved `relations:` block; of a toy, columns may be any, and are friends of the same group.
+            settings: the resolved `relations:` block.
             train: whose users and items may be neighbours in content.
             content: what `content` made for it.
         """
         if self._features is None:
             raise DataError("relations: this task has no features of users or items")
         entries = {name: RelationSettings(**entry) for name, entry in settings.items()}
-        if self._toy:
-            changed = {"column": "friends"}
-            entries = {k: v if v.column is None else v.model_copy(update=changed) for k, v in entries.items()}
         return links_of(entries, self._features, content, train)
 
     @cached_property

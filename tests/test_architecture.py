@@ -42,6 +42,8 @@ def test_a_file_holds_one_concept(path: Path) -> None:
 
 
 TESTED_WITH = {
+    "toy": ("experiments",),
+    "batching": ("sequential_runs", "clicks", "running"),
     "attentive": ("encoders", "sequential"),
     "base": ("encoders", "objectives", "model"),
     "cards": ("datasets",),
@@ -62,6 +64,7 @@ TESTED_WITH = {
     "layers": ("heads",),
     "low_pass": ("sasrec",),
     "hybrid": ("content_hybrid",),
+    "layout": ("fields",),
     "lightgcn": ("encoders", "lightgcn"),
     "lists": ("readers",),
     "modalities": ("content",),

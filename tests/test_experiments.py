@@ -12,7 +12,7 @@ from rich.console import Console
 from recgraph.evaluation.metrics import scope
 from recgraph.experiment import plan, smoke
 from recgraph.running import Settings, execute
-from recgraph.task import Task
+from recgraph.toy import ToyTask
 
 FILES = sorted((Path(__file__).resolve().parent.parent / "experiments").glob("*.yaml"))
 
@@ -32,13 +32,13 @@ def test_every_row_runs_on_a_toy(path: Path, row: str, toy: Path) -> None:
     run = plan(path, rows=[row], seeds=[0])[0]
     if "clicks" in run.config:  # so are clicks and attributes
         result = execute(
-            smoke(run), Path("runs"), settings=Settings(cpu), console=Console(), task=Task.toy(cpu, clicks=True)
+            smoke(run), Path("runs"), settings=Settings(cpu), console=Console(), task=ToyTask(cpu, clicks=True)
         )
         assert result["test"].keys() == {"auc", "log_loss"}
         return
     names = run.config["evaluate"]["metrics"]
     if any(map(scope, names)) or {"content", "relations"} & run.config.keys():  # as the toy of --smoke has them
-        result = execute(smoke(run), Path("runs"), settings=Settings(cpu), console=Console(), task=Task.toy(cpu))
+        result = execute(smoke(run), Path("runs"), settings=Settings(cpu), console=Console(), task=ToyTask(cpu))
         assert all(0 <= value <= 1 for value in result["test"].values())
         assert result["test"].get("ndcg@20:cold", 1) > 0 or row == "popularity"
         return

@@ -16,9 +16,10 @@ from recgraph.encoders import Fields
 from recgraph.errors import ConfigError
 from recgraph.heads import Head, neural
 from recgraph.heads.parts import LinearPart
+from recgraph.layout import Layout
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
-from recgraph.types import Content, Inputs, Layout, Modality
+from recgraph.types import Content, Inputs, Modality
 
 USERS, ITEMS = 5, 7
 MOMENT = {"hour": 17, "weekday": 2}

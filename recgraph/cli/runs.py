@@ -20,7 +20,7 @@ from recgraph.files import write_text
 from recgraph.running import Settings, execute
 from recgraph.scheduling import Outcome, do, preview
 from recgraph.schema import read
-from recgraph.task import Task
+from recgraph.toy import ToyTask
 from recgraph.training.weights_biases import log_table
 
 RUNS = Path("runs")
@@ -172,7 +172,7 @@ def _smoke(planned: Sequence[Run]) -> None:
     cpu = torch.device("cpu")
     with tempfile.TemporaryDirectory(prefix="recgraph-smoke-") as folder:
         for run in {run.row: run for run in planned}.values():
-            task = Task.toy(cpu, clicks="clicks" in run.config)
+            task = ToyTask(cpu, clicks="clicks" in run.config)
             execute(smoke(run), Path(folder), settings=Settings(cpu), console=console, task=task)
             say(f"{run.row}: runs")
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from recgraph.errors import ConfigError
 from recgraph.graph.bipartite import BipartiteGraph
-from recgraph.types import Encoding, Inputs, Layout
+from recgraph.layout import Layout
+from recgraph.types import Encoding, Inputs
 
 
 class Encoder(nn.Module):

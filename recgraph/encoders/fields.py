@@ -18,8 +18,9 @@ from recgraph.encoders.content import checked
 from recgraph.encoders.values import Tables, bag
 from recgraph.errors import ConfigError, suggest
 from recgraph.hashing import pairs
+from recgraph.layout import Layout
 from recgraph.registry import encoders
-from recgraph.types import CONTEXT, Content, Ego, Encoding, Inputs, Layout, Modality, PositiveFloat, PositiveInt
+from recgraph.types import CONTEXT, Content, Ego, Encoding, Inputs, Modality, PositiveFloat, PositiveInt
 
 LARGEST = 2**24
 """Ids that a float32 column can hold exactly."""

@@ -12,8 +12,9 @@ from recgraph.errors import ConfigError
 from recgraph.heads.base import Head
 from recgraph.heads.layers import Widths
 from recgraph.heads.parts import CrossPart, DeepPart, FMPart, LinearPart, Sum
+from recgraph.layout import Layout
 from recgraph.registry import heads
-from recgraph.types import Fraction, Layout, PositiveInt
+from recgraph.types import Fraction, PositiveInt
 
 
 @heads.register("linear")

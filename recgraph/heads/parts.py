@@ -13,7 +13,8 @@ from recgraph.hashing import pairs
 from recgraph.heads.base import Head
 from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
 from recgraph.heads.neural import MLP, in_chunks
-from recgraph.types import Layout, PositiveInt
+from recgraph.layout import Layout
+from recgraph.types import PositiveInt
 
 
 class Part(Head):
