@@ -102,7 +102,8 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         "heads": {name: registry.heads.check(spec, f"{where}: heads.{name}") for name, spec in config.heads.items()},
         "objectives": objectives,
         "negatives": registry.samplers.check(config.negatives, f"{where}: negatives"),
-        "train": config.train.model_dump(),
+        # Without `wide: null`, for the same reason as `ids: false`.
+        "train": config.train.model_dump(exclude=None if config.train.wide else {"wide"}),
         "blend": _check_blend(config, where),
         **({"pretrained": config.pretrained} if config.pretrained else {}),
     }

@@ -101,7 +101,8 @@ def test_every_split_depends_on_the_seed_alone(spec: dict[str, Any]) -> None:
     assert split(interactions, spec, 5).fingerprint == made.fingerprint
     drawn = len({split(interactions, spec, seed).fingerprint for seed in range(5)}) > 1
     by_chance = (
-        spec["name"] in ("random", "random_by_user", "item_cold", "user_cold", "warm_and_cold") or spec.get("carve") == "random"
+        spec["name"] in ("random", "random_by_user", "item_cold", "user_cold", "warm_and_cold")
+        or spec.get("carve") == "random"
     )
     assert drawn == by_chance
     # Neither other columns nor what the ids are called count: the same rows land in the same part.
