@@ -124,7 +124,8 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             "heads": heads,
             "objectives": objectives,
             "negatives": negatives,
-            "train": config.train.model_dump(),
+            # Without `wide: null`, for the same reason as `ids: false`.
+            "train": config.train.model_dump(exclude=None if config.train.wide else {"wide"}),
             "blend": _check_blend(config, where),
             **({"pretrained": config.pretrained} if config.pretrained else {}),
         }

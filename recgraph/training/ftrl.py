@@ -14,9 +14,9 @@ class FTRL(torch.optim.Optimizer):
         σ = (√(n + g²) - √n) / lr,  z ← z + g - σ w,  n ← n + g²
         w = 0 where |z| ≤ l1, else -(z - sign(z) l1) / ((β + √n) / lr + l2)
 
-    McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013, algorithm 1; with it Cheng et al., "Wide &
-    deep learning for recommender systems", DLRS 2016, section 3.3, train the wide part. A weight whose gradient is 0 in a
-    step stays as it is, but for the first values, which the algorithm has at 0.
+    McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013, algorithm 1. Cheng et al., "Wide & deep
+    learning for recommender systems", DLRS 2016, section 3.3, train their wide part so. All weights start at 0 there:
+    whatever a weight is here, its first step sets it to what its gradients say.
 
     Args:
         parameters: to train; they should begin at 0.

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from recgraph.errors import ConfigError
+from recgraph.training.ftrl import FTRL
+
 if TYPE_CHECKING:
     from recgraph.training.trainer import TrainSettings
 
@@ -28,8 +31,11 @@ class Optimization:
 
     def __init__(self, recommender: nn.Module, objectives: nn.Module, settings: TrainSettings, steps: int) -> None:
         self.parameters = [*recommender.parameters(), *objectives.parameters()]
+        self.wide = _wide_optimizer(recommender, settings)
+        apart = set() if self.wide is None else set(self.wide.param_groups[0]["params"])
         # Fused Adam updates all tables in one pass over memory.
-        self.adam = torch.optim.Adam(self.parameters, lr=settings.lr, fused=True)
+        adam = [parameter for parameter in self.parameters if parameter not in apart]
+        self.adam = torch.optim.Adam(adam, lr=settings.lr, fused=True)
         factor = lr_factor(settings.schedule, warmup=settings.warmup * steps, total=settings.max_epochs * steps)
         self.schedule = LambdaLR(self.adam, factor)
         self.max_grad_norm = settings.max_grad_norm
@@ -38,12 +44,16 @@ class Optimization:
     def zero_grad(self) -> None:
         """Forget the last step's gradient."""
         self.adam.zero_grad()
+        if self.wide is not None:
+            self.wide.zero_grad()
 
     def step(self) -> None:
         """Follow the gradient."""
         if self.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         self.adam.step()
+        if self.wide is not None:
+            self.wide.step()
         self.schedule.step()
         if self.average is not None:
             self.average.update()
@@ -63,16 +73,36 @@ class Optimization:
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs."""
         average = self.average and {"num": self.average.num, "means": self.average.means}
-        return {"adam": self.adam.state_dict(), "schedule": self.schedule.state_dict(), "average": average}
+        wide = self.wide and self.wide.state_dict()
+        states = {"adam": self.adam.state_dict(), "schedule": self.schedule.state_dict()}
+        return {**states, "average": average, "wide": wide}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.adam.load_state_dict(state["adam"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.wide is not None:
+            self.wide.load_state_dict(state["wide"])
         if self.average is not None:
             self.average.num = state["average"]["num"]
             for mean, value in zip(self.average.means, state["average"]["means"], strict=True):
                 mean.copy_(value)
+
+
+def _wide_optimizer(recommender: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer | None:
+    """The optimiser of the parameters of modules called `wide`, if they have one of their own.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if settings.wide is None:
+        return None
+    parameters = [value for name, value in recommender.named_parameters() if "wide" in name.split(".")]
+    if not parameters:
+        raise ConfigError("train.wide: the model has no linear part: it is of encoder fields and its heads")
+    if settings.wide.optimizer == "adagrad":
+        return torch.optim.Adagrad(parameters, lr=settings.wide.lr)
+    return FTRL(parameters, settings.wide.lr, l1=settings.wide.l1)
 
 
 def lr_factor(schedule: str, *, warmup: float, total: int) -> Callable[[int], float]:

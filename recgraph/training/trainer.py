@@ -23,6 +23,19 @@ from recgraph.training.optimization import Optimization
 from recgraph.training.trackers import Tracker
 
 
+class WideSettings(BaseModel):
+    """The `train.wide:` block: an optimiser of its own for the linear part of `fields` and of its heads."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    optimizer: Literal["adagrad", "ftrl"] = "ftrl"
+    """FTRL-Proximal is what the paper of wide & deep has for this part."""
+    lr: PositiveFloat = 0.1
+    """Its learning rate, the same in every step."""
+    l1: NonNegativeFloat = 0
+    """Of FTRL: a weight is 0 until its summed gradients pass it."""
+
+
 class TrainSettings(BaseModel):
     """The `train:` block of an experiment file."""
 
@@ -51,6 +64,8 @@ class TrainSettings(BaseModel):
     """Epochs between checkpoints, which a killed run resumes from."""
     max_grad_norm: PositiveFloat | None = None
     """Clip the gradient's norm to this; null for no clipping."""
+    wide: WideSettings | None = None
+    """Train the weights of values and crosses by themselves; null for Adam, as all else."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Of matrix products in a step: tf32 lets a GPU round their arguments to 10 bits; bf16 is torch's autocast.
     Parameters, sparse products, sums and ranking stay in float32."""
