@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SASRec with four losses on its MovieLens-1M file.
+# SASRec with four losses, BERT4Rec and DIN on SASRec's MovieLens-1M file.
 #   RECGRAPH_MIRROR=/path/to/datasets bash scripts/table_sasrec_ml1m.sh [--rows SASRec-3000]
 # Time: hours a row on 2 cores, never run in full; never run on a GPU.
 # Writes experiments/results/sasrec_ml1m.{csv,md,tex} and a page with charts into runs. A killed script goes on where it was.

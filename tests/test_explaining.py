@@ -1,0 +1,204 @@
+"""Explanations say what the model does: weights are those it used, contributions add up, titles belong to items."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import references_sequence
+import torch
+from cases import graph_of, random_content, random_interactions
+from torch import Tensor, nn
+
+from recgraph import registry
+from recgraph.data.interactions import Interactions
+from recgraph.encoders import SASRec
+from recgraph.encoders.transformer import Attention, causal
+from recgraph.errors import ConfigError, DataError
+from recgraph.explaining import Bars, Grid, explain
+from recgraph.heads import Head
+from recgraph.model import catalogue_of
+from recgraph.random import isolated
+from recgraph.recommender import Recommender
+
+LENGTH = 4
+
+
+def build(encoder: dict[str, Any], head: Any = "dot") -> tuple[Recommender, Interactions]:
+    table = random_interactions()
+    spec = {"encoder": {"dim": 6, **encoder}, "heads": {"rank": head}}
+    if encoder["name"] == "hybrid":
+        del spec["encoder"]["dim"]
+    content = random_content(12, 17) if encoder["name"] in ("content", "hybrid") else None
+    with isolated(0, "modules"):
+        model = Recommender.build(12, 17, spec, graph_of(table), content).eval()
+        for parameter in model.parameters():
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    model.catalogue = catalogue_of(table, [table], [f"Film {item}" for item in table.items.ids])
+    model.observe(table)
+    return model, table
+
+
+def history(table: Interactions, user: int, length: int = LENGTH) -> list[int]:
+    """By the table itself: rows are in order of time."""
+    return table.item_indices[table.user_indices == user].tolist()[-length:]
+
+
+def titled(table: Interactions, items: list[int]) -> list[str]:
+    return [f"Film {table.items.ids[item]}" for item in items]
+
+
+@pytest.mark.parametrize("name", ["attentive", "pooling"])
+@pytest.mark.parametrize("head", ["dot", "cosine", "gmf"])
+@pytest.mark.parametrize("user", ["history", "sum"])
+def test_contributions_of_a_pooled_history_add_up_to_the_score(name: str, head: str, user: str) -> None:
+    model, table = build({"name": name, "max_length": LENGTH, "user": user}, head)
+    item = int(table.items.ids[5])
+    found = explain(model, table.users.ids[3], item)
+    weights, parts = found.panels
+    assert isinstance(weights, Bars)
+    assert isinstance(parts, Bars)
+    assert list(weights.names) == list(parts.names) == titled(table, history(table, 3))
+    assert sum(weights.values) == pytest.approx(1, abs=1e-6)
+    with torch.no_grad():
+        score = model.scorer()(torch.tensor([3]))[0, 5].item()
+    assert found.score == parts.total == pytest.approx(score, abs=1e-6)
+    assert sum(parts.values) + sum((parts.rest or {}).values()) == pytest.approx(score, abs=1e-5)
+    if user == "history" and head != "gmf":
+        assert not parts.rest
+        assert sum(parts.values) == pytest.approx(score, abs=1e-5)  # of the items alone, by no difference
+
+
+@pytest.mark.parametrize("encoder", [{"name": "lightgcn"}, {"name": "gat", "num_heads": 2}])
+def test_paths_of_a_graph_add_up_to_the_score_and_are_paths(encoder: dict[str, Any]) -> None:
+    model, table = build(encoder)
+    pairs = set(zip(table.user_indices.tolist(), table.item_indices.tolist(), strict=True))
+    item = next(item for item in range(17) if (3, item) not in pairs)
+    found = explain(model, table.users.ids[3], int(table.items.ids[item]))
+    with torch.no_grad():
+        score = model.scorer()(torch.tensor([3]))[0, item].item()
+    assert found.score == pytest.approx(score, abs=1e-5)
+    because, paths = found.panels
+    assert set(because.names) == set(titled(table, history(table, 3, 99)))
+    expected = {
+        (f"Film {table.items.ids[j]}", f" → user {table.users.ids[v]}")
+        for v, j in pairs
+        if (3, j) in pairs and (v, item) in pairs
+    }
+    assert set(zip(paths.names, paths.tails, strict=True)) == expected
+    for panel in (because, paths):
+        assert sum(panel.values) + sum(panel.rest.values()) == pytest.approx(score, abs=1e-5)
+
+
+def test_attention_is_that_of_loops() -> None:
+    model, table = build({"name": "sasrec", "max_length": LENGTH, "num_heads": 2, "num_blocks": 2})
+    found = explain(model, table.users.ids[3])
+    (panel,) = found.panels
+    assert isinstance(panel, Grid)
+    assert list(panel.names) == titled(table, history(table, 3))
+    assert panel.columns == ["block 1 head 1", "block 1 head 2", "block 2 head 1", "block 2 head 2"]
+    values = torch.tensor(panel.values)
+    torch.testing.assert_close(values.sum(0), torch.ones(4))
+    encoder = model.encoder
+    assert isinstance(encoder, SASRec)
+    steps = [encoder.items.weight[i] * encoder.scale for i in history(table, 3)]
+    steps = [step + place for step, place in zip(steps, encoder.positions[-len(steps) :], strict=True)]
+    block = encoder.blocks[0]
+    query = references_sequence.linear(block.attention.query, references_sequence.normed(block.first, steps[-1]))
+    for head in range(2):
+        mine = slice(3 * head, 3 * head + 3)
+        keys = [references_sequence.linear(block.attention.key_value, step)[:6][mine] for step in steps]
+        powers = torch.stack([torch.exp(query[mine] @ key / 3**0.5) for key in keys])
+        torch.testing.assert_close(values[:, head], (powers / powers.sum()).detach())
+
+
+def test_weights_of_attention_are_what_its_output_is_made_of() -> None:
+    with isolated(0, "modules"):
+        attention = Attention(6, 2, 0.0, project=False).double().eval()
+    steps = torch.randn(2, 5, 6, dtype=torch.float64)
+    mask = causal(torch.tensor([[0, 0, 3, 1, 2], [4, 5, 6, 7, 8]]))
+    weights = attention.weights(steps, steps, mask)
+    value = attention.key_value(steps)[..., 6:].unflatten(-1, (2, 3)).transpose(1, 2)
+    made = (weights @ value).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(attention(steps, steps, mask), made)
+
+
+def test_nothing_is_kept_that_nobody_asked_for() -> None:
+    model, table = build({"name": "sasrec", "max_length": LENGTH})
+    explain(model, table.users.ids[3])
+    assert not any(part._forward_hooks for part in model.modules())
+
+
+def test_bert4rec_looks_at_the_history_from_behind_it() -> None:
+    model, table = build({"name": "bert4rec", "max_length": LENGTH})
+    (panel,) = explain(model, table.users.ids[3]).panels
+    assert list(panel.names) == [*titled(table, history(table, 3)), "(what comes next)"]
+    torch.testing.assert_close(torch.tensor(panel.values).sum(0), torch.ones(4))
+
+
+def test_din_weighs_the_history_anew_for_each_item() -> None:
+    model, table = build({"name": "pooling", "max_length": LENGTH}, "din")
+    found = [explain(model, table.users.ids[3], int(table.items.ids[item])).panels[-1] for item in (5, 6)]
+    assert all(list(panel.names) == titled(table, history(table, 3)) for panel in found)
+    assert all(sum(panel.values) == pytest.approx(1, abs=1e-6) for panel in found)
+    assert found[0].values != found[1].values
+
+
+class Gated(Head):
+    """A head with weights of its own."""
+
+    def match(self, query: Tensor, items: Tensor) -> Tensor:
+        return (query * items).sum(-1)
+
+    def weights(self, query: Tensor, items: Tensor) -> dict[str, Tensor]:
+        return {"expert": torch.tensor([[0.25, 0.75]])}
+
+
+def test_weights_of_any_head_are_shown() -> None:
+    model, table = build({"name": "embedding"})
+    model.heads = nn.ModuleDict({"rank": Gated(6)})
+    (panel,) = explain(model, table.users.ids[3]).panels
+    assert (list(panel.names), list(panel.values)) == (["expert 1", "expert 2"], [0.25, 0.75])
+
+
+def test_shares_of_modalities() -> None:
+    model, table = build({"name": "hybrid", "graph": {"name": "lightgcn", "dim": 6}, "shrinkage": 2.0})
+    for item in (0, 1):  # the second has neither modality
+        modalities, both = explain(model, table.users.ids[3], int(table.items.ids[item])).panels
+        assert list(modalities.names) == ["text", "tags"]
+        assert sum(modalities.values) == pytest.approx(1 - item, abs=1e-6)
+        degree = int((table.item_indices == item).sum())
+        assert both.values[0] == pytest.approx(degree / (degree + 2))
+
+
+def test_linear_baselines_keep_their_sum() -> None:
+    table = random_interactions()
+    model = registry.baselines.build("item_knn", 12, 17)
+    model.fit(table)
+    model.catalogue = catalogue_of(table, [table], None)
+    found = explain(model, table.users.ids[3])
+    (panel,) = found.panels
+    assert sum(panel.values) == pytest.approx(panel.total)
+    assert set(panel.names) == {str(table.items.ids[item]) for item in history(table, 3, 99)}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "head", "message"),
+    [
+        ({"name": "embedding"}, "dot", "Embedding with Dot: nothing to explain"),
+        ({"name": "lightgcn"}, "neumf", "LightGCN with NeuMF: nothing to explain"),
+        ({"name": "ngcf"}, "dot", "NGCF with Dot: nothing to explain"),
+    ],
+)
+def test_what_has_no_parts_says_so(encoder: dict[str, Any], head: str, message: str) -> None:
+    model, table = build(encoder, head)
+    with pytest.raises(ConfigError, match=message):
+        explain(model, table.users.ids[3])
+
+
+def test_unknown_users_and_items_are_refused() -> None:
+    model, table = build({"name": "lightgcn"})
+    with pytest.raises(DataError):
+        explain(model, 99)
+    with pytest.raises(DataError):
+        explain(model, table.users.ids[3], 99)
