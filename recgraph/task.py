@@ -137,6 +137,11 @@ class Task:
             cache=self._cache,
         )
 
+    def parts(self) -> dict[Part, Interactions]:
+        """The parts of the split; without the test part if the task is sealed."""
+        found: dict[Part, Interactions] = {"train": self.train, "validation": self.validation}
+        return found if self._test is None else found | {"test": self._test}
+
     def labels(self, settings: Mapping[str, Any], *, seed: int, refit: bool = False) -> dict[str, LabelData]:
         """What is to be predicted beside rankings; without test labels if the task is sealed.
 
@@ -148,15 +153,17 @@ class Task:
         entries = {name: LabelSettings(**entry) for name, entry in settings.items()}
         if self._toy:
             groups = {"feature": "group", "bands": (), "around": None, "unknown": ()}
-            stars = {"feature": "rating", "around": 3.0}
+            stars: dict[str, Any] = {"feature": "rating", "bands": ()}
             entries = {
-                name: one.model_copy(update=stars if one.of == "interaction" else groups)
+                name: one.model_copy(
+                    update=groups
+                    if one.of != "interaction"
+                    else stars | {"around": 3.0 if one.bands or one.around is not None else None}
+                )
                 for name, one in entries.items()
             }
-        parts: dict[Part, Interactions] = {"train": self.train, "validation": self.validation}
-        parts |= {"test": self._test} if self._test is not None else {}
         learn: tuple[Part, ...] = ("train", "validation") if refit else ("train",)
-        return labels_of(entries, self._features, parts, seed=seed, learn=learn)
+        return labels_of(entries, self._features, self.parts(), seed=seed, learn=learn)
 
     def predict(self, model: Recommender, labels: Mapping[str, LabelData], part: Part) -> dict[str, Predictions]:
         """What a model's heads say of the labels of a part, from what had happened before it."""

@@ -30,8 +30,12 @@ ROWS = [(path, row) for path in FILES for row in dict.fromkeys(run.row for run i
 def test_every_row_runs_on_a_toy(path: Path, row: str, toy: Path) -> None:
     cpu = torch.device("cpu")
     run = plan(path, rows=[row], seeds=[0])[0]
-    if any(map(scope, run.config["evaluate"]["metrics"])):  # cold items are in the toy that --smoke runs on
+    cold = any(map(scope, run.config["evaluate"]["metrics"]))
+    if cold or "labels" in run.config:  # cold items and labels are in the toy that --smoke runs on
         result = execute(smoke(run), Path("runs"), settings=Settings(cpu), console=Console(), task=Task.toy(cpu))
+        if not cold:
+            assert all(0 <= value <= 1 for value in {**result["test"], **result["labels"]["test"]}.values())
+            return
         assert result["test"]["ndcg@20:cold"] > 0 or row == "popularity"
         return
     # An official split and its candidates are in the dataset's files.
