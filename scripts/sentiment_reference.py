@@ -13,6 +13,7 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from recgraph.cli.common import say
 from recgraph.evaluation.prediction import Predictions, measure
 from recgraph.experiment import plan
 from recgraph.fitting import labels_of
@@ -50,7 +51,7 @@ def main() -> None:
         _, cost, figures = max(found, key=lambda one: one[0])
         for part, values in figures.items():
             shown = " ".join(f"{metric} {value:.4f}" for metric, value in values.items())
-            print(f"{'even' if weight else 'plain'} C {cost:g} {part} ({len(targets[part])} reviews): {shown}")
+            say(f"{'even' if weight else 'plain'} C {cost:g} {part} ({len(targets[part])} reviews): {shown}")
 
 
 if __name__ == "__main__":
