@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from recgraph import charts
+from recgraph.cells import Grid
 from recgraph.charts import Interval, Series
-from recgraph.grid import Grid
 from recgraph.page import Figure, Row
 from recgraph.tables import Finished
 

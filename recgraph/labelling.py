@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
+from jaxtyping import Float, Int
 
 from recgraph.data.labels import LabelData, Part
 from recgraph.encoders.base import lookup
@@ -109,3 +110,26 @@ def _in_units(label: LabelData, outputs: np.ndarray, targets: np.ndarray) -> Pre
     if label.kind == "number":
         outputs, targets = (label.mean + label.scale * values for values in (outputs, targets))
     return Predictions(label.kind, outputs, targets)
+
+
+@torch.no_grad()
+def gates(
+    model: Recommender, side: Literal["query", "item"], indices: Int[torch.Tensor, "rows"]
+) -> dict[str, tuple[tuple[str, ...], Float[torch.Tensor, "rows experts"]]]:
+    """How much each task takes of each expert, for some users (side "query") or items; empty without experts.
+
+    Args:
+        model: has observed the histories that it is to read.
+        side: whose gates.
+        indices: of users, or of items.
+
+    Returns:
+        Task -> names of its experts, and their weights, which sum to 1.
+    """
+    sharing = model.sharing
+    if sharing is None:
+        return {}
+    encoding = model.eval().encode_all(None)
+    vectors = lookup(encoding.query if side == "query" else encoding.items, indices.to(model.device))
+    found = sharing.gates(side, vectors)
+    return {task: (sharing.expert_names(side, task), weights.cpu()) for task, weights in found.items()}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from urllib.parse import quote
 
+from recgraph.cells import Cell, Grid
 from recgraph.charts import COLOURS, marker
-from recgraph.grid import Cell, Grid
 
 Row = Sequence[str | int | float]
 

@@ -178,15 +178,15 @@ class Recommender(Model):
         assert isinstance(head, LabelHead)
         return head
 
-    def encode_all(self, task: str = RANK) -> Encoding:
-        """Query vectors of all users [users, dim] and vectors of all items, as a task reads them."""
+    def encode_all(self, task: str | None = RANK) -> Encoding:
+        """Query vectors of all users [users, dim] and of all items, as a task reads them; None: before any experts."""
         inputs = self._inputs()
         if isinstance(self.encoder, SequenceEncoder):
             catalogue = self.encoder.catalogue(inputs)
             encoding = replace(catalogue, query=self._queries(inputs.users, catalogue))
         else:
             encoding = self.encoder(inputs)
-        return self.shares(encoding).get(task, encoding)
+        return encoding if task is None else self.shares(encoding).get(task, encoding)
 
     def shares(self, encoding: Encoding) -> dict[str, Encoding]:
         """What each task reads of an encoding; empty without experts, since then all read all of it."""

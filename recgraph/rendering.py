@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tabulate import tabulate
 
-from recgraph.grid import Cell, Grid
+from recgraph.cells import Cell, Grid
 
 LATEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},

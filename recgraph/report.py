@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 
 from recgraph import __version__, page
+from recgraph.cells import Cell, Grid
 from recgraph.environment import code_digest
 from recgraph.experiment import Run, plan
 from recgraph.figures import figures
-from recgraph.grid import Cell, Grid
 from recgraph.page import Section
 from recgraph.running import read_result
 from recgraph.schema import Experiment, read

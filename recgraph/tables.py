@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from recgraph.cells import MARKS, Cell, Finished, Grid, Result, mark_of
 from recgraph.convergence import REACHED, seconds_until
 from recgraph.errors import DataError
 from recgraph.evaluation.metrics import OF_CLICKS, definitions, direction, ranked
 from recgraph.evaluation.significance import Comparison, compare
 from recgraph.files import write_text
-from recgraph.grid import Cell, Grid
+from recgraph.label_tables import label_grids
 from recgraph.schema import Published
-
-Result = dict[str, Any]
-"""The content of a run's `result.json`."""
 
 ABOUT = (
     *("epochs", "best_epoch", "refit", *REACHED, "train_seconds", "eval_seconds", "peak_memory_mib", "device"),
@@ -28,21 +25,11 @@ ABOUT = (
 )
 """What a tidy row says of its run, beside what it measured."""
 
-MARKS = ((0.01, "‡"), (0.05, "†"))
-"""Significance, by the corrected p that is stayed below."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished run: its result and its folder."""
-
-    result: Result
-    folder: Path
-
 
 def tidy(results: Iterable[Result]) -> pl.DataFrame:
     """One row per run, part, group and metric, with what is needed to judge and repeat it.
 
+    Labels are measured as label:metric; their group "guessed" is what is most frequent in training.
     `part` is validation, test, or parity: test at the epoch that is best on test.
     """
     rows = []
@@ -51,6 +38,9 @@ def tidy(results: Iterable[Result]) -> pl.DataFrame:
         about = {key: result.get(key) if key in REACHED else result[key] for key in ABOUT}
         measured = [(part, "all", result[part]) for part in ("validation", "test", "parity") if part in result]
         measured += [("test", group, found) for group, found in result.get("groups", {}).items()]
+        labels = result.get("labels", {})
+        measured += [(part, "all", labels[part]) for part in ("validation", "test") if part in labels]
+        measured += [("test", "guessed", labels["guessed"])] if labels else []
         rows += [
             names | {"part": part, "group": group, "metric": metric, "value": value} | about
             for part, group, found in measured
@@ -101,6 +91,7 @@ def grids(
             found.append(_learned(rows, dataset, (marks or {}).get(dataset, {})))
         if all(one.result.get("groups") for one in runs):
             found.append(_grouped(rows, metrics, dataset))
+        found += label_grids(rows, dataset, against)
     return found
 
 
@@ -124,7 +115,7 @@ def _main(
     for row, runs in rows.items():
         cells = [Cell(row)]
         for m in metrics:
-            mark = _mark(differences.get(m, {}).get(row))
+            mark = mark_of(differences.get(m, {}).get(row))
             cells.append(Cell(_figure(runs, "test", m), means[row, m] == best.get(m), mark))
             if parity:
                 cells.append(Cell(_figure(runs, "parity", m) if "parity" in runs[0].result else ""))
@@ -228,7 +219,7 @@ def _compared(differences: Mapping[str, Mapping[str, Comparison]], dataset: str,
         [
             Cell(row if number == 0 else ""),
             Cell(metric),
-            Cell(f"{found[row].difference:+.4f}", mark=_mark(found[row])),
+            Cell(f"{found[row].difference:+.4f}", mark=mark_of(found[row])),
             Cell(f"{found[row].low:+.4f} to {found[row].high:+.4f}"),
             Cell(f"{found[row].corrected:.2g}"),
         ]
@@ -266,10 +257,6 @@ def _learned(rows: Mapping[str, Sequence[Finished]], dataset: str, marks: Mappin
     if marks:
         notes.append("s to: until it was at " + ", ".join(f"{name} {value:g}" for name, value in marks.items()) + ".")
     return Grid(f"{dataset}, speed of learning", head, body, notes)
-
-
-def _mark(found: Comparison | None) -> str:
-    return "" if found is None else next((mark for p, mark in MARKS if found.corrected < p), "")
 
 
 def _mean(runs: Sequence[Finished], part: str, metric: str) -> float:

@@ -135,6 +135,11 @@ class Task:
             cache=self._cache,
         )
 
+    def parts(self) -> dict[Part, Interactions]:
+        """The parts of the split; without the test part if the task is sealed."""
+        found: dict[Part, Interactions] = {"train": self.train, "validation": self.validation}
+        return found if self._test is None else found | {"test": self._test}
+
     def labels(self, settings: Mapping[str, Any], *, seed: int, refit: bool = False) -> dict[str, LabelData]:
         """What is to be predicted beside rankings; without test labels if the task is sealed.
 
@@ -144,10 +149,8 @@ class Task:
             refit: whether training sees validation labels as well.
         """
         entries = {name: LabelSettings(**entry) for name, entry in settings.items()}
-        parts: dict[Part, Interactions] = {"train": self.train, "validation": self.validation}
-        parts |= {"test": self._test} if self._test is not None else {}
         learn: tuple[Part, ...] = ("train", "validation") if refit else ("train",)
-        return labels_of(entries, self._features, parts, seed=seed, learn=learn)
+        return labels_of(entries, self._features, self.parts(), seed=seed, learn=learn)
 
     def predict(self, model: Recommender, labels: Mapping[str, LabelData], part: Part) -> dict[str, Predictions]:
         """What a model's heads say of the labels of a part, from what had happened before it."""

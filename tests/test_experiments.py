@@ -37,9 +37,11 @@ def test_every_row_runs_on_a_toy(path: Path, row: str, toy: Path) -> None:
         assert result["test"].keys() == {"auc", "log_loss"}
         return
     names = run.config["evaluate"]["metrics"]
-    if any(map(scope, names)) or {"content", "relations"} & run.config.keys():  # as the toy of --smoke has them
+    # As the toy of --smoke has them.
+    if any(map(scope, names)) or {"content", "relations", "labels"} & run.config.keys():
         result = execute(smoke(run), Path("runs"), settings=Settings(cpu), console=Console(), task=ToyTask(cpu))
-        assert all(0 <= value <= 1 for value in result["test"].values())
+        found = {**result["test"], **result.get("labels", {}).get("test", {})}
+        assert all(0 <= value <= 1 for value in found.values())
         assert result["test"].get("ndcg@20:cold", 1) > 0 or row == "popularity"
         return
     # An official split and its candidates are in the dataset's files.

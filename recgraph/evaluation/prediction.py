@@ -68,7 +68,7 @@ def auc(predictions: Predictions) -> float:
     """See `DEFINITIONS`."""
     from sklearn.metrics import roc_auc_score  # slow to import
 
-    scores, truth = _probabilities(predictions), _truth(predictions)
+    scores, truth = probabilities(predictions), truth_of(predictions)
     if predictions.kind == "classes" and scores.shape[1] == 2:
         scores, truth = scores[:, 1:], truth[:, 1:]
     both = _told_apart(truth)
@@ -90,7 +90,7 @@ def macro_f1(predictions: Predictions) -> float:
 
     if predictions.kind == "classes":
         return float(f1_score(predictions.targets, predictions.outputs.argmax(1), average="macro", zero_division=0))
-    both = _told_apart(_truth(predictions))
+    both = _told_apart(truth_of(predictions))
     truth, said = predictions.targets[:, both] > 0, predictions.outputs[:, both] > 0
     return float(np.mean([f1_score(*pair, zero_division=0) for pair in zip(truth.T, said.T, strict=True)]))
 
@@ -129,13 +129,13 @@ def baseline(kind: LabelKind, width: int, learned: np.ndarray, targets: np.ndarr
     return Predictions(kind, outputs.repeat(len(targets), 0), targets)
 
 
-def _probabilities(predictions: Predictions) -> Float[np.ndarray, "rows width"]:
+def probabilities(predictions: Predictions) -> Float[np.ndarray, "rows width"]:
     from scipy.special import expit, softmax
 
     return softmax(predictions.outputs, 1) if predictions.kind == "classes" else expit(predictions.outputs)
 
 
-def _truth(predictions: Predictions) -> np.ndarray:
+def truth_of(predictions: Predictions) -> np.ndarray:
     """Which classes or tags each row has [rows, width]."""
     if predictions.kind == "classes":
         return predictions.targets[:, None] == np.arange(predictions.outputs.shape[1])

@@ -1,0 +1,125 @@
+"""Paired bootstrap of prediction metrics: would a difference between two rows hold for other users, items or reviews?
+
+AUC and macro-F1 are no means over rows, so that a t-test does not apply. All rows of a table and all seeds see the same
+resamples of the same examples, and a row's value in one is its mean over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from recgraph.errors import DataError
+from recgraph.evaluation.prediction import METRICS, Predictions, measure, probabilities, truth_of
+from recgraph.evaluation.significance import Comparison, holm
+from recgraph.random import numpy_generator
+
+RESAMPLES = 2000
+"""A p of 0.05 is then known to ± 0.01, at two standard errors."""
+
+CHUNK = 2**21
+"""Examples × resamples at once: arrays of 16 MB."""
+
+
+def compare_predictions(
+    rows: Mapping[str, Sequence[Predictions]], reference: str, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, dict[str, Comparison]]:
+    """Metric -> row -> its comparison with the reference row.
+
+    p is twice the share of resamples in which the difference is on the other side of 0 or at 0, at least 1 in
+    `resamples` + 1, and is corrected by Holm over the rows of a metric.
+
+    Args:
+        rows: the predictions of each seed of each row, of one label.
+        reference: the row that the others are compared with.
+        resamples: how many.
+        seed: of the resamples.
+
+    Raises:
+        DataError: rows predict other examples.
+    """
+    targets = rows[reference][0].targets
+    for row, seeds in rows.items():
+        if any(not np.array_equal(one.targets, targets) for one in seeds):
+            raise DataError(f"row {row!r} has predictions of other labels than {reference!r}")
+    generator, size = numpy_generator(seed, "bootstrap"), max(1, CHUNK // len(targets))
+    drawn: dict[str, list[dict[str, np.ndarray]]] = {row: [] for row in rows}
+    for start in range(0, resamples, size):
+        times = generator.multinomial(
+            len(targets), np.full(len(targets), 1 / len(targets)), size=min(size, resamples - start)
+        )
+        for row, seeds in rows.items():
+            found = [resampled(one, times) for one in seeds]
+            drawn[row].append({metric: np.mean([one[metric] for one in found], 0) for metric in found[0]})
+    values = {
+        row: {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
+        for row, parts in drawn.items()
+    }
+    plain = {row: [measure(one) for one in seeds] for row, seeds in rows.items()}
+    others = [row for row in rows if row != reference]
+    compared: dict[str, dict[str, Comparison]] = {}
+    for metric in METRICS[rows[reference][0].kind]:
+        mean = {row: float(np.mean([one[metric] for one in found])) for row, found in plain.items()}
+        differences = {row: values[row][metric] - values[reference][metric] for row in others}
+        p = np.array([_two_sided(differences[row]) for row in others])
+        ends = {row: np.nanquantile(differences[row], [0.025, 0.975]).tolist() for row in others}
+        compared[metric] = {
+            row: Comparison(mean[row] - mean[reference], ends[row][0], ends[row][1], one, corrected)
+            for row, one, corrected in zip(others, p.tolist(), holm(p).tolist(), strict=True)
+        }
+    return compared
+
+
+def resampled(
+    predictions: Predictions, times: Int[np.ndarray, "resamples rows"]
+) -> dict[str, Float[np.ndarray, "resamples"]]:
+    """The metrics of `measure` where row r counts `times[:, r]` times; NaN where a resample has nothing to measure."""
+    if predictions.kind == "number":
+        errors = (predictions.outputs[:, 0] - predictions.targets) ** 2
+        return {"rmse": np.sqrt(times @ errors / times.sum(1))}
+    scores, truth = probabilities(predictions), truth_of(predictions)
+    if predictions.kind == "classes":
+        likeliest = predictions.outputs.argmax(1)
+        said, right = likeliest[:, None] == np.arange(scores.shape[1]), likeliest == predictions.targets
+        columns = [1] if scores.shape[1] == 2 else range(scores.shape[1])
+    else:
+        said, columns = predictions.outputs > 0, range(scores.shape[1])
+        right = (said == truth).mean(1)
+    counts = times.astype(np.float64)
+    hits, claims, wanted = (counts @ part for part in (said & truth, said, truth))
+    # Without a class that is neither there nor said; without a tag that all have, or nobody.
+    counted = claims + wanted > 0
+    if predictions.kind == "tags":
+        counted = (wanted > 0) & (wanted < counts.sum(1)[:, None])
+    f1 = np.where(counted, 2 * hits / np.maximum(claims + wanted, 1), 0)
+    aucs = np.stack([weighted_auc(scores[:, n], truth[:, n], counts) for n in columns])
+    there = ~np.isnan(aucs)
+    with np.errstate(invalid="ignore"):
+        return {
+            "auc": np.where(there, aucs, 0).sum(0) / there.sum(0),
+            "accuracy": counts @ right / counts.sum(1),
+            "macro_f1": f1.sum(1) / counted.sum(1),
+        }
+
+
+def weighted_auc(
+    scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"], times: Float[np.ndarray, "resamples rows"]
+) -> Float[np.ndarray, "resamples"]:
+    """The AUC where rows count several times or not at all; ties count half. NaN without both kinds of rows."""
+    order = np.argsort(scores, kind="stable")
+    times, positive, scores = times[:, order], positive[order], scores[order]
+    start, end = np.searchsorted(scores, scores, "left"), np.searchsorted(scores, scores, "right")
+    below = np.concatenate([np.zeros((len(times), 1)), (times * ~positive).cumsum(1)], 1)
+    lost, ahead = below[:, start], below[:, end]
+    pairs = (times * positive).sum(1) * below[:, -1]
+    won = (times * positive * (lost + ahead)).sum(1) / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(pairs > 0, won / pairs, np.nan)
+
+
+def _two_sided(differences: Float[np.ndarray, "resamples"]) -> float:
+    known = differences[~np.isnan(differences)]
+    tail = min((known <= 0).sum(), (known >= 0).sum())
+    return min(1.0, 2 * (tail + 1) / (len(known) + 1))

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Sentiment and ranking on Amazon Musical Instruments (random 80/10/10 by user), five seeds, and the TF-IDF reference.
+#   bash scripts/table_sentiment_instruments.sh [--workers 2]
+# Never run in full. Writes experiments/results/sentiment_instruments.{csv,md,tex}. A killed script goes on where it was.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+python "$(dirname "${BASH_SOURCE[0]}")/sentiment_reference.py"
+recgraph table experiments/sentiment_instruments.yaml "$@"

@@ -1,0 +1,201 @@
+"""Runs with labels, from a file to their figures: nothing held out is learned from, and what is saved predicts the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from rich.console import Console
+
+from recgraph.data.features import Attributes, Features
+from recgraph.data.labels import held_out
+from recgraph.errors import ConfigError
+from recgraph.evaluation.prediction import measure
+from recgraph.experiment import Run, plan
+from recgraph.fitting import labels_of, predicted
+from recgraph.labelling import gates, read_predictions
+from recgraph.model import Model
+from recgraph.running import Settings, execute
+from recgraph.task import Task
+
+FILE = """
+datasets: [ml-100k]
+seeds: [0]
+base:
+  split: random_by_user
+  labels:
+    gender: {of: user, feature: gender}
+    genres: {of: item, feature: genres}
+    liked: {of: interaction, feature: rating, around: 3}
+    stars: {of: interaction, feature: rating}
+  content: {people: {side: user, columns: [gender]}}
+  encoder: {name: lightgcn, dim: 8, num_layers: 2}
+  objectives:
+    rank: bpr
+    gender: {name: label, of: gender, weight: 0.5}
+    genres: {name: label, of: genres, weight: 0.5, hidden: [6]}
+    liked: {name: label, of: liked}
+  train: {lr: 0.02, batch_size: 256, max_epochs: 8, patience: 8, validate_every: 4, monitor: ndcg@10}
+  evaluate: {metrics: [recall@10, ndcg@10]}
+rows:
+  all: {}
+  probes: {objectives.gender.probe: true, objectives.genres.probe: true, objectives.liked.probe: true}
+  none: {objectives.gender: null, objectives.genres: null, objectives.liked: null}
+  ple: {sharing: {name: ple, levels: 2, hidden: 8}, balance: pcgrad}
+  stars: {objectives.liked: {name: label, of: stars}, refit: true}
+"""
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tasks.yaml").write_text(FILE)
+    return tmp_path / "tasks.yaml"
+
+
+def run_of(file: Path, row: str, **changes: object) -> Run:
+    return plan(file, rows=[row], overrides=changes)[0]
+
+
+def do(run: Run, task: Task | None = None, root: str = "runs") -> dict:
+    return execute(run, Path(root), settings=Settings(CPU), console=Console(quiet=True), task=task or Task.toy(CPU))
+
+
+@pytest.mark.parametrize("row", ["all", "ple", "stars"])
+def test_a_run_measures_its_labels_and_its_model_predicts_the_same_when_loaded(file: Path, row: str) -> None:
+    run, task = run_of(file, row), Task.toy(CPU)
+    result = do(run)
+    found = result["labels"]
+    assert found["test"].keys() == found["validation"].keys() == found["guessed"].keys()
+    if row == "all":
+        assert found["test"]["gender:auc"] > 0.9  # groups of users and items are what the toy is made of
+        assert found["test"]["genres:auc"] > 0.9
+        assert found["test"]["liked:auc"] > 0.6
+    if row == "stars":
+        assert 0 < found["test"]["stars:rmse"] < found["guessed"]["stars:rmse"]
+    folder = run.folder(Path("runs"))
+    stored = read_predictions(folder / "labels.parquet")
+    again = predicted(run, task, Model.load(folder), "test")
+    for name, one in again.items():
+        np.testing.assert_allclose(stored[name].outputs, one.outputs, rtol=1e-4, atol=1e-5)
+        for metric, value in measure(one).items():
+            assert found["test"][f"{name}:{metric}"] == pytest.approx(value, abs=1e-6)
+    curve = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    at_best = next(line for line in curve if line["epoch"] == result["best_epoch"])
+    for metric, value in found["validation"].items():
+        assert row == "stars" or at_best["validation"][metric] == pytest.approx(value)
+
+
+def test_probes_leave_ranking_where_it_is_without_them(file: Path) -> None:
+    one, two = do(run_of(file, "probes")), do(run_of(file, "none"))
+    assert one["test"] == two["test"]
+    assert one["validation"] == two["validation"]
+    assert "labels" in one
+    assert "labels" not in two
+
+
+def test_labels_and_interactions_of_tomorrow_change_nothing_that_is_learned(file: Path) -> None:
+    """The same run where every held-out label and every test interaction is another comes to the same model."""
+    run, honest, planted = run_of(file, "all"), Task.toy(CPU), Task.toy(CPU)
+    sides = []
+    for attributes, side in ((honest._features.users, "user"), (honest._features.items, "item")):
+        part = held_out(len(attributes.frame), (0.1, 0.1), 0, side)
+        wrong = attributes.frame.with_columns(
+            group=pl.when(pl.Series(part == 2)).then((pl.col("group") + 1) % 4).otherwise("group")
+        )
+        sides.append(Attributes(wrong, attributes.kinds))
+    planted._features = Features(*sides)
+    test = planted._test.frame
+    fewer = test[::2].with_columns(rating=6 - pl.col("rating"))
+    planted._test = replace(planted._test, frame=fewer)
+    do(run, honest, "honest")
+    do(run, planted, "planted")
+    states = [Model.load(run.folder(Path(root))).state_dict() for root in ("honest", "planted")]
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
+    said = [read_predictions(run.folder(Path(root)) / "labels.parquet")["gender"] for root in ("honest", "planted")]
+    assert (said[0].outputs == said[1].outputs).all()
+    assert (said[0].targets != said[1].targets).all()
+
+
+def test_batches_show_no_label_that_is_held_out(file: Path) -> None:
+    run, task = run_of(file, "all"), Task.toy(CPU)
+    for name, label in labels_of(run, task).items():
+        if label.settings.of == "interaction":
+            assert len(label.table) == len(task.train)
+            continue
+        for part in ("validation", "test"):
+            own = label.examples[part]
+            assert (label.table[own.users if own.items is None else own.items] == -1).all(), name
+
+
+def test_gates_of_users(file: Path) -> None:
+    run = run_of(file, "ple")
+    do(run)
+    model = Model.load(run.folder(Path("runs")))
+    found = gates(model, "query", torch.tensor([3, 5]))
+    assert set(found) == {"rank", "gender", "liked"}
+    for task, (names, weights) in found.items():
+        assert weights.shape == (2, len(names))
+        assert names[0] == f"{task} 1"
+        torch.testing.assert_close(weights.sum(1), torch.ones(2))
+    assert set(gates(model, "item", torch.tensor([0]))) == {"rank", "genres", "liked"}
+    run = run_of(file, "all")
+    do(run)
+    assert gates(Model.load(run.folder(Path("runs"))), "query", torch.tensor([0])) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objectives.gender.of": "gendr"}, r"objectives\.gender\.of: no label 'gendr'.*gender"),
+        ({"objectives.genres.of": "gender"}, "another objective has the label 'gender' and its head"),
+        ({"labels.gender.feature": "sex"}, r"labels\.gender\.feature: no feature 'sex' of users.*gender"),
+        ({"labels.liked.text": "review"}, r"labels\.liked\.text: no column 'review'"),
+        ({"balance": "kendall"}, "no balance 'kendall'"),
+        ({"sharing": {"name": "mmoe", "expert": 3}}, "sharing.expert: sharing 'mmoe' takes no 'expert'.*experts"),
+        ({"encoder": "sasrec"}, "an encoder of histories has no rows of interactions"),
+        (
+            {"encoder": {"name": "hybrid", "graph": {"name": "lightgcn"}}, "content.people.side": "user"},
+            r"the encoder reads content\.people, in which is 'gender', the label that objectives\.gender is to predict",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(file: Path, changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_of(file, "all", **changes)
+
+
+def test_a_balance_wants_two_tasks(file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"balance: expected two tasks at least.*\['rank'\]"):
+        run_of(file, "probes", balance="uncertainty")
+
+
+def test_histories_predict_labels_of_users_and_items(file: Path) -> None:
+    changes = {"encoder": {"name": "gru4rec", "dim": 8}, "objectives.liked": None, "train.max_epochs": 30}
+    result = do(run_of(file, "all", **changes))
+    assert result["labels"]["test"]["gender:auc"] > 0.6
+
+
+def test_a_table_has_labels_with_their_differences(file: Path) -> None:
+    from recgraph.rendering import markdown
+    from recgraph.tables import Finished, grids, tidy
+
+    runs = [run for run in plan(file, seeds=[0, 1]) if run.row in ("all", "probes", "none")]
+    finished = [Finished(do(run), run.folder(Path("runs"))) for run in runs]
+    text = markdown(grids(finished, against="probes"))
+    assert "ml-100k, labels, test" in text
+    assert "most frequent in training" in text
+    assert "gender:macro_f1" in text
+    assert "paired bootstrap" in text
+    frame = tidy([one.result for one in finished])
+    (one,) = frame.filter(row="all", seed=1, part="test", group="all", metric="genres:auc")["value"]
+    (result,) = (one.result for one in finished if (one.result["row"], one.result["seed"]) == ("all", 1))
+    assert one == result["labels"]["test"]["genres:auc"]
+    assert len(frame.filter(group="guessed", metric="gender:accuracy")) == 4
