@@ -113,8 +113,8 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     drawn = any("negatives" in registry.objectives.find(spec["name"]).needs for spec in objectives.values())
     if drawn and negatives["name"] == "uniform" and "content" in reads and _cold_items(checked["split"]):
         raise ConfigError(
-            f"{where}: negatives: uniform draws cold items too, which are never positives: {encoder['name']} would learn "
-            "that their content is bad. Take warm, popularity or in_batch"
+            f"{where}: negatives: uniform draws cold items too, which are never positives: {encoder['name']} would "
+            "learn that their content is bad. Take warm, popularity or in_batch"
         )
     return (
         checked

@@ -54,6 +54,12 @@ rows:
     heads: {rank: dot}
     objectives: {rank: {name: clcrec}}
   contrast: {objectives.align: {name: content_contrast, weight: 0.1}}
+  linked:
+    encoder.shrinkage: 2.0
+    relations: {alike: {content: text, neighbours: 3}}
+  graph:
+    encoder: {name: lightgcn, dim: 8, num_layers: 2, first_layer: 1}
+    relations: {alike: {content: tags, neighbours: 3}}
   hybrid: {}
 """
 
@@ -118,7 +124,7 @@ def done(file: Path, row: str, **changes: Any) -> tuple[Path, dict[str, Any]]:
     return run.folder(Path("runs")), result
 
 
-ROWS = ["content_knn", "ials_content", "content", "CLCRec", "contrast", "hybrid"]
+ROWS = ["content_knn", "ials_content", "content", "CLCRec", "contrast", "linked", "graph", "hybrid"]
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -171,6 +177,37 @@ def test_cold_interactions_leak_into_nothing(films: Path, row: str, tmp_path: Pa
     cold = np.setdiff1d(np.arange(60), split.train.item_indices)
     if isinstance(models[0], Recommender) and models[0].graph is not None:
         assert (models[0].graph.item_degrees[cold] == 0).all()
+        if links := models[0].graph.item_links:  # of two cold items none, for who is near is asked among warm ones
+            both = np.isin(links.rows.numpy(), cold) & np.isin(links.columns.numpy(), cold)
+            assert len(links.rows)
+            assert not both.any()
+
+
+def test_the_popularity_that_says_who_is_cold_is_of_training(films: Path) -> None:
+    loaded = datasets.load("films")
+    split = loaded.split({"name": "warm_and_cold", "cold": 0.3}, seed=0)
+    task = Task(split, CPU, features=loaded.features)
+    cold = np.setdiff1d(np.arange(60), split.train.item_indices)
+    perfect = ForTest(split)
+    found = task.test(perfect, ["ndcg@60:cold", "cold_share@5"]).summary
+    assert found["ndcg@60:cold"] == pytest.approx(1)  # every item withheld is ranked in that scope, and no other
+    assert task.test(ForTest(split, cold), ["cold_share@5"]).summary["cold_share@5"] == pytest.approx(1)
+
+
+class ForTest(Model):
+    """Puts first what is in test, or some items."""
+
+    def __init__(self, split: Split, first: np.ndarray | None = None) -> None:
+        super().__init__(split.train.num_users, split.train.num_items)
+        scores = torch.zeros(self.num_users, self.num_items)
+        if first is None:
+            scores[split.test.user_indices, split.test.item_indices] = 1
+        else:
+            scores[:, first] = 1
+        self.register_buffer("scores", scores)
+
+    def scorer(self) -> Any:
+        return lambda users: self.scores[users]
 
 
 def test_no_sampler_but_the_uniform_one_draws_cold_items_and_that_is_refused(films: Path) -> None:
@@ -188,7 +225,7 @@ def test_no_sampler_but_the_uniform_one_draws_cold_items_and_that_is_refused(fil
         drawn = sampler.sample(users, items, torch_generator(0, "negatives"))
         assert bool(np.isin(drawn.numpy(), cold).any()) == draws
     with pytest.raises(
-        ConfigError, match="negatives: uniform draws cold items too.* Take warm, popularity or in_batch"
+        ConfigError, match=r"negatives: uniform draws cold items too.* Take warm, popularity or in_batch"
     ):
         run_of(films, "hybrid", negatives="uniform")
     run_of(films, "hybrid", encoder={"name": "embedding", "dim": 8}, negatives="uniform")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from rich.console import Console
 
 from recgraph.data import datasets
 from recgraph.experiment import plan
+from recgraph.recommender import Recommender
 from recgraph.running import Result, Settings, execute
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,3 +68,28 @@ def test_an_epoch_of_gowalla_trains_and_evaluates(data_root: Path) -> None:
     assert result["test_users"] == 29858
     # One epoch gets past popularity's .0416, measured on this split.
     assert result["test"]["recall@20"] > 0.0416
+
+
+def test_a_made_up_star_wars_is_for_the_fans_of_the_series(mirror: Path, tmp_path: Path) -> None:
+    (planned,) = plan(ROOT / "experiments" / "new_films.yaml")
+    execute(planned, tmp_path, settings=Settings(torch.device("cpu")), console=Console())
+    known = Recommender.load(planned.folder(tmp_path))
+    model = known.add_items(pl.read_csv(ROOT / "scripts" / "new_films.csv"))
+    series = known.catalogue.items.encode([50, 172, 181])
+    seen = torch.zeros(known.num_users, known.num_items, dtype=torch.bool)
+    seen[known.catalogue.seen_users, known.catalogue.seen_items] = True
+    fans = seen[:, series].all(1)
+    with torch.no_grad():
+        scores = model.scorer()(torch.arange(model.num_users))
+    new = scores[:, known.num_items :]
+    first = new.argmax(1) == 0
+    # Rank among all 1,682 films, as a share of them.
+    place = (scores > new[:, :1]).float().mean(1)
+    print(
+        fans.sum(), first[fans].float().mean(), first[~fans].float().mean(), place[fans].median(), place[~fans].median()
+    )
+    assert first[fans].float().mean() > 0.6  # of ten films; a tenth by chance
+    assert place[fans].median() < 0.1
+    assert place[fans].median() < place[~fans].median() / 2
+    best = [one.item for one in model.recommend(int(known.catalogue.users.series[int(fans.nonzero()[0])]), 1692)]
+    assert best.index(90001) < best.index(90005)  # before the waltz

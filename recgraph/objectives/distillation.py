@@ -139,8 +139,8 @@ class GAR(Pairs):
     of user u, positive i and negative j; both are minimised in the same step. Chen et al., "Generative adversarial
     framework for cold-start item recommendation", SIGIR 2022, https://doi.org/10.1145/3477495.3531897, in the form of
     the authors' code (https://github.com/zfnWong/GAR, GAR/GAR.py), which takes turns. Their recommender is a network
-    over trained vectors that are fixed; here it is the encoder itself, so the objective needs no other beside it, though
-    one that ranks does it good. The encoder is to leave warm items as they are (`hybrid` without `dropout`).
+    over trained vectors that are fixed; here it is the encoder itself, so the objective needs no other beside it,
+    though one that ranks does it good. The encoder is to leave warm items as they are (`hybrid` without `dropout`).
 
     Args:
         alpha: α, in [0, 1); 0.05 in ColdRec's settings for CiteULike.
