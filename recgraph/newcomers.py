@@ -56,7 +56,7 @@ def appended(known: Mapping[str, Modality], pipeline: Pipeline, frame: pl.DataFr
     return made
 
 
-def enlarged(state: Mapping[str, Tensor], larger: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_rows(state: Mapping[str, Tensor], larger: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A model's parameters for a larger one, whose further rows are zeros: free vectors that nobody has trained."""
     made = {}
     for name, value in larger.items():

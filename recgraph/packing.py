@@ -39,7 +39,7 @@ def unpack_graph(tensors: Mapping[str, Tensor], num_users: int, num_items: int) 
 
 def pack_content(content: Content | None) -> dict[str, Tensor]:
     """The modalities of both sides; nothing of none."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for side in ("items", "users") if content else ():
         for name, (values, present) in getattr(content, side).items():
             tensors |= {f"{side}.{name}.values": values, f"{side}.{name}.present": present}

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -15,16 +14,17 @@ from torch import Tensor, nn
 from recgraph import registry
 from recgraph.data.content import Pipeline, pack, unpack
 from recgraph.data.histories import Histories
-from recgraph.data.interactions import Interactions, Vocabulary
+from recgraph.data.interactions import Interactions
 from recgraph.data.vectors import write_vectors
 from recgraph.encoders.base import Encoder, lookup
 from recgraph.encoders.sequential import SequenceEncoder
-from recgraph.errors import ConfigError, DataError
+from recgraph.errors import DataError
+from recgraph.extending import Extensible
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Head, build_head
 from recgraph.heads.labels import LabelHead
-from recgraph.model import Model, Scorer
-from recgraph.newcomers import appended, continued, enlarged, had, new_ids
+from recgraph.model import Scorer
+from recgraph.newcomers import with_rows
 from recgraph.packing import pack_content, pack_graph, unpack_content, unpack_graph
 from recgraph.pairing import asked, check_head
 from recgraph.random import isolated
@@ -38,7 +38,7 @@ PIECES = 2**15
 """Pairs that are scored at once."""
 
 
-class Recommender(Model):
+class Recommender(Extensible):
     """An encoder and its heads.
 
     Args:
@@ -224,8 +224,7 @@ class Recommender(Model):
         order = (self.histories.starts[wanted + 1] - self.histories.starts[wanted]).argsort()
         queries = []
         for piece in wanted[order].split(PIECE):
-            history = self.histories.last(piece, encoder.max_length).to(self.device)
-            inputs = Inputs(piece.to(self.device), history, self.graph, content=self.content)
+            inputs = Inputs(piece.to(self.device), self._past(piece).history, self.graph, content=self.content)
             queries.append(encoder.query(inputs, replace(catalogue, query=catalogue.query[inputs.users])))
         return torch.cat(queries)[order.argsort().to(self.device)]
 
@@ -244,90 +243,13 @@ class Recommender(Model):
         assert isinstance(self.encoder, SequenceEncoder)
         return Past(self.histories.last(users.cpu(), self.encoder.max_length).to(self.device))
 
-    def add_items(self, frame: pl.DataFrame) -> Recommender:
-        """The same recommender with items that did not exist when it was trained, known by their content alone.
-
-        Their content goes through the functions that were fitted in training, whose text, tags and so on the columns
-        must be called as; of several tags in a cell of text, `|` is between. Nothing is trained, and what was
-        recommended before keeps its scores, but for items without any content, which are taken for average. New items
-        have no links of relations.
-
-        Args:
-            frame: a row per item: `id`, `title` if there is one, and the columns of each modality.
-
-        Raises:
-            ConfigError: the encoder reads no content, its vectors are from a file, or a column is missing.
-            DataError: an id is known already or repeated, or a value is wrong.
-        """
-        catalogue, content = self._known(), self.content
-        if content is None or self.pipeline is None:
-            raise ConfigError(f"{type(self.encoder).__name__} reads no content: it cannot tell new items apart")
-        ids = new_ids(frame, catalogue.items, "new items")
-        num_items = self.num_items + len(frame)
-        graph = self.graph and replace(self.graph, num_items=num_items)
-        if graph and graph.item_links:
-            graph = graph.linked(graph.user_links, graph.item_links.padded(num_items))
-        items = appended(content.items, self.pipeline, frame, "new items")
-        titles = None
-        if catalogue.titles is not None or "title" in frame.columns:
-            new_titles = frame["title"].cast(pl.String).to_list() if "title" in frame.columns else [None] * len(frame)
-            titles = [*(catalogue.titles or [None] * self.num_items), *new_titles]
-        vocabulary = Vocabulary(pl.concat([catalogue.items.series, ids.series]))
-        more = self._enlarged(self.num_users, num_items, graph, replace(content, items=items))
-        more.catalogue = replace(catalogue, items=vocabulary, titles=titles)
-        more.histories = self.histories
-        return more
-
-    def add_users(self, frame: pl.DataFrame) -> Recommender:
-        """The same recommender with users who were not there in training, known by attributes or by a few items.
-
-        Nothing is trained. A graph encoder has them as nodes whose own vectors are zeros, joined with the items they
-        have had; what nobody had in training joins nobody. A sequence encoder reads what they have had, in the order
-        given. Where users have content, theirs goes through the functions that were fitted in training.
-
-        Args:
-            frame: a row per user: `id`, the ids in `items` (a list, or text with `|` between), columns of content.
-
-        Raises:
-            ConfigError: a column is missing, or nothing tells the model who a new user is.
-            DataError: an id is known already or repeated, an item is unknown, or a value is wrong.
-        """
-        catalogue, content, histories = self._known(), self.content, self.histories
-        ids = new_ids(frame, catalogue.users, "new users")
-        rows, items = had(frame, catalogue.items, "new users")
-        num_users, graph = self.num_users + len(frame), self.graph
-        if graph:
-            reached = graph.item_degrees.cpu()[items] > 0
-            pairs = ((graph.users.cpu(), rows[reached] + self.num_users), (graph.items.cpu(), items[reached]))
-            links = graph.user_links and graph.user_links.padded(num_users), graph.item_links
-            graph = BipartiteGraph.from_edges(*map(torch.cat, pairs), num_users, self.num_items).to(self.device)
-            graph = graph.linked(*links)
-        if content and content.users and self.pipeline:
-            content = replace(content, users=appended(content.users, self.pipeline, frame, "new users"))
-        more = self._enlarged(num_users, self.num_items, graph, content)
-        more.catalogue = replace(
-            catalogue,
-            users=Vocabulary(pl.concat([catalogue.users.series, ids.series])),
-            seen_users=torch.cat([catalogue.seen_users, rows + self.num_users]),
-            seen_items=torch.cat([catalogue.seen_items, items]),
-        )
-        more.histories = histories and continued(histories, rows, items, len(frame))
-        with torch.no_grad():
-            unknown = ~more.encode_all().query[self.num_users :].any(-1)
-        if unknown.any():
-            raise ConfigError(
-                f"new users: nothing tells {type(self.encoder).__name__} who {ids.series[int(unknown.nonzero()[0])]!r} "
-                "is: give `items` to a graph or sequence encoder, or attributes to one that reads content of users"
-            )
-        return more
-
-    def _enlarged(
+    def enlarged(
         self, num_users: int, num_items: int, graph: BipartiteGraph | None, content: Content | None
     ) -> Recommender:
-        """The same model of a larger catalogue, whose free vectors are zeros for who was not there."""
+        """See `Extensible.enlarged`."""
         with isolated(0, "load"):  # initial values are drawn, then overwritten
             more = Recommender.build(num_users, num_items, self.spec or {}, graph, content, self.pipeline)
-        more.load_state_dict(enlarged(self.state_dict(), more.state_dict()))
+        more.load_state_dict(with_rows(self.state_dict(), more.state_dict()))
         return more.to(self.device).eval()
 
     def export(self, folder: Path | str) -> list[Path]:
@@ -339,18 +261,15 @@ class Recommender(Model):
         catalogue = self._known()
         with torch.no_grad():
             encoding = self.eval().encode_all()
-        written = []
-        users, items = (encoding.query, catalogue.users.series), (encoding.items, catalogue.items.series)
-        for name, (vectors, ids) in (("users", users), ("items", items)):
-            written += write_vectors(Path(folder) / name, vectors.float().cpu().numpy(), ids)
-        return written
+        users = write_vectors(Path(folder) / "users", encoding.query.float().cpu().numpy(), catalogue.users.series)
+        return users + write_vectors(
+            Path(folder) / "items", encoding.items.float().cpu().numpy(), catalogue.items.series
+        )
 
     def options(self) -> dict[str, Any]:
         """The configuration of encoder and heads, and what makes content of attributes."""
         if self.spec is None:
-            raise ValueError(
-                "this recommender was not built from a configuration; save its encoder's state_dict instead"
-            )
+            raise ValueError("this recommender was built from no configuration: save its encoder's state_dict instead")
         made = {} if self.pipeline is None else {"content": pack(self.pipeline)[0]}
         made |= {key: self.spec[key] for key in ("label_heads", "sharing") if self.spec.get(key)}
         return {"encoder": self.spec["encoder"], "heads": self.spec["heads"], **made}

@@ -144,4 +144,7 @@ def _once(pairs: Pairs, size: int) -> Pairs:
 
 def _joined(several: Iterable[Pairs], size: int) -> Links | None:
     several = list(several)
-    return Links.of(*map(torch.cat, zip(*several, strict=True)), size) if several else None
+    if not several:
+        return None
+    one, other, weights = map(torch.cat, zip(*several, strict=True))
+    return Links.of(one, other, weights, size)

@@ -42,7 +42,9 @@ def test_a_file_holds_one_concept(path: Path) -> None:
 
 
 TESTED_WITH = {
+    "alias": ("sampling",),
     "toy": ("experiments",),
+    "extending": ("newcomers", "coldstart"),
     "batching": ("sequential_runs", "clicks", "running"),
     "attentive": ("encoders", "sequential"),
     "base": ("encoders", "objectives", "model"),

@@ -15,7 +15,7 @@ from recgraph import cli
 from recgraph.data.histories import Histories
 from recgraph.data.interactions import Vocabulary
 from recgraph.errors import ConfigError, DataError
-from recgraph.newcomers import continued, enlarged, free_id, had
+from recgraph.newcomers import continued, free_id, had, with_rows
 from recgraph.recommender import Recommender
 
 SHORT = {"train.max_epochs": 10, "train.patience": 10}
@@ -195,6 +195,6 @@ def test_helpers() -> None:
         Histories(torch.tensor([1, 2]), torch.tensor([0, 2])), torch.tensor([2, 0, 2]), torch.tensor([4, 5, 6]), 3
     )
     assert [longer.last(torch.tensor([user]), 9).tolist() for user in range(4)] == [[[1, 2]], [[6]], [[0]], [[5, 7]]]
-    made = enlarged({"a": torch.ones(2, 3), "b": torch.ones(1)}, {"a": torch.zeros(4, 3), "b": torch.zeros(1)})
+    made = with_rows({"a": torch.ones(2, 3), "b": torch.ones(1)}, {"a": torch.zeros(4, 3), "b": torch.zeros(1)})
     assert made["a"].sum(1).tolist() == [3, 3, 0, 0]
     assert made["b"].tolist() == [1]

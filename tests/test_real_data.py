@@ -85,9 +85,6 @@ def test_a_made_up_star_wars_is_for_the_fans_of_the_series(mirror: Path, tmp_pat
     first = new.argmax(1) == 0
     # Rank among all 1,682 films, as a share of them.
     place = (scores > new[:, :1]).float().mean(1)
-    print(
-        fans.sum(), first[fans].float().mean(), first[~fans].float().mean(), place[fans].median(), place[~fans].median()
-    )
     assert first[fans].float().mean() > 0.6  # of ten films; a tenth by chance
     assert place[fans].median() < 0.1
     assert place[fans].median() < place[~fans].median() / 2

@@ -12,9 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recgraph import registry
+from recgraph.alias import alias_table
 from recgraph.errors import ConfigError, DataError
 from recgraph.random import torch_generator
-from recgraph.sampling import Batches, InBatch, Popularity, Sampler, Uniform, Warm, alias_table
+from recgraph.sampling import Batches, InBatch, Popularity, Sampler, Uniform, Warm
 
 
 @given(seed=st.integers(0, 1000), density=st.floats(0.05, 0.9), num=st.integers(1, 4))

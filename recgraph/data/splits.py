@@ -93,9 +93,8 @@ def random(interactions: Interactions, generator: np.random.Generator, *, ratios
     Args:
         ratios: of train, validation and test; divided by their sum.
     """
-    parts = np.empty(len(interactions), np.int8)
-    counts = shares(np.array([len(interactions)]), _normalised(ratios))
-    parts[generator.permutation(len(interactions))] = _in_turn(*counts)
+    parts = _in_turn(*shares(np.array([len(interactions)]), _normalised(ratios)))
+    generator.shuffle(parts)
     return _cut("random", interactions, parts)
 
 

@@ -87,7 +87,6 @@ class Fields(Encoder):
         self._layout, self.context = columns, moments[0]
         if context:
             self.reads = self.reads | {"context"}
-
         of_side = list(zip((num_users, num_items), sides, moments, strict=True))
         self.users, self.items = (Tables(*each, dim=dim, std=std) for each in of_side)
         if wide:

@@ -202,7 +202,7 @@ class BipartiteGraph:
         users = self.users.to(device)
         if users is self.users:
             return self
-        moved = {
+        moved: dict[str, Any] = {
             name: None if value is None else value.to(device)
             for name in ("items", "by_item", "weights", "user_links", "item_links")
             for value in [getattr(self, name)]
