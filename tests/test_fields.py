@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 import references
 import references_fields as naive
@@ -12,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from recgraph import registry
+from recgraph.baselines.content_knn import nearest_warm
+from recgraph.data.content import joined
+from recgraph.data.modalities import FittedModality, ModalitySettings, fit_modality
 from recgraph.encoders import Fields
 from recgraph.errors import ConfigError
 from recgraph.heads import Head, neural
@@ -265,3 +270,24 @@ def test_a_moment_that_is_read_must_be_given() -> None:
 def test_layers_over_vectors_refuse_ids() -> None:
     with pytest.raises(ConfigError, match="leave out `ids: true`"):
         Recommender.build(USERS, ITEMS, {"encoder": "content", "heads": {"rank": "dot"}}, None, content())
+
+
+def test_baselines_by_content_refuse_ids() -> None:
+    with pytest.raises(ConfigError, match="leave out `ids: true`"):
+        nearest_warm(content(), torch.ones(ITEMS, dtype=torch.bool), 2)
+
+
+def test_ids_are_counted_from_one_and_new_rows_go_below_old_ones() -> None:
+    frame = pl.DataFrame({"tags": [["b", "a"], [], ["c"], ["d"]], "year": [1995.0, None, 1999.0, 1995.0]})
+    kinds, known = {"tags": "multi_hot", "year": "numeric"}, np.array([True, True, True, False])
+
+    def fitted(column: str) -> FittedModality:
+        settings = ModalitySettings(columns=(column,), ids=True, min_count=1)
+        return fit_modality(settings, frame, kinds, known, "content")
+
+    tags = fitted("tags").transform(frame, "content")
+    assert tags.values.tolist() == [[1, 2], [0, 0], [3, 0], [0, 0]]  # nobody known has d
+    assert tags.present.tolist() == [True, False, True, False]
+    assert fitted("year").transform(frame, "content").values.tolist() == [[1], [0], [2], [1]]
+    new = fitted("tags").transform(pl.DataFrame({"tags": [["c", "b", "a"]]}), "content")
+    assert joined(tags, new).values.tolist() == [[1, 2, 0], [0, 0, 0], [3, 0, 0], [0, 0, 0], [1, 2, 3]]
