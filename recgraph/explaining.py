@@ -193,9 +193,10 @@ def _pooled(
         return []
     vectors, _ = steps(encoding.items, inputs.history)
     weights, there = encoder.weights(vectors, inputs.history)[0, -1], inputs.history[0] > 0
-    panels: list[Bars | Grid] = [
-        Bars("Weights of the history", history, weights[there].tolist(), "share of the query", ordered=True)
-    ]
+    panels: list[Bars | Grid] = []
+    if isinstance(encoder, Attentive):  # in a mean, all are alike
+        values = weights[there].tolist()
+        panels.append(Bars("Weights of the history", history, values, "share of the query", ordered=True))
     product = inner_product(head, encoding.query[0], encoding.items[item])
     if product is None or encoder.user == "gate":
         return panels
