@@ -70,6 +70,7 @@ def test_an_epoch_of_gowalla_trains_and_evaluates(data_root: Path) -> None:
     assert result["test"]["recall@20"] > 0.0416
 
 
+@pytest.mark.slow
 def test_a_made_up_star_wars_is_for_the_fans_of_the_series(mirror: Path, tmp_path: Path) -> None:
     (planned,) = plan(ROOT / "experiments" / "new_films.yaml")
     execute(planned, tmp_path, settings=Settings(torch.device("cpu")), console=Console())
