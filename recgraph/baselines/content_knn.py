@@ -109,8 +109,8 @@ def nearest_warm(content: Content | None, warm: Bool[Tensor, "items"], count: in
     """
     if content is None or not content.items:
         raise ConfigError("a baseline by content: set `content`, with a modality of items at least, before `fit`")
-    for name, (values, _) in content.items.items():
-        if not values.is_floating_point():
+    for name, modality in content.items.items():
+        if not modality.values.is_floating_point():
             raise ConfigError(f"content.{name}: a baseline by content compares vectors: leave out `ids: true`")
     vectors = stacked(content)
     size, known = len(vectors), warm.nonzero().squeeze(1)
