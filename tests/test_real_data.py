@@ -76,7 +76,7 @@ def test_a_made_up_star_wars_is_for_the_fans_of_the_series(mirror: Path, tmp_pat
     execute(planned, tmp_path, settings=Settings(torch.device("cpu")), console=Console())
     known = Recommender.load(planned.folder(tmp_path))
     model = known.add_items(pl.read_csv(ROOT / "scripts" / "new_films.csv"))
-    series = known.catalogue.items.encode([50, 172, 181])
+    series = known.catalogue.items.encode([50, 172, 181]).tolist()
     seen = torch.zeros(known.num_users, known.num_items, dtype=torch.bool)
     seen[known.catalogue.seen_users, known.catalogue.seen_items] = True
     fans = seen[:, series].all(1)
