@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from recgraph.recommender import Recommender
 from recgraph.sampling import Batches, Uniform
 from recgraph.schema import RunConfig
 from recgraph.sequences import SequenceBatches
-from recgraph.types import Past
+from recgraph.types import Distinct, Past
 
 LIGHTGCN: dict[str, Any] = {"name": "lightgcn", "dim": 4, "num_layers": 1}
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -171,3 +172,25 @@ def test_din_has_the_same_gradient_in_chunks_of_rows(targets: str, monkeypatch: 
         total, _ = objectives(recommender, batch)
         found.append([total, *torch.autograd.grad(total, list(recommender.parameters()))])
     torch.testing.assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"view": "edge_drop", "anchors": "shared"}])
+def test_contrast_of_users_is_of_their_last_steps_whatever_the_targets(options: dict[str, Any]) -> None:
+    """With a query for each target, the shared encoding's rows are not the users'."""
+    table, found = random_interactions(), []
+    with isolated(0, "modules"):
+        spec = {"encoder": ENCODERS["attentive on lightgcn"], "heads": {"rank": "dot"}}
+        recommender = Recommender.build(table.num_users, table.num_items, spec, graph_of(table)).eval()
+        objectives = Objectives({"ssl": (1.0, registry.objectives.build({"name": "view_contrast", **options}))})
+    (batch,) = SequenceBatches(
+        *(table, 12, torch_generator(0, "order"), torch_generator(0, "negatives")), graph=recommender.graph
+    )
+    for positions in (batch.inputs.positions, None):
+        one = replace(
+            batch,
+            inputs=replace(batch.inputs, positions=positions),
+            distinct=Distinct(torch.arange(12), torch.arange(17)),
+            generator=torch_generator(0, "views"),
+        )
+        found.append(objectives(recommender, one)[0])
+    torch.testing.assert_close(found[0], found[1])

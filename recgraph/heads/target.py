@@ -39,7 +39,7 @@ class DIN(Head):
 
     Pairs are walked in chunks in training as well, where each chunk is computed again for its gradient: memory stays
     bounded, whichever objective asks. Scoring a catalogue costs about users × items × length × dim × attention[0]
-    multiplications, 50 s for MovieLens-100K's 943 users and 1,682 items on a busy core: a head for thousands of items.
+    multiplications, 50 s for MovieLens-100K (943 users, 1,682 items) on a busy core: a head for thousands of items.
 
     Args:
         dim: width of query, step and item vectors.
