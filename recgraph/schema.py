@@ -35,7 +35,7 @@ from pydantic import (
     model_validator,
 )
 
-from recgraph.data.labels import LabelSettings
+from recgraph.data.label_settings import LabelSettings
 from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics

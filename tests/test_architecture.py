@@ -58,6 +58,8 @@ TESTED_WITH = {
     "fitting": ("running",),
     "formats": ("readers",),
     "gru4rec": ("encoders", "sequential"),
+    "label_settings": ("labels",),
+    "label_tables": ("labelling",),
     "layers": ("heads",),
     "hybrid": ("content_hybrid",),
     "lightgcn": ("encoders", "lightgcn"),
