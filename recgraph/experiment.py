@@ -14,7 +14,7 @@ from recgraph.data import cards
 from recgraph.data.cards import Card
 from recgraph.data.content import check_columns
 from recgraph.data.features import Kind, Side, kinds
-from recgraph.data.labels import LabelSettings, check_labels
+from recgraph.data.label_settings import LabelSettings, check_labels
 from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.files import digest

@@ -36,7 +36,7 @@ from pydantic import (
 )
 
 from recgraph.data.clicks import ClickSettings
-from recgraph.data.labels import LabelSettings
+from recgraph.data.label_settings import LabelSettings
 from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics

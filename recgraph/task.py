@@ -20,7 +20,8 @@ from recgraph.data.clicks import ClickSettings, context_of, labelled, outcomes
 from recgraph.data.content import Pipeline, content_of
 from recgraph.data.features import Features
 from recgraph.data.interactions import Interactions
-from recgraph.data.labels import LabelData, LabelSettings, Part, labels_of
+from recgraph.data.label_settings import LabelSettings
+from recgraph.data.labels import LabelData, Part, labels_of
 from recgraph.data.modalities import ModalitySettings
 from recgraph.data.splits import Split
 from recgraph.environment import keep_freed_memory

@@ -63,6 +63,8 @@ TESTED_WITH = {
     "fitting": ("running",),
     "formats": ("readers",),
     "gru4rec": ("encoders", "sequential"),
+    "label_settings": ("labels",),
+    "label_tables": ("labelling",),
     "layers": ("heads",),
     "low_pass": ("sasrec",),
     "hybrid": ("content_hybrid",),

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from recgraph.data.features import Attributes, Features
 from recgraph.data.interactions import Interactions
-from recgraph.data.labels import MISSING, LabelSettings, check_labels, held_out, labels_of
+from recgraph.data.label_settings import LabelSettings, check_labels
+from recgraph.data.labels import MISSING, held_out, labels_of
 from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError, DataError
 from recgraph.heads import Dot

@@ -1,0 +1,98 @@
+"""The `labels:` block of an experiment file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from recgraph.data.features import Kind, Side
+from recgraph.errors import ConfigError, suggest
+from recgraph.types import LabelKind
+
+Share = Annotated[float, Field(gt=0, lt=0.5)]
+
+
+class LabelSettings(BaseModel):
+    """An entry of the `labels:` block of an experiment file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    of: Literal["user", "item", "interaction"]
+    """Whose label it is."""
+    feature: str
+    """Of users and items a feature of the dataset's card, of interactions a column of numbers, such as `rating`."""
+    bands: tuple[float, ...] = ()
+    """Cuts a numeric feature into classes, each from one of these on up to the next (18, 25, 35 ...: age bands)."""
+    around: float | None = None
+    """Makes two classes of a numeric feature, below and above; what is equal is neither, and masked. The sign of a
+    rating of 1 to 5 stars is that around 3."""
+    unknown: tuple[str, ...] = ()
+    """Values of a categorical or multi_hot feature that say that nothing is known."""
+    holdout: tuple[Share, Share] = (0.1, 0.1)
+    """Of users or items: shares whose labels are kept for validation and for test; nobody learns from them."""
+    text: str | None = None
+    """Of interactions: a column of text that tells the label, such as `review`. It becomes TF-IDF + SVD, fitted on
+    training rows."""
+    text_dim: PositiveInt = 300
+    """Width after the SVD."""
+    pair: bool = True
+    """Of interactions: user and item tell the label; with `text`, they and the text together."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LabelSettings:
+        if self.bands and self.around is not None:
+            raise ValueError("expected `bands` or `around`, not both")
+        if list(self.bands) != sorted(set(self.bands)):
+            raise ValueError(f"bands must rise, got {list(self.bands)}")
+        if self.of != "interaction" and (self.text is not None or not self.pair):
+            raise ValueError("`text` and `pair` are for labels of interactions")
+        if not self.pair and self.text is None:
+            raise ValueError("without `pair`, a `text` must tell the label")
+        return self
+
+    def kind(self, of_feature: Kind, where: str) -> LabelKind:
+        """What is predicted, of a feature of that kind.
+
+        Raises:
+            ConfigError: the options do not fit the feature.
+        """
+        if of_feature not in ("categorical", "multi_hot", "numeric"):
+            raise ConfigError(f"{where}.feature: {self.feature!r} is of the kind {of_feature}, which is no label")
+        if (self.bands or self.around is not None) and of_feature != "numeric":
+            raise ConfigError(
+                f"{where}: `bands` and `around` are for numeric features, {self.feature!r} is {of_feature}"
+            )
+        if self.unknown and of_feature == "numeric":
+            raise ConfigError(f"{where}.unknown: {self.feature!r} is numeric")
+        if of_feature == "numeric":
+            return "classes" if self.bands or self.around is not None else "number"
+        return "classes" if of_feature == "categorical" else "tags"
+
+
+def check_labels(
+    settings: Mapping[str, LabelSettings], kinds: Mapping[Side, Mapping[str, Kind]], columns: Mapping[str, Kind]
+) -> None:
+    """Refuse entries that a dataset cannot serve.
+
+    Args:
+        settings: the `labels:` block.
+        kinds: of the features of users and of items.
+        columns: kinds of the columns of interactions.
+
+    Raises:
+        ConfigError: with the address of the entry.
+    """
+    for name, entry in settings.items():
+        known = columns if entry.of == "interaction" else kinds[entry.of]
+        for key, column in (("feature", entry.feature), ("text", entry.text)):
+            if column is not None and column not in known:
+                what = "column" if entry.of == "interaction" else "feature"
+                raise ConfigError(
+                    f"labels.{name}.{key}: no {what} {column!r} of {entry.of}s in this dataset. "
+                    f"{suggest(column, known)}"
+                )
+        entry.kind(known[entry.feature], f"labels.{name}")
+        if entry.text is not None and known[entry.text] != "text":
+            raise ConfigError(f"labels.{name}.text: {entry.text!r} is {known[entry.text]}")
