@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,10 +16,12 @@ from recgraph.encoders.sequential import steps
 from recgraph.encoders.transformer import Attention
 from recgraph.errors import ConfigError, DataError
 from recgraph.heads import Head
+from recgraph.labelling import gates
 from recgraph.model import Model
 from recgraph.pairing import asked
 from recgraph.paths import Pairs, inner_product, messages, pairs
 from recgraph.recommender import Recommender
+from recgraph.sharing import RANK
 from recgraph.types import Encoding, Inputs
 
 
@@ -112,7 +114,7 @@ def explain(model: Model, user: Any, item: Any = None) -> Explanation:
         what = " with ".join(type(part).__name__ for part in parts[-2:])
         raise ConfigError(
             f"{what}: nothing to explain a score by. What can be explained: neighbourhood and linear baselines, "
-            "attention over histories, the head din, lightgcn and gat with an inner product, content"
+            "attention over histories, the head din, lightgcn and gat with an inner product, content, experts"
         )
     return Explanation(str(user), str(item), known.titles[index[1]], score, panels)
 
@@ -139,22 +141,41 @@ def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> 
     inputs = model.inputs_of(user)
     with _watched(encoder) as blocks:
         encoding = encoder(inputs)
-    score = float(model.score(encoding, torch.tensor([[item]], device=model.device)))
-    panels: list[Bars | Grid] = []
+    shared = model.shares(encoding).get(RANK, encoding)
+    score = float(model.score(shared, torch.tensor([[item]], device=model.device)))
+    panels = _experts(model, user, item)
     history: list[str] = []
     if isinstance(encoder, SequenceEncoder) and inputs.history is not None:
         places = inputs.history[0][inputs.history[0] > 0] - 1
         history = known.items(places.tolist())
-        panels += _attention(blocks, history) + _pooled(encoder, rank, inputs, encoding, item, history, score)
+        panels += _attention(blocks, history)
+        if model.sharing is None:  # experts between vectors and score leave nothing that adds up
+            panels += _pooled(encoder, rank, inputs, encoding, item, history, score)
     for name, head in model.heads.items():
         assert isinstance(head, Head)
-        weights = head.weights(asked(head, encoding), encoding.items[[item]])
+        weights = head.weights(asked(head, shared), shared.items[[item]])
         panels += [_weighed(name, key, one[0], history) for key, one in weights.items()]
-    found = messages(encoder, model.inputs_of()) if "graph" in encoder.reads else None
+    plain = "graph" in encoder.reads and model.sharing is None
+    found = messages(encoder, model.inputs_of()) if plain else None
     if found is not None and model.graph is not None:
         table = pairs(found, model.graph, rank, user, item)
         panels += [] if table is None else _paths(table, score, known)
     return score, panels + _content(encoder, model, item)
+
+
+def _experts(model: Recommender, user: int, item: int) -> list[Bars | Grid]:
+    """Where tasks share experts: how much ranking and each label take of each, for the user and for the item."""
+    panels: list[Bars | Grid] = []
+    sides: tuple[tuple[Literal["query", "item"], int, str], ...] = (("query", user, "user"), ("item", item, "item"))
+    for side, index, of in sides:
+        found = gates(model, side, torch.tensor([index]))
+        names = list(dict.fromkeys(name for experts, _ in found.values() for name in experts))
+        shares = [dict(zip(experts, weights[0].tolist(), strict=True)) for experts, weights in found.values()]
+        values = [[share.get(name, 0.0) for share in shares] for name in names]
+        if values:
+            note = f"share of each expert in what a task reads of the {of}; rank is ranking"
+            panels.append(Grid(f"Experts for the {of}", names, list(found), values, note))
+    return panels
 
 
 @contextmanager

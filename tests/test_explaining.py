@@ -162,6 +162,34 @@ def test_weights_of_any_head_are_shown() -> None:
     assert (list(panel.names), list(panel.values)) == (["expert 1", "expert 2"], [0.25, 0.75])
 
 
+@pytest.mark.parametrize("sharing", [{"name": "mmoe", "experts": 3}, {"name": "ple", "levels": 1}])
+def test_experts_are_shown_by_task_and_paths_that_no_longer_add_up_are_not(sharing: dict[str, Any]) -> None:
+    table = random_interactions()
+    label = {"of": "user", "kind": "classes", "width": 2}
+    spec = {"encoder": {"name": "lightgcn", "dim": 6}, "heads": {"rank": "dot"}, "sharing": sharing}
+    with isolated(0, "modules"):
+        model = Recommender.build(12, 17, {**spec, "label_heads": {"gender": label}}, graph_of(table)).eval()
+    model.catalogue = catalogue_of(table, [table], None)
+    user = int(table.users.ids[0])
+    found = explain(model, user)
+    assert [panel.title for panel in found.panels] == ["Experts for the user", "Experts for the item"]
+    of_user, of_item = found.panels
+    assert isinstance(of_user, Grid)
+    assert isinstance(of_item, Grid)
+    assert set(of_user.columns) == {"rank", "gender"}
+    assert list(of_item.columns) == ["rank"]  # a label of users reads no items
+    vectors = model.encode_all(None).query[:1]
+    gates = model.sharing.gates("query", vectors)
+    for column, task in enumerate(of_user.columns):
+        shown = {name: row[column] for name, row in zip(of_user.names, of_user.values, strict=True) if row[column]}
+        names = model.sharing.expert_names("query", task)
+        assert shown == pytest.approx(dict(zip(names, gates[task][0].tolist(), strict=True)))
+        assert sum(shown.values()) == pytest.approx(1)
+    seen = torch.from_numpy(table.csr().toarray()[0] > 0)
+    scores = model.scorer()(torch.tensor([0]))[0].masked_fill(seen, float("-inf"))  # the best of what is new
+    assert found.score == pytest.approx(float(scores.max()), abs=1e-5)
+
+
 def test_shares_of_modalities() -> None:
     model, table = build({"name": "hybrid", "graph": {"name": "lightgcn", "dim": 6}, "shrinkage": 2.0})
     for item in (0, 1):  # the second has neither modality
