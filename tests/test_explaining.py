@@ -187,7 +187,7 @@ def test_experts_are_shown_by_task_and_paths_that_no_longer_add_up_are_not(shari
         assert sum(shown.values()) == pytest.approx(1)
     seen = torch.from_numpy(table.csr().toarray()[0] > 0)
     scores = model.scorer()(torch.tensor([0]))[0].masked_fill(seen, float("-inf"))  # the best of what is new
-    assert found.score == pytest.approx(float(scores.max()), abs=1e-5)
+    assert found.score == pytest.approx(scores.max().item(), abs=1e-5)
 
 
 def test_shares_of_modalities() -> None:
