@@ -38,21 +38,21 @@ def unpack_graph(tensors: Mapping[str, Tensor], num_users: int, num_items: int) 
 
 
 def pack_content(content: Content | None) -> dict[str, Tensor]:
-    """The modalities of both sides; nothing of none."""
+    """The modalities of both sides, numbered, for a layer may have columns in their order; nothing of none."""
     tensors: dict[str, Tensor] = {}
     for side in ("items", "users") if content else ():
-        for name, (values, present) in getattr(content, side).items():
-            tensors |= {f"{side}.{name}.values": values, f"{side}.{name}.present": present}
+        for number, (name, (values, present)) in enumerate(getattr(content, side).items()):
+            key = f"{side}.{number:03}.{name}"
+            tensors |= {f"{key}.values": values, f"{key}.present": present}
     return tensors
 
 
 def unpack_content(tensors: Mapping[str, Tensor]) -> Content | None:
     """What `pack_content` was given."""
     modalities: dict[str, dict[str, Modality]] = {"items": {}, "users": {}}
-    for side, found in modalities.items():
-        for key in tensors:
-            of, _, rest = key.partition(".")
-            if of == side and rest.endswith(".values"):
-                name = rest.removesuffix(".values")
-                found[name] = Modality(tensors[key], tensors[f"{side}.{name}.present"])
+    for key in sorted(tensors):
+        side, _, rest = key.partition(".")
+        if side in modalities and rest.endswith(".values"):
+            name = rest.partition(".")[2].removesuffix(".values")
+            modalities[side][name] = Modality(tensors[key], tensors[key.removesuffix("values") + "present"])
     return Content(**modalities) if any(modalities.values()) else None

@@ -63,8 +63,11 @@ class ToyTask(Task):
     def labels(self, settings: Mapping[str, Any], *, seed: int, refit: bool = False) -> dict[str, LabelData]:
         """Every label of a user or an item is the group, every other the rating."""
         groups = {"feature": "group", "bands": (), "around": None, "unknown": ()}
-        stars = {"feature": "rating", "around": 3.0}
-        changed = {name: {**one, **(stars if one["of"] == "interaction" else groups)} for name, one in settings.items()}
+        changed = {}
+        for name, one in settings.items():
+            split = one.get("bands") or one.get("around") is not None
+            stars = {"feature": "rating", "bands": (), "around": 3.0 if split else None}
+            changed[name] = {**one, **(stars if one["of"] == "interaction" else groups)}
         return super().labels(changed, seed=seed, refit=refit)
 
     def links(

@@ -113,7 +113,7 @@ def table(ratings: list[float], **columns: list[Any]) -> Interactions:
 
 
 def test_labels_are_of_the_ratings_that_are_kept() -> None:
-    parts = table([5, 3, 4, 1]), table([2, 3, 3, 4.5]), table([1, 4, 3, 3])
+    parts = table([5, 3, 4, 1]), table([2, 3, 3, 4.5]), table([1, 5, 3, 3])
     pairs = [p.frame.with_columns(item=pl.Series([k] * 4, dtype=pl.UInt32)) for k, p in enumerate(parts)]
     whole = Split("random", *(Interactions(f, p.users, p.items) for f, p in zip(pairs, parts, strict=True)))
     found = labelled(whole, ClickSettings(positive=4, drop=(3,)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import references
 import references_fields as naive
 import torch
+from cases import random_content, random_interactions
 from torch import Tensor, nn
 
 from recgraph import registry
@@ -22,6 +24,7 @@ from recgraph.errors import ConfigError
 from recgraph.heads import Head, neural
 from recgraph.heads.parts import LinearPart
 from recgraph.layout import Layout
+from recgraph.model import catalogue_of
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
 from recgraph.types import Content, Inputs, Modality
@@ -291,3 +294,20 @@ def test_ids_are_counted_from_one_and_new_rows_go_below_old_ones() -> None:
     assert fitted("year").transform(frame, "content").values.tolist() == [[1], [0], [2], [1]]
     new = fitted("tags").transform(pl.DataFrame({"tags": [["c", "b", "a"]]}), "content")
     assert joined(tags, new).values.tolist() == [[1, 2, 0], [0, 0, 0], [3, 0, 0], [0, 0, 0], [1, 2, 3]]
+
+
+def test_a_loaded_model_has_its_fields_in_the_order_it_was_trained_with(tmp_path: Path) -> None:
+    """`text` is before `tags`, which a file sorts the other way; the head's first layer knows them by their place."""
+    table = random_interactions()
+    content = random_content(table.num_users, table.num_items, users=True)
+    spec = {"encoder": {"name": "fields", "dim": 4}, "heads": {"rank": {"name": "wide_deep", "hidden": [8]}}}
+    with isolated(0, "modules"):
+        model = Recommender.build(table.num_users, table.num_items, spec, None, content).eval()
+        for parameter in model.parameters():
+            parameter.data.normal_()
+    model.catalogue = catalogue_of(table, [table], None)
+    model.save(tmp_path)
+    loaded = Recommender.load(tmp_path)
+    assert list(loaded.content.items) == list(content.items)
+    users = torch.arange(table.num_users)
+    assert torch.equal(loaded.scorer()(users), model.scorer()(users))

@@ -283,6 +283,7 @@ def test_any_head_trains_on_any_encoder_and_is_saved(encoder: str, head: str, to
         inner["wide"] = head in ("linear", "fm", "wide_deep", "deepfm")  # others take vectors as they are
     changes = {
         "encoder": {"name": encoder, **inner},
+        "sequences.targets": "masked" if encoder == "bert4rec" else "every",
         "content": {"kinds": {"file": "kinds.parquet"}},
         "heads.rank": {"name": head, **OPTIONS.get(head, {})},
         "objectives.rank": "bce",

@@ -22,6 +22,7 @@ from recgraph.labelling import gates, read_predictions
 from recgraph.model import Model
 from recgraph.running import Settings, execute
 from recgraph.task import Task
+from recgraph.toy import ToyTask
 
 FILE = """
 datasets: [ml-100k]
@@ -64,12 +65,12 @@ def run_of(file: Path, row: str, **changes: object) -> Run:
 
 
 def do(run: Run, task: Task | None = None, root: str = "runs") -> dict:
-    return execute(run, Path(root), settings=Settings(CPU), console=Console(quiet=True), task=task or Task.toy(CPU))
+    return execute(run, Path(root), settings=Settings(CPU), console=Console(quiet=True), task=task or ToyTask(CPU))
 
 
 @pytest.mark.parametrize("row", ["all", "ple", "stars"])
 def test_a_run_measures_its_labels_and_its_model_predicts_the_same_when_loaded(file: Path, row: str) -> None:
-    run, task = run_of(file, row), Task.toy(CPU)
+    run, task = run_of(file, row), ToyTask(CPU)
     result = do(run)
     found = result["labels"]
     assert found["test"].keys() == found["validation"].keys() == found["guessed"].keys()
@@ -103,7 +104,7 @@ def test_probes_leave_ranking_where_it_is_without_them(file: Path) -> None:
 
 def test_labels_and_interactions_of_tomorrow_change_nothing_that_is_learned(file: Path) -> None:
     """The same run where every held-out label and every test interaction is another comes to the same model."""
-    run, honest, planted = run_of(file, "all"), Task.toy(CPU), Task.toy(CPU)
+    run, honest, planted = run_of(file, "all"), ToyTask(CPU), ToyTask(CPU)
     sides = []
     for attributes, side in ((honest._features.users, "user"), (honest._features.items, "item")):
         part = held_out(len(attributes.frame), (0.1, 0.1), 0, side)
@@ -126,7 +127,7 @@ def test_labels_and_interactions_of_tomorrow_change_nothing_that_is_learned(file
 
 
 def test_batches_show_no_label_that_is_held_out(file: Path) -> None:
-    run, task = run_of(file, "all"), Task.toy(CPU)
+    run, task = run_of(file, "all"), ToyTask(CPU)
     for name, label in labels_of(run, task).items():
         if label.settings.of == "interaction":
             assert len(label.table) == len(task.train)

@@ -39,6 +39,7 @@ def trained(name: str, table: Interactions, titles: list[str | None] | None = TI
     else:
         with isolated(0, "modules"):
             inner = {"graph": {"name": "lightgcn", "dim": 4}} if name == "hybrid" else {"dim": 4}
+            inner |= {"wide": False} if name == "fields" else {}
             spec = {"encoder": {"name": name, **inner}, "heads": {"rank": "dot"}}
             reads = "content" in registry.encoders.find(name).reads
             content = random_content(table.num_users, table.num_items, users=True) if reads else None

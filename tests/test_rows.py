@@ -52,9 +52,10 @@ def loss_and_gradients(name: str, recommender: Recommender, batch: Batch) -> tup
 
 NAMES = sorted(
     set(registry.objectives.components())
-    - {"same_target_contrast", "clcrec", "content_contrast", "log_loss", "squared_error"}
+    - {"same_target_contrast", "clcrec", "content_contrast", "aldi", "gar", "content_distance"}
+    - {"label", "log_loss", "squared_error"}
 )
-"""Without those that want histories or content, which have tests of their own."""
+"""Without those that want histories, content or labels, which have tests of their own."""
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -93,8 +93,9 @@ def random(interactions: Interactions, generator: np.random.Generator, *, ratios
     Args:
         ratios: of train, validation and test; divided by their sum.
     """
-    parts = _in_turn(*shares(np.array([len(interactions)]), _normalised(ratios)))
-    generator.shuffle(parts)
+    parts = np.empty(len(interactions), np.int8)
+    counts = shares(np.array([len(interactions)]), _normalised(ratios))
+    parts[generator.permutation(len(interactions))] = _in_turn(*counts)
     return _cut("random", interactions, parts)
 
 
