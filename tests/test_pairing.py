@@ -45,11 +45,21 @@ CONTRASTS: dict[str, dict[str, Any]] = {
 }
 
 
+LINEAR = {"linear", "fm", "wide_deep", "deepfm"}
+"""Heads that read the weights which `fields` has beside its vectors; others want it without."""
+
+
+def spec_of(encoder: str, head: str) -> dict[str, Any]:
+    return {**ENCODERS[encoder], **({"wide": head in LINEAR} if encoder == "fields" else {})}
+
+
 def reason(encoder: str, head: str, contrast: str) -> str | None:
     """Why the three do not go together, or None."""
     reads = reads_of(registry.encoders.check(ENCODERS[encoder], "encoder"))
     if contrast != "none":
         view = registry.views.find(contrast)
+        if encoder == "fields" and head in LINEAR:
+            return "gives weights beside them"
         if not view.changes & (reads | {"perturb"}):
             return "does not read"
         if view.leaves is not None and encoder not in ("lightgcn", "attentive on lightgcn"):
@@ -59,7 +69,7 @@ def reason(encoder: str, head: str, contrast: str) -> str | None:
 
 def config(encoder: str, head: str, contrast: str) -> RunConfig:
     return RunConfig(
-        encoder=ENCODERS[encoder],
+        encoder=spec_of(encoder, head),
         heads={"rank": head},
         objectives={"rank": "bce", **CONTRASTS[contrast]},
         content={"text": {"columns": ["title"]}},
