@@ -59,7 +59,9 @@ def build(config: dict[str, Any], train: Interactions) -> Parts:
         order=torch_generator(0, "order"),
         sampling=torch_generator(0, "negatives"),
         graph=recommender.graph,
-        sampler=registry.samplers.build(config["negatives"], train),
+        sampler=registry.samplers.build(config["negatives"], train) if "negatives" in objectives.needs else None,
+        views=torch_generator(0, "views") if "generator" in objectives.needs else None,
+        distinct="distinct" in objectives.needs,
     )
     return recommender, objectives, batches
 
