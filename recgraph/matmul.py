@@ -15,7 +15,7 @@ _linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends
 def inner_products(left: Float[Tensor, "*batch dim"], right: Float[Tensor, "columns dim"]) -> Tensor:
     """left @ right.T, of shape [*batch, columns].
 
-    On CPU `@` is MKL's, which is slow on AMD's processors: oneDNN takes 0.4 of its time on an EPYC of 2024, forwards
+    On CPU `@` is MKL's, which is slow on AMD's processors: oneDNN takes half of its time on an EPYC of 2024, forwards
     and backwards (`benchmarks/README.md`). torch has no public call of oneDNN that makes no copies.
     """
     if _linear is None or not _plain(left) or not _plain(right):
