@@ -152,6 +152,26 @@ def bpr(bench: Bench, dataset: str) -> dict[str, Any]:
     return compare(bench, dataset, workers, rounds=5, warm_up=True)
 
 
+def neumf(bench: Bench, dataset: str) -> dict[str, Any]:
+    """An epoch of NeuMF."""
+    workers: Workers = {
+        "recgraph": ("ours.py", {"work": "run", "model": "neumf"}),
+        "RecBole": ("peer_recbole.py", {"work": "train", "model": "NeuMF", "steps": 2 if bench.quick else 200}),
+    }
+    return compare(bench, dataset, workers, rounds=3, warm_up=False)
+
+
+def sasrec(bench: Bench, dataset: str) -> dict[str, Any]:
+    """An epoch of SASRec with full cross-entropy: of all places of the histories at once, and of each prefix alone."""
+    few = {"steps": 2 if bench.quick else 20}
+    workers: Workers = {
+        "recgraph": ("ours.py", {"work": "run", "model": "sasrec"}),
+        "recgraph, each prefix a row": ("ours.py", {"work": "run", "model": "sasrec prefixes", **few}),
+        "RecBole": ("peer_recbole.py", {"work": "train", "model": "SASRec", "batch": 128, **few}),
+    }
+    return compare(bench, dataset, workers, rounds=3, warm_up=False)
+
+
 def rank(bench: Bench, dataset: str) -> dict[str, Any]:
     """Full ranking with metrics for all users of test."""
     recbole = {"work": "rank", "model": "LightGCN"}
@@ -242,6 +262,8 @@ SMALL_TO_LARGE = ("ml-100k", "lastfm", "gowalla")
 KINDS: dict[Callable[[Bench, str], dict[str, Any]], Sequence[str]] = {
     lightgcn: SMALL_TO_LARGE,
     bpr: SMALL_TO_LARGE,
+    neumf: ("ml-1m",),
+    sasrec: ("sasrec-ml-1m",),
     rank: ("gowalla",),
     ials: ("gowalla",),
     item_knn: ("gowalla",),

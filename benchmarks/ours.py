@@ -1,9 +1,11 @@
-"""recgraph: an epoch of LightGCN-BPR or BPR-MF by the library's trainer, or full ranking by its `evaluate`."""
+"""recgraph: epochs of a row of recipes.yaml by the library's trainer, or full ranking by its `evaluate`."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +23,34 @@ from recgraph.data.fetch import fetch
 from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
 from recgraph.evaluation.ranking import evaluate
+from recgraph.experiment import plan
+from recgraph.fitting import fit as fit_run
+from recgraph.task import Task
 from recgraph.training.trackers import Record, Tracker
 
 PACKAGES = ["recgraph", "torch", "numpy", "scipy", "polars"]
 
 
 class Answering(Tracker):
-    """Lets the trainer do an epoch for each "go"."""
+    """Lets the trainer do an epoch for each "go", or some steps of one, scaled to the epoch."""
 
-    def __init__(self, channel: Channel, loaded: dict[str, Any]) -> None:
+    def __init__(self, channel: Channel, loaded: Callable[[], dict[str, Any]]) -> None:
         self.channel, self.loaded = channel, loaded
+        self.steps: int | None = channel.task.get("steps")
 
     def start(self, epoch: int, max_epochs: int, best: float) -> None:
         """Say that everything is loaded, and wait for the first "go"."""
-        self.channel.answer(**self.loaded)
+        self.channel.answer(**self.loaded())
         self.channel.wait()
+        self.started = time.perf_counter()
+
+    def step(self, step: int, steps: int) -> None:
+        """Answer after some steps, where few are asked for, and wait."""
+        if self.steps and step % self.steps == 0:
+            seconds = time.perf_counter() - self.started
+            self.channel.answer(seconds=seconds * steps / self.steps, steps=self.steps, of=steps)
+            self.channel.wait()
+            self.started = time.perf_counter()
 
     def epoch(self, record: Record) -> None:
         """Answer, and wait for the next one."""
@@ -43,11 +58,9 @@ class Answering(Tracker):
         self.channel.wait()
 
 
-def ready(channel: Channel) -> tuple[Split, Parts, dict[str, Any]]:
-    """Load a dataset and build what the task asks for; the answer says how long that takes from the raw files, as for
-    the first time, and from the cache."""
-    name = channel.task["dataset"]
-    config = library.configuration(channel.task["model"])
+def load(name: str) -> tuple[datasets.Dataset, Callable[[], dict[str, Any]]]:
+    """A dataset, and what says at the end of all preparations how long they took: with loading from the raw files, as
+    for the first time, and from the cache."""
     datasets.load(name)  # fetches, and fills the cache
     started = time.perf_counter()
     card = datasets.find(name, data_root())
@@ -56,17 +69,37 @@ def ready(channel: Channel) -> tuple[Split, Parts, dict[str, Any]]:
     raw = time.perf_counter()
     dataset = datasets.load(name)
     cached = time.perf_counter()
+
+    def loaded() -> dict[str, Any]:
+        built = time.perf_counter() - cached
+        seconds = {"load_seconds": raw - started + built, "cached_seconds": cached - raw + built}
+        return {**seconds, "packages": versions(PACKAGES)}
+
+    return dataset, loaded
+
+
+def ready(channel: Channel) -> tuple[Split, Parts, dict[str, Any]]:
+    """Load a dataset and build what the task asks for, and what to answer when that is done."""
+    dataset, loaded = load(channel.task["dataset"])
     split = library.split_of(dataset)
-    parts = library.build(config, split.train)
-    built = time.perf_counter() - cached
-    seconds = {"load_seconds": raw - started + built, "cached_seconds": cached - raw + built}
-    return split, parts, {**seconds, "packages": versions(PACKAGES)}
+    parts = library.build(library.configuration(channel.task["model"]), split.train)
+    return split, parts, loaded()
 
 
 def train(channel: Channel) -> None:
     """Answer with the seconds of one epoch after the other."""
     _, parts, loaded = ready(channel)
-    library.fit(library.configuration(channel.task["model"]), parts, Answering(channel, loaded))
+    library.fit(library.configuration(channel.task["model"]), parts, Answering(channel, lambda: loaded))
+
+
+def run(channel: Channel) -> None:
+    """The same for a row that is more than a graph encoder: put together by the library, as `recgraph train` does."""
+    name = channel.task["dataset"]
+    row = plan(library.RECIPES, rows=[channel.task["model"]], datasets=[name])[0]
+    _, loaded = load(name)
+    task = Task.load(name, row.config["split"], torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as folder:
+        fit_run(row, task, Path(folder), [Answering(channel, loaded)])
 
 
 def rank(channel: Channel) -> None:
@@ -99,7 +132,7 @@ def dump(name: str, folder: Path) -> None:
     """Write the split and the vectors of an untrained LightGCN for the peers.
 
     Into `folder`: `train.npy` and `test.npy`, index pairs; `sizes.json`; RecBole's atomic files of the parts, with the
-    indices as tokens; `ego_users.npy` and `ego_items.npy`, `users.npy` and `items.npy`, the vectors before and after
+    indices as tokens, and of all parts together, in which a user's row has its place for a time; `ego_users.npy` and `ego_items.npy`, `users.npy` and `items.npy`, the vectors before and after
     propagation.
     """
     split = library.split_of(datasets.load(name))
@@ -113,6 +146,10 @@ def dump(name: str, folder: Path) -> None:
     for part, table in (("train", split.train), ("valid", valid), ("test", split.test)):
         frame = pl.DataFrame(_pairs(table), schema=["user_id:token", "item_id:token"])
         frame.write_csv(folder / "pairs" / f"pairs.{part}.inter", separator="\t")
+    every = np.concatenate([_pairs(table) for table in (split.train, split.validation, split.test)])
+    pl.DataFrame(every, schema=["user_id:token", "item_id:token"]).with_columns(
+        pl.int_range(pl.len()).over("user_id:token").alias("timestamp:float")
+    ).write_csv(folder / "pairs" / "pairs.inter", separator="\t")
     recommender, _, _ = library.build(library.configuration("lightgcn"), split.train)
     with torch.no_grad():
         encoding = recommender.eval().encode_all()
@@ -136,7 +173,7 @@ def dump_for_peers(channel: Channel) -> None:
     channel.answer()
 
 
-WORK = {"train": train, "rank": rank, "fit": fit, "dump": dump_for_peers}
+WORK = {"train": train, "run": run, "rank": rank, "fit": fit, "dump": dump_for_peers}
 
 if __name__ == "__main__":
     import_optimisers()

@@ -1,4 +1,4 @@
-"""RecBole: an epoch of its LightGCN or BPR by its own trainer, or full ranking by its own evaluator."""
+"""RecBole: an epoch of one of its models by its own trainer, or full ranking by its own evaluator."""
 
 from __future__ import annotations
 
@@ -23,13 +23,20 @@ def load(task: dict[str, Any]) -> Repeat:
     logging.disable(logging.INFO)
     warnings.simplefilter("ignore")
     folder = Path(task["folder"]) / task["dataset"]
+    data = {"benchmark_filename": ["train", "valid", "test"], "load_col": {"inter": ["user_id", "item_id"]}}
+    if task["model"] == "SASRec":
+        data = {
+            "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+            "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+            "train_neg_sample_args": None,
+            "MAX_ITEM_LIST_LENGTH": 200,
+        }
     config = Config(
         model=task["model"],
         dataset="pairs",  # "ml-100k" would be RecBole's own copy
         config_dict={
             "data_path": str(folder),
-            "benchmark_filename": ["train", "valid", "test"],
-            "load_col": {"inter": ["user_id", "item_id"]},
+            **data,
             "use_gpu": False,
             "show_progress": False,
             "train_batch_size": task.get("batch", 2048),
@@ -41,9 +48,20 @@ def load(task: dict[str, Any]) -> Repeat:
             "valid_metric": "NDCG@20",
             "metric_decimal_place": 10,
             # Of LightGCN only: the same objective as ours, in which the norm is squared.
-            "n_layers": 3,
+            "n_layers": 2 if task["model"] == "SASRec" else 3,
             "reg_weight": 1e-4,
             "require_pow": True,
+            # Of NeuMF and SASRec, see recipes.yaml.
+            "mf_embedding_size": 64,
+            "mlp_embedding_size": 64,
+            "mlp_hidden_size": [128, 64],
+            "dropout_prob": 0.0,
+            "n_heads": 1,
+            "hidden_size": 64,
+            "inner_size": 64,
+            "hidden_dropout_prob": 0.2,
+            "attn_dropout_prob": 0.2,
+            "loss_type": "CE",
         },
     )
     dataset = create_dataset(config)

@@ -262,6 +262,8 @@ def _table(head: list[str], rows: list[list[Any]]) -> str:
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Part]], str]]] = {
     "lightgcn": ("LightGCN-BPR, an epoch", _compared("epoch")),
     "bpr": ("BPR-MF, an epoch", _compared("epoch")),
+    "neumf": ("NeuMF, an epoch", _compared("epoch")),
+    "sasrec": ("SASRec, an epoch", _compared("epoch")),
     "rank": ("Full ranking with metrics", _compared("ranking")),
     "ials": ("Implicit ALS, ten epochs of 64 dimensions", _compared("fit")),
     "item_knn": ("The 100 nearest neighbours of each item", _compared("fit")),
