@@ -132,8 +132,8 @@ def dump(name: str, folder: Path) -> None:
     """Write the split and the vectors of an untrained LightGCN for the peers.
 
     Into `folder`: `train.npy` and `test.npy`, index pairs; `sizes.json`; RecBole's atomic files of the parts, with the
-    indices as tokens, and of all parts together, in which a user's row has its place for a time; `ego_users.npy` and `ego_items.npy`, `users.npy` and `items.npy`, the vectors before and after
-    propagation.
+    indices as tokens, and of all parts together, in which a user's row has its place for a time; `ego_users.npy` and
+    `ego_items.npy`, `users.npy` and `items.npy`, the vectors before and after propagation.
     """
     split = library.split_of(datasets.load(name))
     (folder / "pairs").mkdir(parents=True)
