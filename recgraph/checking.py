@@ -148,6 +148,9 @@ def _check_clicks(config: RunConfig, where: str) -> None:
     ):
         if given:
             raise ConfigError(f"{where}: {what}: it ranks, and with `clicks:` nothing is ranked")
+    for what, spec in (("sharing", config.sharing), ("balance", config.balance)):
+        if spec is not None:
+            raise ConfigError(f"{where}: {what}: it is between tasks, and with `clicks:` there is one; take it out")
 
 
 def _misfit(objective: Mapping[str, Any], config: RunConfig, encoder: Mapping[str, Any]) -> str:
