@@ -207,6 +207,8 @@ def test_nothing_of_the_future_is_seen(films: Path, row: str, seen: Seen) -> Non
         assert set(zip(users, items, strict=True)) <= known
         for table in (inputs.history, batch.partners):
             assert table is None or not (late & set((table - 1).flatten().tolist()))
+        if batch.partners is not None:
+            assert not (batch.partners - 1 == batch.items[:, None]).any()
         if inputs.history is not None:
             width = inputs.history.shape[1]
             for place, (user, item) in enumerate(zip(users, items, strict=True)):
