@@ -118,10 +118,11 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             "learn that their content is bad. Take warm, popularity or in_batch"
         )
     built = {"encoder": encoder, "heads": heads, "objectives": objectives}
+    tasks = check_tasks(config, checked, objectives, where)
     rehearse(checked | built, config.train, content="content" in reads, where=where)
     return (
         checked
-        | check_tasks(config, checked, objectives, where)
+        | tasks
         | built
         | {
             "negatives": negatives,
