@@ -49,7 +49,7 @@ def batches_of(
     kind: type[Batches] = Batches
     more: dict[str, Any] = {}
     if isinstance(encoder, SequenceEncoder):
-        kind, more = SequenceBatches, _sequences(encoder, config["sequences"], objectives)
+        kind, more = SequenceBatches, sequence_options(encoder, config["sequences"], needs)
     if "clicks" in config:
         kind, more = ClickBatches, {"context": "context" in encoder.reads}
     return kind(
@@ -69,8 +69,8 @@ def batches_of(
     )
 
 
-def _sequences(encoder: SequenceEncoder, settings: Mapping[str, Any], objectives: Objectives) -> dict[str, Any]:
-    """Options of `SequenceBatches`.
+def sequence_options(encoder: SequenceEncoder, settings: Mapping[str, Any], needs: frozenset[str]) -> dict[str, Any]:
+    """Options of `SequenceBatches`, from the `sequences:` block and what objectives need.
 
     Raises:
         ConfigError: the encoder, or an objective, cannot learn from the targets asked for.
@@ -80,7 +80,7 @@ def _sequences(encoder: SequenceEncoder, settings: Mapping[str, Any], objectives
             f"sequences.targets: {type(encoder).__name__} as configured learns from {sorted(encoder.targets)}, "
             f"got {settings['targets']!r}"
         )
-    partners = "partners" in objectives.needs
+    partners = "partners" in needs
     if partners and settings["targets"] != "last":
         raise ConfigError(f"sequences.targets: histories before the same item want 'last', got {settings['targets']!r}")
     masked = {"masked": encoder.masked} if isinstance(encoder, BERT4Rec) else {}

@@ -15,6 +15,7 @@ from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
 from recgraph.pairing import check_head
 from recgraph.registry import Component
+from recgraph.rehearsing import rehearse
 from recgraph.sampling import BUILT
 from recgraph.schema import RunConfig, Spec
 from recgraph.tasks import check_tasks
@@ -116,13 +117,14 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             f"{where}: negatives: uniform draws cold items too, which are never positives: {encoder['name']} would "
             "learn that their content is bad. Take warm, popularity or in_batch"
         )
+    built = {"encoder": encoder, "heads": heads, "objectives": objectives}
+    tasks = check_tasks(config, checked, objectives, where)
+    rehearse(checked | built, config.train, content="content" in reads, where=where)
     return (
         checked
-        | check_tasks(config, checked, objectives, where)
+        | tasks
+        | built
         | {
-            "encoder": encoder,
-            "heads": heads,
-            "objectives": objectives,
             "negatives": negatives,
             # Without `wide: null`, for the same reason as `ids: false`.
             "train": config.train.model_dump(exclude=None if config.train.wide else {"wide"}),
@@ -148,6 +150,9 @@ def _check_clicks(config: RunConfig, where: str) -> None:
     ):
         if given:
             raise ConfigError(f"{where}: {what}: it ranks, and with `clicks:` nothing is ranked")
+    for what, spec in (("sharing", config.sharing), ("balance", config.balance)):
+        if spec is not None:
+            raise ConfigError(f"{where}: {what}: it is between tasks, and with `clicks:` there is one; take it out")
 
 
 def _misfit(objective: Mapping[str, Any], config: RunConfig, encoder: Mapping[str, Any]) -> str:
@@ -168,6 +173,9 @@ def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str
         return {}
     if not config.content:
         raise ConfigError(f"{where}: {name} reads content: give a block `content:` with a modality at least")
+    for modality in config.content:
+        if not modality.isidentifier() or hasattr(nn.ModuleDict, modality):
+            raise ConfigError(f"{where}: content: {modality!r} cannot name a modality; choose another word")
     # Without `ids: false`, which would give every configuration with content another name.
     return {
         "content": {

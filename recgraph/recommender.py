@@ -164,6 +164,7 @@ class Recommender(Extensible):
             some = slice(start, start + PIECES)
             moment = None if context is None else context[some].to(self.device)
             encoding = self.encoder(replace(base, users=users[some].to(self.device), context=moment))
+            encoding = self.shares(encoding).get(RANK, encoding)
             found.append(self.score_pairs(encoding, items[some].to(self.device), head=head))
         return torch.cat(found)
 

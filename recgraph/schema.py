@@ -258,8 +258,10 @@ def validate(schema: type[BaseModel], tree: Any, where: str) -> Any:
         first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         address = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,any]"))
         if first["type"] != "extra_forbidden":
-            got = "" if first["type"] == "missing" else f", got {first['input']!r}"
-            raise ConfigError(f"{where}: {address}: {first['msg']}{got}") from None
+            ours, missing = (first["type"] == kind for kind in ("value_error", "missing"))
+            what = [where, address, str(first["ctx"]["error"]) if ours else first["msg"]]
+            got = "" if missing or (ours and isinstance(first["input"], dict)) else f", got {first['input']!r}"
+            raise ConfigError(": ".join(filter(None, what)) + got) from None
         *parents, leaf = first["loc"]
         known: Any = schema
         for key in parents:

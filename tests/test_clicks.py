@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,11 @@ def test_labels_are_of_the_ratings_that_are_kept() -> None:
         labelled(whole, ClickSettings(positive=9))
     with pytest.raises(DataError, match=r"clicks\.column: no column 'ratin'\. Did you mean 'rating'"):
         labelled(whole, ClickSettings(column="ratin"))
+    for unknown in (None, float("nan")):  # polars holds NaN to be more than any number
+        frame = whole.test.frame.with_columns(rating=pl.Series([1, 5, unknown, 3], dtype=pl.Float64))
+        test = Interactions(frame, whole.test.users, whole.test.items)
+        with pytest.raises(DataError, match=r"clicks\.column: 1 of the 4 rows of the test part have no 'rating'"):
+            labelled(replace(whole, test=test), ClickSettings())
 
 
 def test_moments_are_those_of_the_calendar() -> None:
@@ -309,6 +315,8 @@ def test_a_sealed_task_predicts_validation_alone(rated: Path) -> None:
         ({"encoder": {"name": "lightgcn"}}, "encoder lightgcn reads graph, which holds the rows whose labels"),
         ({"encoder": {"name": "sasrec"}}, "encoder sasrec reads history"),
         ({"evaluate.sampled": True}, "evaluate.sampled: it ranks"),
+        ({"sharing": "mmoe"}, "sharing: it is between tasks, and with `clicks:` there is one"),
+        ({"balance": "gradnorm"}, "balance: it is between tasks"),
         ({"blend": {"baseline": "bspm"}}, "blend: it ranks"),
         ({"clicks.column": "ratin"}, "have no column 'ratin'. Did you mean 'rating'"),
         ({"clicks.positve": 3}, "no such key|no 'positve'"),

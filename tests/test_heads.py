@@ -347,3 +347,30 @@ def test_memory_of_din_is_bounded_in_training_too(monkeypatch: pytest.MonkeyPatc
     head(query.unsqueeze(1), items).sum().backward()
     assert max(sizes) <= 1000
     assert len(sizes) == 2 * (20 + -(-600 // 41))  # each chunk once more for its gradient
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+@pytest.mark.parametrize("floats", [2**20, 50])
+def test_a_catalogue_for_din_equals_its_pairs_and_looks_at_a_step_once(
+    softmax: bool, floats: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a gradient there is a table of steps and items, in which the same item in two histories is one row."""
+    head = registry.heads.build({"name": "din", **OPTIONS["din"], "softmax": softmax}, DIM).double()
+    items, looked = vectors(7, seed=1), 0
+    history = torch.tensor([[0, 0, 3, 1], [0, 0, 0, 0], [3, 3, 1, 7], [7, 2, 0, 3]])  # hidden in the last, at its third
+    steps = torch.cat([torch.zeros(1, DIM, dtype=torch.float64), items])[history]
+    query = with_steps(vectors(4), steps, history > 0)
+    monkeypatch.setattr(target, "CHUNK_FLOATS", floats)
+    pairs = head(query.unsqueeze(1), items)
+    expected = torch.stack([torch.stack([din(head, one, other) for other in items]) for one in query])
+    torch.testing.assert_close(pairs, expected)
+
+    def count(_: nn.Module, __: Any, logits: Tensor) -> None:
+        nonlocal looked
+        looked += logits.numel()
+
+    head.attention.register_forward_hook(count)
+    with torch.no_grad():
+        found = head.all_pairs(query.unflatten(0, (2, 2)), items)
+    torch.testing.assert_close(found, pairs.view(2, 2, 7))
+    assert looked == 5 * 7  # items 1, 2, 3 and 7, and no step at all

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -66,6 +67,10 @@ def test_classes_tags_and_numbers() -> None:
             assert all(map(math.isnan, seen))  # not told is not "none of them"
         else:
             assert seen == [float(name in tags) for name in genres.names]
+    with pytest.raises(
+        ConfigError, match=r"labels\.it\.unknown: nothing is 'Unknown' in 'genres'\. Did you mean 'unknown'"
+    ):
+        label(of="item", feature="genres", unknown=("unknown", "Unknown"))
     bands = label(of="user", feature="age", bands=(18, 35))
     assert bands.names == ("below 18", "from 18", "from 35")
     known = [(user, age) for user, age in enumerate(USERS["age"]) if bands.table[user] != MISSING]
@@ -217,6 +222,8 @@ def test_a_user_counts_once_however_many_rows_it_has() -> None:
     masked = Batch(*ROWS, labels=batch.labels, mask=torch.tensor([True, False, False, True]))
     alone = Batch(*ROWS, labels={"sex": torch.tensor([2, MISSING, MISSING, MISSING])})
     torch.testing.assert_close(value(Label(of="sex"), recommender, masked), value(Label(of="sex"), recommender, alone))
+    one_of_two = replace(batch, mask=torch.tensor([True, True, False, True]))
+    assert value(Label(of="sex"), recommender, one_of_two).item() == pytest.approx(total / 2, abs=1e-12)
 
 
 def test_tags_of_an_item_and_numbers_of_an_interaction_equal_loops() -> None:
@@ -282,7 +289,7 @@ def test_losses_and_their_gradients_stay_finite(scale: float) -> None:
 
 def test_repeats_of_owners() -> None:
     owners = torch.tensor([[3, 0], [3, 3]])
-    assert repeats(owners, 5).tolist() == [[3, 1], [3, 3]]
+    assert repeats(owners, torch.ones(2, 2, dtype=torch.bool), 5).tolist() == [[3, 1], [3, 3]]
 
 
 def test_a_head_of_text_alone_reads_neither_user_nor_item() -> None:

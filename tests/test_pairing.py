@@ -76,6 +76,7 @@ def config(encoder: str, head: str, contrast: str) -> RunConfig:
         split="random_by_user",
         train={"monitor": "ndcg@10"},
         evaluate={"metrics": ["ndcg@10"]},
+        sequences={"targets": "masked" if encoder == "bert4rec" else "last"},
     )
 
 

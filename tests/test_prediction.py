@@ -46,6 +46,13 @@ def test_two_classes_are_told_apart_by_their_difference() -> None:
     assert measure(Predictions("classes", outputs, targets))["auc"] == pytest.approx(expected)
 
 
+def test_what_a_head_is_sure_of_is_still_told_apart() -> None:
+    """In single precision, the chances of logits of 20 and 30 are both 1."""
+    sure = np.array([[0.0, 20.0], [0.0, 30.0], [0.0, -1.0]], np.float32)
+    assert measure(Predictions("classes", sure, np.array([0, 1, 0])))["auc"] == 1
+    assert measure(Predictions("tags", sure[:, 1:], np.array([[0], [1], [0]])))["auc"] == 1
+
+
 def test_tags_equal_loops_over_tags_that_vary() -> None:
     rng = np.random.default_rng(1)
     outputs, targets = rng.normal(size=(40, 5)), (rng.random((40, 5)) < 0.3).astype(float)

@@ -137,6 +137,8 @@ def test_ranking_scores_what_its_experts_made() -> None:
         expected = model.sharing("query", users)["rank"] @ model.sharing("item", items)["rank"].T
         torch.testing.assert_close(model.scorer()(torch.arange(5)), expected)
         torch.testing.assert_close(model.score(model.encode_all()), expected)
+        pairs = torch.arange(5).repeat_interleave(7), torch.arange(7).repeat(5)
+        torch.testing.assert_close(model.predict(*pairs).view(5, 7), expected)
         assert not torch.allclose(expected, users @ items.T)
         for_sex = model.encode_all("sex")
         torch.testing.assert_close(for_sex.query, model.sharing("query", users)["sex"])

@@ -43,7 +43,7 @@ def labelled(split: Split, settings: ClickSettings) -> Split:
     """The split with a column `label` in each part, less the rows that are dropped.
 
     Raises:
-        DataError: there is no such column, or train or test has rows of one label only.
+        DataError: there is no such column, a row has no number in it, or a part has rows of one label only.
     """
     parts: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
@@ -56,6 +56,11 @@ def labelled(split: Split, settings: ClickSettings) -> Split:
         if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
             raise DataError(f"clicks.column: labels are made of numbers, and {settings.column!r} holds {values.dtype}")
         values = values.cast(pl.Float64)
+        if unknown := int((values.is_null() | values.is_nan()).sum()):
+            raise DataError(
+                f"clicks.column: {unknown} of the {len(values)} rows of the {name} part have no {settings.column!r}, "
+                "and are neither clicks nor none"
+            )
         kept = table.select(~values.is_in(list(settings.drop)).to_numpy())
         label = (kept.frame[settings.column].cast(pl.Float64) >= settings.positive).cast(pl.Int8)
         if label.n_unique() < 2:

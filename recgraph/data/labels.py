@@ -132,7 +132,7 @@ def _of_side(
     if entry.feature not in attributes.kinds:
         raise ConfigError(f"{where}.feature: no {entry.feature!r}. {suggest(entry.feature, attributes.kinds)}")
     kind = entry.kind(attributes.kinds[entry.feature], where)
-    values, names = _values(entry, kind, attributes.frame[entry.feature])
+    values, names = _values(entry, kind, attributes.frame[entry.feature], where)
     part = held_out(len(values), entry.holdout, seed, side)
     rows = {name: part == number for number, name in enumerate(PARTS) if name in parts}
     return _assemble(entry, kind, names, values, rows, learn, side)
@@ -155,7 +155,7 @@ def _of_interactions(
             raise ConfigError(f"{where}: no column {column!r}. {suggest(column, parts['train'].frame.columns)}")
     kind = entry.kind("numeric", where)
     frame = pl.concat([parts[part].frame for part in PARTS if part in parts])
-    values, names = _values(entry, kind, frame[entry.feature])
+    values, names = _values(entry, kind, frame[entry.feature], where)
     number = np.repeat(range(len(parts)), [len(parts[part]) for part in PARTS if part in parts])
     rows = {name: number == place for place, name in enumerate(part for part in PARTS if part in parts)}
     seen = np.isin(number, [place for place, name in enumerate(rows) if name in learn])
@@ -209,7 +209,7 @@ def _assemble(
     return LabelData(entry, kind, names, torch.from_numpy(table), examples, mean=mean, scale=scale)
 
 
-def _values(entry: LabelSettings, kind: LabelKind, column: pl.Series) -> tuple[np.ndarray, tuple[str, ...]]:
+def _values(entry: LabelSettings, kind: LabelKind, column: pl.Series, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Values as in `LabelData.table`, in their own unit and with nothing hidden; and the names of classes or tags."""
     if kind == "number":
         return column.cast(pl.Float64).to_numpy().astype(np.float64), ()
@@ -225,6 +225,10 @@ def _values(entry: LabelSettings, kind: LabelKind, column: pl.Series) -> tuple[n
             names = (f"below {entry.bands[0]:g}", *(f"from {band:g}" for band in entry.bands))
         return np.where(masked, MISSING, classes).astype(np.int64), names
     lists = [value if isinstance(value, list) else [] if value is None else [value] for value in column.to_list()]
+    for value in entry.unknown:
+        if not any(value in map(str, values) for values in lists):
+            known = sorted({str(one) for values in lists for one in values})
+            raise ConfigError(f"{where}.unknown: nothing is {value!r} in {entry.feature!r}. {suggest(value, known)}")
     told = [[str(value) for value in values if str(value) not in entry.unknown] for values in lists]
     names = tuple(sorted({value for values in told for value in values}))
     place = {name: number for number, name in enumerate(names)}

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from recgraph.encoders.base import Encoder, embedding_table, lookup
 from recgraph.encoders.content import checked
-from recgraph.encoders.values import Tables, bag
-from recgraph.errors import ConfigError, suggest
+from recgraph.encoders.values import Tables, bag, side_of
+from recgraph.errors import ConfigError
 from recgraph.hashing import pairs
 from recgraph.layout import Layout
 from recgraph.registry import encoders
@@ -67,7 +67,13 @@ class Fields(Encoder):
             | dict.fromkeys(names, 1)
             for own, modalities, names in zip(("user", "item"), sides, moments, strict=True)
         ]
-        found = [tuple(_side(name, most) for name in pair) for pair in crosses]
+        if taken := ({"user", "item", *CONTEXT} & {*content.users, *content.items}):
+            raise ConfigError(f"encoder fields has a field {min(taken)!r} of its own: give the modality another name")
+        found = [tuple(side_of(name, most) for name in pair) for pair in crosses]
+        if any(len({*pair}) < 2 for pair in crosses) or len({*map(frozenset, crosses)}) < len(crosses):
+            raise ConfigError(
+                f"encoder.crosses: expected pairs of two fields, each once, got {list(map(list, crosses))}"
+            )
         # A cross of the query with the item is the head's, and comes with the query's field first.
         self.across = [pair[:: 1 - 2 * at[0]] for pair, at in zip(crosses, found, strict=True) if at[0] != at[1]]
         self.within = [
@@ -136,15 +142,3 @@ class Fields(Encoder):
         parts += [ids(pair[side]).to(deep.dtype) for pair in self.across]
         vectors = torch.cat(parts, -1)
         return F.pad(vectors, (0, self.dim - vectors.shape[-1]))
-
-
-def _side(name: str, most: list[dict[str, int]]) -> int:
-    """0 for a field of the query, 1 for one of the item.
-
-    Raises:
-        ConfigError: there is no such field of ids.
-    """
-    for side, known in enumerate(most):
-        if name in known:
-            return side
-    raise ConfigError(f"encoder.crosses: no field {name!r} that has ids. {suggest(name, [*most[0], *most[1]])}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from recgraph.encoders.base import embedding_table, lookup
+from recgraph.errors import ConfigError, suggest
 from recgraph.types import CONTEXT, Modality
 
 
@@ -64,3 +65,19 @@ class Tables(nn.Module):
 def bag(table: nn.Embedding, ids: Int[Tensor, "*batch some"]) -> Float[Tensor, "*batch dim"]:
     """The sum of the vectors of some ids, which are counted from 1; 0 has none."""
     return (lookup(table.weight, (ids - 1).clamp(min=0)) * (ids > 0).unsqueeze(-1)).sum(-2)
+
+
+def side_of(name: str, fields: Sequence[Mapping[str, int]]) -> int:
+    """0 for a field of the query, 1 for one of the item.
+
+    Args:
+        name: of the field.
+        fields: those of ids, of the query and of the item.
+
+    Raises:
+        ConfigError: there is no such field of ids.
+    """
+    for side, known in enumerate(fields):
+        if name in known:
+            return side
+    raise ConfigError(f"encoder.crosses: no field {name!r} that has ids. {suggest(name, [*fields[0], *fields[1]])}")

@@ -130,9 +130,11 @@ def baseline(kind: LabelKind, width: int, learned: np.ndarray, targets: np.ndarr
 
 
 def probabilities(predictions: Predictions) -> Float[np.ndarray, "rows width"]:
+    """Of classes, which sum to 1, or of tags; in double precision, for in single all logits above 17 are the same."""
     from scipy.special import expit, softmax
 
-    return softmax(predictions.outputs, 1) if predictions.kind == "classes" else expit(predictions.outputs)
+    outputs = predictions.outputs.astype(np.float64)
+    return softmax(outputs, 1) if predictions.kind == "classes" else expit(outputs)
 
 
 def truth_of(predictions: Predictions) -> np.ndarray:

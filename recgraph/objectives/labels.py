@@ -53,7 +53,7 @@ class Label(Objective):
         if head.of != "interaction":
             owners = batch.users if head.of == "user" else batch.items
             rows = recommender.num_users if head.of == "user" else recommender.num_items
-            weights = weights / repeats(owners, rows).to(losses.dtype)
+            weights = weights / repeats(owners, counts, rows).to(losses.dtype)
         # Weights add up to the number of owners whose label is known; without any, the loss is 0.
         return (weights * losses).sum() / weights.sum().clamp(min=1)
 
@@ -80,8 +80,8 @@ def label_losses(
     return torch.where(counts, losses, 0), counts
 
 
-def repeats(owners: Int[Tensor, "*rows"], count: int) -> Int[Tensor, "*rows"]:
-    """How many rows each row's owner has, of `count` owners that there may be."""
+def repeats(owners: Int[Tensor, "*rows"], counts: Bool[Tensor, "*rows"], num: int) -> Int[Tensor, "*rows"]:
+    """How many rows that count each row's owner has, 1 at least; of `num` owners that there may be."""
     flat = owners.flatten()
-    found = torch.zeros(count, dtype=torch.long, device=flat.device).index_add_(0, flat, torch.ones_like(flat))
-    return found.index_select(0, flat).view(owners.shape)
+    found = torch.zeros(num, dtype=torch.long, device=flat.device).index_add_(0, flat, counts.flatten().long())
+    return found.clamp(min=1).index_select(0, flat).view(owners.shape)

@@ -31,7 +31,7 @@ class Optimization:
 
     def __init__(self, recommender: nn.Module, objectives: nn.Module, settings: TrainSettings, steps: int) -> None:
         self.parameters = [*recommender.parameters(), *objectives.parameters()]
-        self.wide = _wide_optimizer(recommender, settings)
+        self.wide = wide_optimizer(recommender, settings)
         apart = set() if self.wide is None else set(self.wide.param_groups[0]["params"])
         # Fused Adam updates all tables in one pass over memory.
         adam = [parameter for parameter in self.parameters if parameter not in apart]
@@ -89,7 +89,7 @@ class Optimization:
                 mean.copy_(value)
 
 
-def _wide_optimizer(recommender: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer | None:
+def wide_optimizer(recommender: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer | None:
     """The optimiser of the parameters of modules called `wide`, if they have one of their own.
 
     Raises:

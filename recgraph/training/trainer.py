@@ -35,6 +35,12 @@ class WideSettings(BaseModel):
     l1: NonNegativeFloat = 0
     """Of FTRL: a weight is 0 until its summed gradients pass it."""
 
+    @model_validator(mode="after")
+    def _of_ftrl(self) -> WideSettings:
+        if self.l1 and self.optimizer != "ftrl":
+            raise ValueError(f"l1 is of ftrl: it does nothing with {self.optimizer}")
+        return self
+
 
 class TrainSettings(BaseModel):
     """The `train:` block of an experiment file."""

@@ -1,0 +1,75 @@
+"""What a run would refuse once it is built is refused when its file is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from recgraph.errors import ConfigError
+from recgraph.experiment import plan
+
+SASREC = {"name": "sasrec", "dim": 10}
+FIELDS = {"name": "fields", "dim": 4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": SASREC | {"num_heads": 3}}, r"encoder\.num_heads: 3 heads do not divide a dim of 10"),
+        ({"encoder": SASREC | {"frequency": 0.5}}, r"encoder\.frequency: the filter wants norm 'post'"),
+        ({"encoder": SASREC | {"items": "lightgcn"}}, r"encoder\.items: expected an encoder of dim 10"),
+        ({"encoder": {"name": "lightgcn", "first_layer": 9}}, "encoder: first_layer is 9"),
+        ({"encoder": SASREC, "sequences.targets": "masked"}, r"sequences\.targets: SASRec .* learns from \['every'"),
+        ({"encoder": {"name": "bert4rec"}}, r"sequences\.targets: BERT4Rec .* learns from \['masked'\], got 'every'"),
+        (
+            {"encoder": SASREC, "objectives.ssl": "same_target_contrast"},
+            r"sequences\.targets: histories before the same item want 'last', got 'every'",
+        ),
+        ({"heads.rank": {"name": "neumf", "gmf_dim": 8}}, r"heads\.rank: head neumf: gmf_dim is 8"),
+        ({"encoder": FIELDS}, r"heads\.rank: Dot takes vectors as they are"),
+        ({"encoder": FIELDS, "heads.rank": "dcn"}, r"heads\.rank: head dcn has no linear part"),
+        (
+            {"encoder": FIELDS | {"crosses": [["user", "kid"]]}, "heads.rank": "linear"},
+            r"encoder\.crosses: no field 'kid' that has ids\. Did you mean 'kind'\?",
+        ),
+        (
+            {"encoder": FIELDS | {"crosses": [["user", "words"]]}, "heads.rank": "linear"},
+            r"encoder\.crosses: no field 'words' that has ids",
+        ),
+        (
+            {"encoder": FIELDS | {"crosses": [["user", "kind"], ["kind", "user"]]}, "heads.rank": "linear"},
+            r"encoder\.crosses: expected pairs of two fields, each once",
+        ),
+        (
+            {"encoder": FIELDS | {"crosses": [["user", "user"]]}, "heads.rank": "linear"},
+            r"encoder\.crosses: expected pairs of two fields",
+        ),
+        ({"encoder": FIELDS, "heads.rank": "fm", "content.hour": {"columns": ["k"]}}, "has a field 'hour' of its own"),
+        ({"encoder": FIELDS, "heads.rank": "fm", "content.a b": {"columns": ["k"]}}, "'a b' cannot name a modality"),
+        ({"encoder": FIELDS, "heads.rank": "fm", "content.keys": {"columns": ["k"]}}, "'keys' cannot name a modality"),
+        ({"train.wide": {"optimizer": "ftrl"}}, r"train\.wide: the model has no linear part"),
+        ({"train.wide": {"optimizer": "adagrad", "l1": 0.1}}, r"train\.wide: l1 is of ftrl: it does nothing with"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_before_anything_is_loaded(
+    toy: Path, changes: dict[str, Any], message: str
+) -> None:
+    tree = yaml.safe_load(toy.read_text())
+    kind = {"columns": ["kind"], "ids": True}
+    tree["base"] |= {"objectives": {"rank": "bce"}, "content": {"kind": kind, "words": {"columns": ["title"]}}}
+    toy.write_text(yaml.safe_dump(tree))
+    state = torch.random.get_rng_state()
+    with pytest.raises(ConfigError, match=rf"{toy.name}: rows\.LightGCN: .*({message})"):
+        plan(toy, rows=["LightGCN"], overrides=changes)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_what_a_file_says_of_its_own_rows_is_not_followed_by_all_of_it(toy: Path) -> None:
+    toy.write_text(toy.read_text() + "against: LightGNC\n")
+    with pytest.raises(ConfigError) as caught:
+        plan(toy)
+    assert str(caught.value) == f"{toy}: against: no row 'LightGNC'. Did you mean 'LightGCN'?"
