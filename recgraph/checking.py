@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
-from torch import nn
 
 from recgraph import registry
 from recgraph.baselines.base import Baseline
@@ -17,7 +16,7 @@ from recgraph.pairing import check_head
 from recgraph.registry import Component
 from recgraph.sampling import BUILT
 from recgraph.schema import RunConfig, Spec
-from recgraph.tasks import check_tasks
+from recgraph.tasks import can_name, check_tasks
 
 WEIGHT = {"weight": (Annotated[float, Field(ge=0, allow_inf_nan=False)], 1.0)}
 """What every objective takes beside its own arguments."""
@@ -67,7 +66,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     if "rank" not in config.heads:
         raise ConfigError(f"{where}: heads: one must be called 'rank'; it ranks the catalogue")
     for role in (*config.heads, *config.objectives):
-        if not role.isidentifier() or hasattr(nn.ModuleDict, role):
+        if not can_name(role):
             raise ConfigError(f"{where}: {role!r} cannot name a head or objective; choose another word")
     encoder = registry.encoders.check(config.encoder, f"{where}: encoder", INIT)
     if encoder["init"] is not None:
@@ -168,6 +167,9 @@ def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str
         return {}
     if not config.content:
         raise ConfigError(f"{where}: {name} reads content: give a block `content:` with a modality at least")
+    for modality in config.content:
+        if not can_name(modality):
+            raise ConfigError(f"{where}: content: {modality!r} cannot name a modality; choose another word")
     # Without `ids: false`, which would give every configuration with content another name.
     return {
         "content": {

@@ -341,6 +341,12 @@ def test_a_model_without_content_takes_no_new_items(films: Path) -> None:
     [
         ({"content": {"text": {"columns": ["plott"]}}}, "content.text.columns: no feature 'plott' of items"),
         ({"content": {"text": {"colums": ["plot"]}}}, "content.text.colums: no such key. Did you mean 'columns'?"),
+        ({"content": {"keys": {"columns": ["plot"]}}}, "content: 'keys' cannot name a modality"),
+        ({"content": {"training": {"columns": ["plot"]}}}, "content: 'training' cannot name a modality"),
+        ({"content": {"a.b": {"columns": ["plot"]}}}, "content: 'a.b' cannot name a modality"),
+        ({"content": {"": {"columns": ["plot"]}}}, "content: '' cannot name a modality"),
+        ({"objectives": {"rank": "aldi"}, "sharing": "mmoe"}, "sharing: aldi scores an encoder's two vectors"),
+        ({"objectives": {"rank": "gar"}, "sharing": "mmoe"}, "sharing: gar scores an encoder's two vectors"),
         ({"content": {}}, "hybrid reads content: give a block `content:`"),
         ({"train.monitor": "ndcg@5:cool"}, "train.monitor: 'ndcg@5:cool' is not among"),
     ],
