@@ -84,6 +84,10 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     if "history" in reads:
         checked["sequences"] = config.sequences.model_dump()
     checked |= _content_for(encoder["name"], reads, config, where)
+    blend = _check_blend(config, where)
+    if blend is not None:
+        kind = registry.baselines.find(blend["baseline"]["name"])
+        checked |= _content_for(f"blend.baseline {blend['baseline']['name']}", kind.reads, config, where)
     checked |= _relations_for(encoder, config, where)
     if named := {entry["content"] for entry in checked.get("relations", {}).values()} - {
         None,
@@ -125,7 +129,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             "negatives": negatives,
             # Without `wide: null`, for the same reason as `ids: false`.
             "train": config.train.model_dump(exclude=None if config.train.wide else {"wide"}),
-            "blend": _check_blend(config, where),
+            "blend": blend,
             **({"pretrained": config.pretrained} if config.pretrained else {}),
         }
     )
@@ -246,7 +250,9 @@ def _check_init(spec: Spec, dim: int, where: str) -> dict[str, Any]:
     """A baseline that has vectors, as wide as the encoder's unless it says otherwise."""
     given = {"name": spec} if isinstance(spec, str) else spec
     having = [
-        name for name, kind in registry.baselines.components().items() if kind.embeddings is not Baseline.embeddings
+        name
+        for name, kind in registry.baselines.components().items()
+        if kind.embeddings is not Baseline.embeddings and not kind.reads  # tables are of training alone
     ]
     if isinstance(given, Mapping) and given.get("name") in having:
         given = {"dim": dim, **given}

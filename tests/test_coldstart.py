@@ -60,6 +60,10 @@ rows:
   graph:
     encoder: {name: lightgcn, dim: 8, num_layers: 2, first_layer: 1}
     relations: {alike: {content: tags, neighbours: 3}}
+  init: {encoder.init: {name: ials, dim: 8, epochs: 2}}
+  blend:
+    encoder: {name: lightgcn, dim: 8}
+    blend: {baseline: content_knn, weight: 0.5}
   hybrid: {}
 """
 
@@ -138,35 +142,48 @@ def test_whoever_knows_content_recommends_cold_items(films: Path, row: str) -> N
     assert 0 < result["test"]["cold_share@5"] < 1
 
 
-def with_other_fans(split: Split, seed: int) -> Split:
-    """The split with the cold interactions given to users at random, and all else as it is."""
-    warm = np.unique(split.train.item_indices)
+def with_other_fans(split: Split, seed: int, side: str = "item") -> Split:
+    """The split with the cold interactions of others at random: other fans, and other cold items in each part."""
     rng = np.random.default_rng(seed)
+    other = {"item": "user", "user": "item"}[side]
+    everybody = np.arange(split.train.num_items if side == "item" else split.train.num_users)
+    warm = np.unique(split.train.frame[side].to_numpy())
+    moved = everybody.copy()
+    moved[~np.isin(everybody, warm)] = rng.permutation(np.setdiff1d(everybody, warm))
 
     def changed(part: Interactions) -> Interactions:
-        cold = ~np.isin(part.item_indices, warm)
-        users = part.user_indices.copy()
-        users[cold] = rng.permutation(users[cold])
-        frame = part.frame.with_columns(pl.Series("user", users.astype(np.uint32))).unique(["user", "item"])
-        return Interactions(frame, part.users, part.items)
+        own, fans = moved[part.frame[side].to_numpy()], part.frame[other].to_numpy().copy()
+        cold = ~np.isin(own, warm)
+        fans[cold] = rng.permutation(fans[cold])
+        columns = {side: own.astype(np.uint32), other: fans}
+        frame = part.frame.with_columns(**{name: pl.Series(name, values) for name, values in columns.items()})
+        return Interactions(frame.unique(["user", "item"]), part.users, part.items)
 
     return Split(split.name, split.train, changed(split.validation), changed(split.test))
 
 
-@pytest.mark.parametrize("row", ["popularity", *ROWS])
+@pytest.mark.parametrize("row", ["popularity", *ROWS, "init", "blend"])
 def test_cold_interactions_leak_into_nothing(films: Path, row: str, tmp_path: Path) -> None:
-    run = run_of(films, row)
+    nothing_leaks(films, row, tmp_path)
+
+
+def nothing_leaks(films: Path, row: str, tmp_path: Path, side: str = "item", **changes: Any) -> None:
+    """A model is the same, whichever interactions of whoever is cold are withheld from it."""
+    run = run_of(films, row, **changes)
     if "train" in run.config:  # a fixed epoch, for validation, which has cold interactions, is to choose it
         short = {"train.max_epochs": 2, "train.patience": 2, "train.validate_every": 2}
-        run = run_of(films, row, **short)
+        run = run_of(films, row, **changes | short)
     loaded = datasets.load("films")
     spec = {key: value for key, value in run.config["split"].items() if key != "seed"}
     split = loaded.split(spec, seed=0)
     models = []
-    for number, parts in enumerate((split, with_other_fans(split, 1))):
+    other = with_other_fans(split, 1, side)
+    for number, parts in enumerate((split, other)):
         task = Task(parts, CPU, features=loaded.features)
         models.append(fit(run, task, tmp_path / str(number), [])[0])
-    assert not np.array_equal(split.test.pairs, with_other_fans(split, 1).test.pairs)
+    for part in ("validation", "test"):
+        mine, others = (set(getattr(one, part).frame[side]) for one in (split, other))
+        assert mine != others
     one, two = ({**model.state_dict(), **model.extra_tensors()} for model in models)
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -174,6 +191,8 @@ def test_cold_interactions_leak_into_nothing(films: Path, row: str, tmp_path: Pa
     with torch.no_grad():
         scores = [model.eval().scorer()(torch.arange(60)) for model in models]
     assert torch.equal(*scores)
+    if side == "user":
+        return
     cold = np.setdiff1d(np.arange(60), split.train.item_indices)
     if isinstance(models[0], Recommender) and models[0].graph is not None:
         assert (models[0].graph.item_degrees[cold] == 0).all()
@@ -347,6 +366,11 @@ def test_a_model_without_content_takes_no_new_items(films: Path) -> None:
         ({"content": {"": {"columns": ["plot"]}}}, "content: '' cannot name a modality"),
         ({"objectives": {"rank": "aldi"}, "sharing": "mmoe"}, "sharing: aldi scores an encoder's two vectors"),
         ({"objectives": {"rank": "gar"}, "sharing": "mmoe"}, "sharing: gar scores an encoder's two vectors"),
+        (
+            {"content": {}, "encoder": {"name": "lightgcn", "dim": 8}, "blend": {"baseline": "content_knn"}},
+            "blend.baseline content_knn reads content: give a block `content:`",
+        ),
+        ({"encoder.init": "ials_content"}, "encoder.init: 'ials_content' has no vectors to start with"),
         ({"content": {}}, "hybrid reads content: give a block `content:`"),
         ({"train.monitor": "ndcg@5:cool"}, "train.monitor: 'ndcg@5:cool' is not among"),
     ],

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from test_coldstart import done, films  # noqa: F401  # fixtures
+from test_coldstart import done, films, nothing_leaks  # noqa: F401  # fixtures
 
 from recgraph import cli
 from recgraph.data.histories import Histories
@@ -141,6 +141,19 @@ def test_cold_users_are_known_by_their_attributes(films: Path) -> None:  # noqa:
     assert len(model.add_users(nobody).recommend("c", 3)) == 3
     with pytest.raises(ConfigError, match="new users: who: no column 'trade'"):
         model.add_users(pl.DataFrame({"id": ["a"], "items": [[101]]}))
+
+
+def test_interactions_of_cold_users_leak_into_nothing(films: Path, tmp_path: Path) -> None:  # noqa: F811
+    with_ages(films)
+    alike = {"relations": {"alike": {"side": "user", "content": "who", "neighbours": 3}}, "encoder.shrinkage": 2.0}
+    # Some trades are so rare that whether their holders are cold decides whether they are terms.
+    table = films.parent / "data" / "raw" / "films" / "users.tsv"
+    lines = table.read_text().splitlines()
+    for number in range(1, len(lines), 6):
+        lines[number] = lines[number].split("\t")[0] + f"\trare{number // 12}"
+    table.write_text("\n".join(lines) + "\n")
+    split = {"name": "warm_and_cold", "side": "user", "cold": 0.4}
+    nothing_leaks(films, "hybrid", tmp_path, side="user", **COLD_USERS | alike | {"split": split})
 
 
 @pytest.mark.parametrize(
