@@ -167,7 +167,7 @@ def test_cold_interactions_leak_into_nothing(films: Path, row: str, tmp_path: Pa
     nothing_leaks(films, row, tmp_path)
 
 
-def nothing_leaks(films: Path, row: str, tmp_path: Path, side: str = "item", **changes: Any) -> None:
+def nothing_leaks(films: Path, row: str, tmp_path: Path, side: str = "item", **changes: Any) -> tuple[Split, Model]:
     """A model is the same, whichever interactions of whoever is cold are withheld from it."""
     run = run_of(films, row, **changes)
     if "train" in run.config:  # a fixed epoch, for validation, which has cold interactions, is to choose it
@@ -192,7 +192,7 @@ def nothing_leaks(films: Path, row: str, tmp_path: Path, side: str = "item", **c
         scores = [model.eval().scorer()(torch.arange(60)) for model in models]
     assert torch.equal(*scores)
     if side == "user":
-        return
+        return split, models[0]
     cold = np.setdiff1d(np.arange(60), split.train.item_indices)
     if isinstance(models[0], Recommender) and models[0].graph is not None:
         assert (models[0].graph.item_degrees[cold] == 0).all()
@@ -200,6 +200,7 @@ def nothing_leaks(films: Path, row: str, tmp_path: Path, side: str = "item", **c
             both = np.isin(links.rows.numpy(), cold) & np.isin(links.columns.numpy(), cold)
             assert len(links.rows)
             assert not both.any()
+    return split, models[0]
 
 
 def test_the_popularity_that_says_who_is_cold_is_of_training(films: Path) -> None:

@@ -153,7 +153,13 @@ def test_interactions_of_cold_users_leak_into_nothing(films: Path, tmp_path: Pat
         lines[number] = lines[number].split("\t")[0] + f"\trare{number // 12}"
     table.write_text("\n".join(lines) + "\n")
     split = {"name": "warm_and_cold", "side": "user", "cold": 0.4}
-    nothing_leaks(films, "hybrid", tmp_path, side="user", **COLD_USERS | alike | {"split": split})
+    parts, model = nothing_leaks(films, "hybrid", tmp_path, side="user", **COLD_USERS | alike | {"split": split})
+    trades = dict(line.split("\t") for line in lines[1:])
+    warm = [trades[user] for user in parts.train.users.decode(np.unique(parts.train.user_indices))]
+    assert set(model.pipeline["who"].terms) == {f"trade={trade}" for trade in warm if warm.count(trade) >= 2}
+    assert len({trade for trade in trades.values() if list(trades.values()).count(trade) >= 2}) > len(
+        model.pipeline["who"].terms
+    )  # else it was not put to the test
 
 
 @pytest.mark.parametrize(
