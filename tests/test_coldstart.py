@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 
 from recgraph import cli
+from recgraph.cli.common import read_newcomers
 from recgraph.data import datasets
 from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
@@ -128,6 +129,7 @@ def done(file: Path, row: str, **changes: Any) -> tuple[Path, dict[str, Any]]:
     return run.folder(Path("runs")), result
 
 
+SHORT = {"train.max_epochs": 5, "train.patience": 5}
 ROWS = ["content_knn", "ials_content", "content", "CLCRec", "contrast", "linked", "graph", "hybrid"]
 
 
@@ -347,6 +349,33 @@ def test_recommend_ranks_new_items_from_a_file(films: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit):
         cli.main(["recommend", str(folder), "--user", "u0", "--items", "bad.csv"])
     assert "bad.csv: no column 'id'. Did you mean 'ids'?" in capsys.readouterr().err
+
+
+def test_a_csv_is_read_as_what_the_model_was_trained_on(films: Path) -> None:
+    folder, _ = done(films, "hybrid", **SHORT)
+    model = Recommender.load(folder)
+    NEW.write_csv("new.csv")
+    one, two = (model.add_items(frame) for frame in (NEW, read_newcomers(Path("new.csv"))))
+    with torch.no_grad():
+        assert torch.equal(one.scorer()(torch.arange(60)), two.scorer()(torch.arange(60)))
+    assert two.catalogue.items.ids.tolist() == one.catalogue.items.ids.tolist()
+    Path("digits.csv").write_text("id,title,genres,year,plot\n901,007,007, 1991 ,1984\n902,,,,\n")
+    frame = read_newcomers(Path("digits.csv"))
+    assert frame["genres"].to_list() == ["007", None]  # a tag, and no number
+    found = model.add_items(frame)  # of known things, the year alone
+    assert found.catalogue.titles[-2:] == ["007", None]
+    assert [one.present[-2:].tolist() for one in found.content.items.values()] == [[False] * 2] * 2 + [[True, False]]
+    for text, message in (
+        ("id,genres,year,plot\n901,,soon,\n", "new items: year: column 'year': the row of id '901' is not a number"),
+        ("id,genres,year,plot\n901,,nan,\n", "column 'year': the row of id '901' is not finite"),
+        ("id,genres,year,plot\n901,,,\n,,,\n", "new items: row 2 has no `id`"),
+        ("id,genres,year,plot\n9.5,,,\n", "new items: ids are String, but Int64"),
+        ("id,genres,year,plot\n", "new items: expected a column `id` and a row each, got 0"),
+        ("", "bad.csv: cannot be read as csv"),
+    ):
+        Path("bad.csv").write_text(text)
+        with pytest.raises(DataError, match=message):
+            model.add_items(read_newcomers(Path("bad.csv")))
 
 
 def test_a_model_without_content_takes_no_new_items(films: Path) -> None:

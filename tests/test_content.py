@@ -75,6 +75,13 @@ def test_text_equals_scikit_learn() -> None:
     assert whole.values.shape == (8, 4)
 
 
+def test_a_stop_word_is_one_of_known_rows() -> None:
+    settings = ModalitySettings(columns=["plot"], max_share=0.5)
+    terms = fit_modality(settings, FRAME, KINDS, KNOWN, "content.x").terms
+    assert {"cowboy", "fish"} <= set(terms)  # in 2 of 5
+    assert not {"toy", "space"} & set(terms)  # in 3 of 5, which would be few among all 8
+
+
 def test_tags_equal_a_loop() -> None:
     modality = made(["genres"], min_count=1)
     names = ["Animation", "Comedy", "Romance"]

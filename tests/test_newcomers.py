@@ -94,6 +94,10 @@ def test_sequence_encoders_read_what_newcomers_had(films: Path) -> None:  # noqa
     ]
     assert len(more.recommend("new", 5)) == 5
     assert torch.equal(more.histories.starts[:61], model.histories.starts)
+    with pytest.raises(
+        ConfigError, match="nothing tells SASRec who 'nobody' is"
+    ):  # though it has a query for no history
+        model.add_users(pl.DataFrame({"id": ["new", "nobody"], "items": ["101", ""]}))
 
 
 def with_ages(films: Path) -> None:  # noqa: F811
@@ -208,6 +212,8 @@ def test_recommend_takes_likes_and_new_users(films: Path, capsys: pytest.Capture
 def test_helpers() -> None:
     assert free_id(Vocabulary([3, 7])) == 8
     assert free_id(Vocabulary(["a", "bb"])) not in ("a", "bb")
+    rows, items = had(pl.DataFrame({"id": [1], "items": ["7 | 07|3"]}), Vocabulary([3, 7]), "x")
+    assert (rows.tolist(), items.tolist()) == ([0, 0], [1, 0])
     rows, items = had(pl.DataFrame({"id": [1, 2], "items": ["7|3|7", None]}), Vocabulary([3, 7]), "x")
     assert (rows.tolist(), items.tolist()) == ([0, 0], [1, 0])
     longer = continued(

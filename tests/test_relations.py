@@ -72,6 +72,11 @@ def test_relations_that_link_nobody_or_hold_no_ids_are_refused() -> None:
     entry = {"social": RelationSettings(side="user", column="friends")}
     with pytest.raises(DataError, match=r"relations.social: no user is linked with another"):
         links_of(entry, features, None, TRAIN)
+    nameless = Features(
+        Attributes(nobody.with_columns(friends=pl.Series([[]] * 4)), FEATURES.users.kinds), FEATURES.items
+    )
+    with pytest.raises(DataError, match=r"relations.social: no user is linked with another"):
+        links_of(entry, nameless, None, TRAIN)
     words = FEATURES.users.frame.with_columns(friends=pl.Series([["a"], ["b"], [], []]))
     with pytest.raises(DataError, match=r"relations.social: 'friends' holds String, but ids are Int64"):
         links_of(entry, Features(Attributes(words, FEATURES.users.kinds), FEATURES.items), None, TRAIN)
