@@ -114,9 +114,10 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         check_head(heads[name], reads, f"{where}: heads.{name}", f"encoder {encoder['name']}")
     negatives = registry.samplers.check(config.negatives, f"{where}: negatives")
     drawn = any("negatives" in registry.objectives.find(spec["name"]).needs for spec in objectives.values())
-    if drawn and negatives["name"] == "uniform" and "content" in reads and _cold_items(checked["split"]):
+    evenly = {"uniform": "uniform", "popularity": "popularity with alpha 0"}.get(negatives["name"])
+    if drawn and evenly and not negatives.get("alpha") and "content" in reads and _cold_items(checked["split"]):
         raise ConfigError(
-            f"{where}: negatives: uniform draws cold items too, which are never positives: {encoder['name']} would "
+            f"{where}: negatives: {evenly} draws cold items too, which are never positives: {encoder['name']} would "
             "learn that their content is bad. Take warm, popularity or in_batch"
         )
     return (

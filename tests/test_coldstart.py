@@ -250,6 +250,8 @@ def test_no_sampler_but_the_uniform_one_draws_cold_items_and_that_is_refused(fil
         ConfigError, match=r"negatives: uniform draws cold items too.* Take warm, popularity or in_batch"
     ):
         run_of(films, "hybrid", negatives="uniform")
+    with pytest.raises(ConfigError, match="negatives: popularity with alpha 0 draws cold items too"):
+        run_of(films, "hybrid", negatives={"name": "popularity", "alpha": 0})
     run_of(films, "hybrid", encoder={"name": "embedding", "dim": 8}, negatives="uniform")
     run_of(films, "hybrid", negatives="uniform", split={"name": "random_by_user"})
 

@@ -21,9 +21,9 @@ from recgraph.types import Content, NonNegativeFloat, NonNegativeInt, PositiveFl
 class ContentKNN(SparseWeights):
     """Scores an item by its likeness in content to the items of the user's history.
 
-    The likeness is the cosine of all modalities' vectors side by side, each of length 1. Each item, warm or cold, has
-    the warm items that are most like it for neighbours, and its score is the sum of the likenesses of those that the
-    user has.
+    The likeness is the cosine of all modalities' vectors side by side, each of length 1; of a modality of one number
+    that leaves whether it is above average. Each item, warm or cold, has the warm items that are most like it for
+    neighbours, and its score is the sum of the likenesses of those that the user has.
 
     Args:
         neighbours: of each item.
