@@ -53,8 +53,8 @@ class Tower(nn.Module):
     over the modalities that are present. One with none of them gets the mean vector of those with any: unknown is taken
     for average, which no head ranks first or last. If nobody has any, all are zeros.
 
-    LayerNorm takes away a row's own mean and length, which a vector of length 1 can do without. Of two numbers it leaves
-    which is larger, and of one, such as a year, whether it is known: have such things as tags, a decade say.
+    LayerNorm takes away a row's own mean and length, which vectors of length 1 can do without. Of two numbers it leaves
+    which is larger, and of one, such as a year, whether it is known: such things say more as tags, a decade for one.
 
     Args:
         modalities: name -> modality; only widths are read.
