@@ -256,6 +256,21 @@ def test_no_sampler_but_the_uniform_one_draws_cold_items_and_that_is_refused(fil
     run_of(films, "hybrid", negatives="uniform", split={"name": "random_by_user"})
 
 
+def test_negatives_are_drawn_by_who_knows_training_alone(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, build, given = datasets.load("films"), samplers.build, []
+
+    def noting(spec: Any, train: Interactions) -> Any:
+        given.append(train)
+        return build(spec, train)
+
+    monkeypatch.setattr(samplers, "build", noting)
+    task = Task(loaded.split({"name": "warm_and_cold", "cold": 0.3}, seed=0), CPU, features=loaded.features)
+    fit(run_of(films, "hybrid", **SHORT), task, tmp_path, [])
+    assert given == [task.train]
+
+
 def test_the_pipeline_saw_warm_items_only(films: Path) -> None:
     folder, _ = done(films, "hybrid", **{"train.max_epochs": 5, "train.patience": 5})
     model = Recommender.load(folder)

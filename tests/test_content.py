@@ -137,6 +137,13 @@ def test_other_scripts_have_words_too(text: str) -> None:
     assert cosine[0, 2] < 0.1
 
 
+def test_a_text_of_emoji_alone_has_no_words_and_is_masked() -> None:
+    frame = pl.DataFrame({"id": [0, 1, 2, 3], "plot": ["🎬 toy", "toy 🎬🎬", "🎬", "👩‍👩‍👧 ❤️"]})
+    modality = made(["plot"], frame, np.array([True] * 4), min_count=1, max_share=1.0)
+    assert modality.present.tolist() == [True, True, False, False]
+    assert not modality.values[2:].any()
+
+
 def test_a_pipeline_survives_being_packed() -> None:
     settings = {
         "text": ModalitySettings(columns=["plot"], dim=3),
