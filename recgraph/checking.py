@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
-from torch import nn
 
 from recgraph import registry
 from recgraph.baselines.base import Baseline
@@ -18,7 +17,7 @@ from recgraph.registry import Component
 from recgraph.rehearsing import rehearse
 from recgraph.sampling import BUILT
 from recgraph.schema import RunConfig, Spec
-from recgraph.tasks import check_tasks
+from recgraph.tasks import can_name, check_tasks
 
 WEIGHT = {"weight": (Annotated[float, Field(ge=0, allow_inf_nan=False)], 1.0)}
 """What every objective takes beside its own arguments."""
@@ -68,7 +67,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     if "rank" not in config.heads:
         raise ConfigError(f"{where}: heads: one must be called 'rank'; it ranks the catalogue")
     for role in (*config.heads, *config.objectives):
-        if not role.isidentifier() or hasattr(nn.ModuleDict, role):
+        if not can_name(role):
             raise ConfigError(f"{where}: {role!r} cannot name a head or objective; choose another word")
     encoder = registry.encoders.check(config.encoder, f"{where}: encoder", INIT)
     if encoder["init"] is not None:
@@ -86,6 +85,10 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     if "history" in reads:
         checked["sequences"] = config.sequences.model_dump()
     checked |= _content_for(encoder["name"], reads, config, where)
+    blend = _check_blend(config, where)
+    if blend is not None:
+        kind = registry.baselines.find(blend["baseline"]["name"])
+        checked |= _content_for(f"blend.baseline {blend['baseline']['name']}", kind.reads, config, where)
     checked |= _relations_for(encoder, config, where)
     if named := {entry["content"] for entry in checked.get("relations", {}).values()} - {
         None,
@@ -112,9 +115,10 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         check_head(heads[name], reads, f"{where}: heads.{name}", f"encoder {encoder['name']}")
     negatives = registry.samplers.check(config.negatives, f"{where}: negatives")
     drawn = any("negatives" in registry.objectives.find(spec["name"]).needs for spec in objectives.values())
-    if drawn and negatives["name"] == "uniform" and "content" in reads and _cold_items(checked["split"]):
+    evenly = {"uniform": "uniform", "popularity": "popularity with alpha 0"}.get(negatives["name"])
+    if drawn and evenly and not negatives.get("alpha") and "content" in reads and _cold_items(checked["split"]):
         raise ConfigError(
-            f"{where}: negatives: uniform draws cold items too, which are never positives: {encoder['name']} would "
+            f"{where}: negatives: {evenly} draws cold items too, which are never positives: {encoder['name']} would "
             "learn that their content is bad. Take warm, popularity or in_batch"
         )
     built = {"encoder": encoder, "heads": heads, "objectives": objectives}
@@ -128,7 +132,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             "negatives": negatives,
             # Without `wide: null`, for the same reason as `ids: false`.
             "train": config.train.model_dump(exclude=None if config.train.wide else {"wide"}),
-            "blend": _check_blend(config, where),
+            "blend": blend,
             **({"pretrained": config.pretrained} if config.pretrained else {}),
         }
     )
@@ -174,7 +178,7 @@ def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str
     if not config.content:
         raise ConfigError(f"{where}: {name} reads content: give a block `content:` with a modality at least")
     for modality in config.content:
-        if not modality.isidentifier() or hasattr(nn.ModuleDict, modality):
+        if not can_name(modality):
             raise ConfigError(f"{where}: content: {modality!r} cannot name a modality; choose another word")
     # Without `ids: false`, which would give every configuration with content another name.
     return {
@@ -252,7 +256,9 @@ def _check_init(spec: Spec, dim: int, where: str) -> dict[str, Any]:
     """A baseline that has vectors, as wide as the encoder's unless it says otherwise."""
     given = {"name": spec} if isinstance(spec, str) else spec
     having = [
-        name for name, kind in registry.baselines.components().items() if kind.embeddings is not Baseline.embeddings
+        name
+        for name, kind in registry.baselines.components().items()
+        if kind.embeddings is not Baseline.embeddings and not kind.reads  # tables are of training alone
     ]
     if isinstance(given, Mapping) and given.get("name") in having:
         given = {"dim": dim, **given}

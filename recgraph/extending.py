@@ -88,8 +88,12 @@ class Extensible(Model):
         ids = new_ids(frame, catalogue.users, "new users")
         rows, items = had(frame, catalogue.items, "new users")
         num_users, graph = self.num_users + len(frame), self.graph
+        told = torch.zeros(len(frame), dtype=torch.bool)
+        if histories:
+            told[rows] = True
         if graph:
             reached = graph.item_degrees.cpu()[items] > 0
+            told[rows[reached]] = True
             ends = torch.cat([graph.users.cpu(), rows[reached] + self.num_users])
             others = torch.cat([graph.items.cpu(), items[reached]])
             links = graph.user_links and graph.user_links.padded(num_users), graph.item_links
@@ -97,6 +101,7 @@ class Extensible(Model):
             graph = graph.linked(*links)
         if content and content.users and self.pipeline:
             content = replace(content, users=appended(content.users, self.pipeline, frame, "new users"))
+            told[:] = True
         more = self.enlarged(num_users, self.num_items, graph, content)
         more.catalogue = replace(
             catalogue,
@@ -106,7 +111,7 @@ class Extensible(Model):
         )
         more.histories = histories and continued(histories, rows, items, len(frame))
         with torch.no_grad():
-            unknown = ~more.encode_all().query[self.num_users :].any(-1)
+            unknown = ~(told & more.encode_all().query[self.num_users :].any(-1).cpu())
         if unknown.any():
             raise ConfigError(
                 f"new users: nothing tells {type(self.encoder).__name__} who {ids.series[int(unknown.nonzero()[0])]!r} "

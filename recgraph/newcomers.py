@@ -10,8 +10,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from recgraph.data.content import Pipeline, joined
+from recgraph.data.features import Kind
 from recgraph.data.histories import Histories
 from recgraph.data.interactions import Vocabulary
+from recgraph.data.vectors import refuse
 from recgraph.errors import DataError
 from recgraph.types import Modality
 
@@ -27,6 +29,11 @@ def new_ids(frame: pl.DataFrame, known: Vocabulary, where: str) -> Vocabulary:
     column = frame["id"]
     if column.dtype.is_integer() and known.series.dtype == pl.String:
         column = column.cast(pl.String)
+    if column.dtype == pl.String and known.series.dtype == pl.Int64:
+        numbers = column.str.strip_chars().cast(pl.Int64, strict=False)
+        column = numbers if numbers.null_count() == column.null_count() else column
+    if column.null_count():
+        raise DataError(f"{where}: row {int(column.is_null().arg_max() or 0) + 1} has no `id`")
     ids = Vocabulary(column)
     if ids.series.dtype != known.series.dtype:
         raise DataError(f"{where}: ids are {ids.series.dtype}, but {known.series.dtype} in the model")
@@ -51,9 +58,21 @@ def appended(known: Mapping[str, Modality], pipeline: Pipeline, frame: pl.DataFr
     """
     made = {}
     for name, old in known.items():
-        new = pipeline[name].transform(frame, f"{where}: {name}")
+        own = _with_numbers(frame, pipeline[name].kinds, f"{where}: {name}")
+        new = pipeline[name].transform(own, f"{where}: {name}")
         made[name] = joined(old, new)
     return made
+
+
+def _with_numbers(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str) -> pl.DataFrame:
+    """Numeric columns that are text, as of a csv, as numbers."""
+    for column in (column for column, kind in kinds.items() if kind == "numeric" and column in frame.columns):
+        if frame[column].dtype == pl.String:
+            text = frame[column].str.strip_chars().replace("", None)
+            numbers = text.cast(pl.Float64, strict=False)
+            refuse(frame, numbers.is_null() & text.is_not_null(), f"{where}: column {column!r}", "is not a number")
+            frame = frame.with_columns(numbers)
+    return frame
 
 
 def with_rows(state: Mapping[str, Tensor], larger: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -80,12 +99,14 @@ def had(frame: pl.DataFrame, items: Vocabulary, where: str) -> tuple[Int[Tensor,
     if frame["items"].dtype != pl.List:
         column = column.cast(pl.String).str.split("|")
     listed = frame.select(column, row=pl.arange(len(frame))).explode("items").drop_nulls()
-    listed = listed.filter(pl.col("items").cast(pl.String) != "").unique(maintain_order=True)
+    if listed["items"].dtype == pl.String:
+        listed = listed.with_columns(pl.col("items").str.strip_chars()).filter(pl.col("items") != "")
     try:
         found = items.encode(listed["items"])
     except DataError as error:
         raise DataError(f"{where}: items: {error}") from None
-    return torch.tensor(listed["row"].to_list(), dtype=torch.long), torch.tensor(found, dtype=torch.long)
+    pairs = listed.select("row", item=pl.Series(found)).unique(maintain_order=True)  # 7 and 07 are one
+    return torch.tensor(pairs["row"].to_list()).long(), torch.tensor(pairs["item"].to_list()).long()
 
 
 def continued(histories: Histories, rows: Int[Tensor, "pairs"], items: Int[Tensor, "pairs"], count: int) -> Histories:

@@ -115,7 +115,8 @@ def _named(attributes: Attributes, column: str, where: str) -> Pairs:
     ids, named = attributes.frame["id"], attributes.frame.select(pl.col(column))
     if (kind := named[column].dtype.inner) != ids.dtype and kind != pl.Null:  # type: ignore[attr-defined]  # of a list
         raise DataError(f"{where}: {column!r} holds {kind}, but ids are {ids.dtype}")
-    known = pl.DataFrame({column: ids.cast(ids.dtype), "other": np.arange(len(ids))})
+    named = named.select(pl.col(column).cast(pl.List(ids.dtype)))  # of empty lists alone, polars knows no type
+    known = pl.DataFrame({column: ids, "other": np.arange(len(ids))})
     pairs = named.with_columns(one=np.arange(len(ids))).explode(column).drop_nulls().join(known, on=column, how="inner")
     one, other = (torch.from_numpy(pairs[end].to_numpy().astype(np.int64)) for end in ("one", "other"))
     return one, other, torch.ones(len(one))

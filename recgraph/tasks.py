@@ -33,7 +33,7 @@ def check_tasks(
         name = spec["of"]
         if name not in config.labels:
             raise ConfigError(f"{where}: objectives.{role}.of: no label {name!r}. {suggest(name, config.labels)}")
-        if not name.isidentifier() or hasattr(nn.ModuleDict, name) or name == RANK:
+        if not can_name(name) or name == RANK:
             raise ConfigError(f"{where}: {name!r} cannot name a label; choose another word")
         label = config.labels[name]
         if [other["of"] for other in learned.values()].count(name) > 1:
@@ -50,8 +50,11 @@ def check_tasks(
         found["labels"] = {spec["of"]: config.labels[spec["of"]].model_dump(mode="json") for spec in learned.values()}
     if config.sharing is not None:
         found["sharing"] = registry.sharings.check(config.sharing, f"{where}: sharing")
-        if any(spec["name"] == "clcrec" for spec in objectives.values()):
-            raise ConfigError(f"{where}: sharing: clcrec scores an encoder's two vectors of items, before any experts")
+        for spec in objectives.values():
+            if spec["name"] in ("clcrec", "aldi", "gar"):
+                raise ConfigError(
+                    f"{where}: sharing: {spec['name']} scores an encoder's two vectors of items, before any experts"
+                )
     if config.balance is not None:
         found["balance"] = registry.balances.check(config.balance, f"{where}: balance")
         if len(tasks_of(objectives)) < 2:
@@ -60,6 +63,11 @@ def check_tasks(
                 f"got {list(tasks_of(objectives))}"
             )
     return found
+
+
+def can_name(word: str) -> bool:
+    """Whether a head, an objective, a label or a modality can be called so: torch keeps some names for itself."""
+    return word.isidentifier() and not hasattr(nn.ModuleDict(), word)
 
 
 def tasks_of(objectives: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 
 from recgraph import cli
+from recgraph.cli.common import read_newcomers
 from recgraph.data import datasets
 from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
@@ -60,6 +61,10 @@ rows:
   graph:
     encoder: {name: lightgcn, dim: 8, num_layers: 2, first_layer: 1}
     relations: {alike: {content: tags, neighbours: 3}}
+  init: {encoder.init: {name: ials, dim: 8, epochs: 2}}
+  blend:
+    encoder: {name: lightgcn, dim: 8}
+    blend: {baseline: content_knn, weight: 0.5}
   hybrid: {}
 """
 
@@ -124,6 +129,7 @@ def done(file: Path, row: str, **changes: Any) -> tuple[Path, dict[str, Any]]:
     return run.folder(Path("runs")), result
 
 
+SHORT = {"train.max_epochs": 5, "train.patience": 5}
 ROWS = ["content_knn", "ials_content", "content", "CLCRec", "contrast", "linked", "graph", "hybrid"]
 
 
@@ -138,35 +144,48 @@ def test_whoever_knows_content_recommends_cold_items(films: Path, row: str) -> N
     assert 0 < result["test"]["cold_share@5"] < 1
 
 
-def with_other_fans(split: Split, seed: int) -> Split:
-    """The split with the cold interactions given to users at random, and all else as it is."""
-    warm = np.unique(split.train.item_indices)
+def with_other_fans(split: Split, seed: int, side: str = "item") -> Split:
+    """The split with the cold interactions of others at random: other fans, and other cold items in each part."""
     rng = np.random.default_rng(seed)
+    other = {"item": "user", "user": "item"}[side]
+    everybody = np.arange(split.train.num_items if side == "item" else split.train.num_users)
+    warm = np.unique(split.train.frame[side].to_numpy())
+    moved = everybody.copy()
+    moved[~np.isin(everybody, warm)] = rng.permutation(np.setdiff1d(everybody, warm))
 
     def changed(part: Interactions) -> Interactions:
-        cold = ~np.isin(part.item_indices, warm)
-        users = part.user_indices.copy()
-        users[cold] = rng.permutation(users[cold])
-        frame = part.frame.with_columns(pl.Series("user", users.astype(np.uint32))).unique(["user", "item"])
-        return Interactions(frame, part.users, part.items)
+        own, fans = moved[part.frame[side].to_numpy()], part.frame[other].to_numpy().copy()
+        cold = ~np.isin(own, warm)
+        fans[cold] = rng.permutation(fans[cold])
+        columns = {side: own.astype(np.uint32), other: fans}
+        frame = part.frame.with_columns(**{name: pl.Series(name, values) for name, values in columns.items()})
+        return Interactions(frame.unique(["user", "item"]), part.users, part.items)
 
     return Split(split.name, split.train, changed(split.validation), changed(split.test))
 
 
-@pytest.mark.parametrize("row", ["popularity", *ROWS])
+@pytest.mark.parametrize("row", ["popularity", *ROWS, "init", "blend"])
 def test_cold_interactions_leak_into_nothing(films: Path, row: str, tmp_path: Path) -> None:
-    run = run_of(films, row)
+    nothing_leaks(films, row, tmp_path)
+
+
+def nothing_leaks(films: Path, row: str, tmp_path: Path, side: str = "item", **changes: Any) -> tuple[Split, Model]:
+    """A model is the same, whichever interactions of whoever is cold are withheld from it."""
+    run = run_of(films, row, **changes)
     if "train" in run.config:  # a fixed epoch, for validation, which has cold interactions, is to choose it
         short = {"train.max_epochs": 2, "train.patience": 2, "train.validate_every": 2}
-        run = run_of(films, row, **short)
+        run = run_of(films, row, **changes | short)
     loaded = datasets.load("films")
     spec = {key: value for key, value in run.config["split"].items() if key != "seed"}
     split = loaded.split(spec, seed=0)
     models = []
-    for number, parts in enumerate((split, with_other_fans(split, 1))):
+    other = with_other_fans(split, 1, side)
+    for number, parts in enumerate((split, other)):
         task = Task(parts, CPU, features=loaded.features)
         models.append(fit(run, task, tmp_path / str(number), [])[0])
-    assert not np.array_equal(split.test.pairs, with_other_fans(split, 1).test.pairs)
+    for part in ("validation", "test"):
+        mine, others = (set(getattr(one, part).frame[side]) for one in (split, other))
+        assert mine != others
     one, two = ({**model.state_dict(), **model.extra_tensors()} for model in models)
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -174,6 +193,8 @@ def test_cold_interactions_leak_into_nothing(films: Path, row: str, tmp_path: Pa
     with torch.no_grad():
         scores = [model.eval().scorer()(torch.arange(60)) for model in models]
     assert torch.equal(*scores)
+    if side == "user":
+        return split, models[0]
     cold = np.setdiff1d(np.arange(60), split.train.item_indices)
     if isinstance(models[0], Recommender) and models[0].graph is not None:
         assert (models[0].graph.item_degrees[cold] == 0).all()
@@ -181,6 +202,7 @@ def test_cold_interactions_leak_into_nothing(films: Path, row: str, tmp_path: Pa
             both = np.isin(links.rows.numpy(), cold) & np.isin(links.columns.numpy(), cold)
             assert len(links.rows)
             assert not both.any()
+    return split, models[0]
 
 
 def test_the_popularity_that_says_who_is_cold_is_of_training(films: Path) -> None:
@@ -228,8 +250,25 @@ def test_no_sampler_but_the_uniform_one_draws_cold_items_and_that_is_refused(fil
         ConfigError, match=r"negatives: uniform draws cold items too.* Take warm, popularity or in_batch"
     ):
         run_of(films, "hybrid", negatives="uniform")
+    with pytest.raises(ConfigError, match="negatives: popularity with alpha 0 draws cold items too"):
+        run_of(films, "hybrid", negatives={"name": "popularity", "alpha": 0})
     run_of(films, "hybrid", encoder={"name": "embedding", "dim": 8}, negatives="uniform")
     run_of(films, "hybrid", negatives="uniform", split={"name": "random_by_user"})
+
+
+def test_negatives_are_drawn_by_who_knows_training_alone(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, build, given = datasets.load("films"), samplers.build, []
+
+    def noting(spec: Any, train: Interactions) -> Any:
+        given.append(train)
+        return build(spec, train)
+
+    monkeypatch.setattr(samplers, "build", noting)
+    task = Task(loaded.split({"name": "warm_and_cold", "cold": 0.3}, seed=0), CPU, features=loaded.features)
+    fit(run_of(films, "hybrid", **SHORT), task, tmp_path, [])
+    assert given == [task.train]
 
 
 def test_the_pipeline_saw_warm_items_only(films: Path) -> None:
@@ -329,6 +368,33 @@ def test_recommend_ranks_new_items_from_a_file(films: Path, capsys: pytest.Captu
     assert "bad.csv: no column 'id'. Did you mean 'ids'?" in capsys.readouterr().err
 
 
+def test_a_csv_is_read_as_what_the_model_was_trained_on(films: Path) -> None:
+    folder, _ = done(films, "hybrid", **SHORT)
+    model = Recommender.load(folder)
+    NEW.write_csv("new.csv")
+    one, two = (model.add_items(frame) for frame in (NEW, read_newcomers(Path("new.csv"))))
+    with torch.no_grad():
+        assert torch.equal(one.scorer()(torch.arange(60)), two.scorer()(torch.arange(60)))
+    assert two.catalogue.items.ids.tolist() == one.catalogue.items.ids.tolist()
+    Path("digits.csv").write_text("id,title,genres,year,plot\n901,007,007, 1991 ,1984\n902,,,,\n")
+    frame = read_newcomers(Path("digits.csv"))
+    assert frame["genres"].to_list() == ["007", None]  # a tag, and no number
+    found = model.add_items(frame)  # of known things, the year alone
+    assert found.catalogue.titles[-2:] == ["007", None]
+    assert [one.present[-2:].tolist() for one in found.content.items.values()] == [[False] * 2] * 2 + [[True, False]]
+    for text, message in (
+        ("id,genres,year,plot\n901,,soon,\n", "new items: year: column 'year': the row of id '901' is not a number"),
+        ("id,genres,year,plot\n901,,nan,\n", "column 'year': the row of id '901' is not finite"),
+        ("id,genres,year,plot\n901,,,\n,,,\n", "new items: row 2 has no `id`"),
+        ("id,genres,year,plot\n9.5,,,\n", "new items: ids are String, but Int64"),
+        ("id,genres,year,plot\n", "new items: expected a column `id` and a row each, got 0"),
+        ("", "bad.csv: cannot be read as csv"),
+    ):
+        Path("bad.csv").write_text(text)
+        with pytest.raises(DataError, match=message):
+            model.add_items(read_newcomers(Path("bad.csv")))
+
+
 def test_a_model_without_content_takes_no_new_items(films: Path) -> None:
     spec = {"encoder": {"name": "embedding", "dim": 8}}
     folder, _ = done(films, "hybrid", **spec, **{"train.max_epochs": 5, "train.patience": 5})
@@ -341,6 +407,17 @@ def test_a_model_without_content_takes_no_new_items(films: Path) -> None:
     [
         ({"content": {"text": {"columns": ["plott"]}}}, "content.text.columns: no feature 'plott' of items"),
         ({"content": {"text": {"colums": ["plot"]}}}, "content.text.colums: no such key. Did you mean 'columns'?"),
+        ({"content": {"keys": {"columns": ["plot"]}}}, "content: 'keys' cannot name a modality"),
+        ({"content": {"training": {"columns": ["plot"]}}}, "content: 'training' cannot name a modality"),
+        ({"content": {"a.b": {"columns": ["plot"]}}}, "content: 'a.b' cannot name a modality"),
+        ({"content": {"": {"columns": ["plot"]}}}, "content: '' cannot name a modality"),
+        ({"objectives": {"rank": "aldi"}, "sharing": "mmoe"}, "sharing: aldi scores an encoder's two vectors"),
+        ({"objectives": {"rank": "gar"}, "sharing": "mmoe"}, "sharing: gar scores an encoder's two vectors"),
+        (
+            {"content": {}, "encoder": {"name": "lightgcn", "dim": 8}, "blend": {"baseline": "content_knn"}},
+            "blend.baseline content_knn reads content: give a block `content:`",
+        ),
+        ({"encoder.init": "ials_content"}, "encoder.init: 'ials_content' has no vectors to start with"),
         ({"content": {}}, "hybrid reads content: give a block `content:`"),
         ({"train.monitor": "ndcg@5:cool"}, "train.monitor: 'ndcg@5:cool' is not among"),
     ],

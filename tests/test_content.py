@@ -75,6 +75,13 @@ def test_text_equals_scikit_learn() -> None:
     assert whole.values.shape == (8, 4)
 
 
+def test_a_stop_word_is_one_of_known_rows() -> None:
+    settings = ModalitySettings(columns=["plot"], max_share=0.5)
+    terms = fit_modality(settings, FRAME, KINDS, KNOWN, "content.x").terms
+    assert {"cowboy", "fish"} <= set(terms)  # in 2 of 5
+    assert not {"toy", "space"} & set(terms)  # in 3 of 5, which would be few among all 8
+
+
 def test_tags_equal_a_loop() -> None:
     modality = made(["genres"], min_count=1)
     names = ["Animation", "Comedy", "Romance"]
@@ -128,6 +135,13 @@ def test_other_scripts_have_words_too(text: str) -> None:
     cosine = modality.values @ modality.values.T
     assert cosine[0, 1] > 0.5  # a part of the first in the second
     assert cosine[0, 2] < 0.1
+
+
+def test_a_text_of_emoji_alone_has_no_words_and_is_masked() -> None:
+    frame = pl.DataFrame({"id": [0, 1, 2, 3], "plot": ["🎬 toy", "toy 🎬🎬", "🎬", "👩‍👩‍👧 ❤️"]})
+    modality = made(["plot"], frame, np.array([True] * 4), min_count=1, max_share=1.0)
+    assert modality.present.tolist() == [True, True, False, False]
+    assert not modality.values[2:].any()
 
 
 def test_a_pipeline_survives_being_packed() -> None:

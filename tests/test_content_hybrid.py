@@ -116,6 +116,15 @@ def test_who_has_no_content_is_average_and_one_modality_needs_no_attention() -> 
     assert tower(nobody).tolist() == [[0.0] * 4] * 8
 
 
+def test_a_tower_tells_single_numbers_apart() -> None:
+    """LayerNorm over one number is 0 whatever it is."""
+    years = Modality(torch.tensor([[-1.0], [0.5], [2.0]]), torch.ones(3, dtype=torch.bool))
+    vectors = Tower({"year": years}, dim=4, hidden=0, dropout=0.0)({"year": years})
+    torch.testing.assert_close(vectors[2] - vectors[1], vectors[1] - vectors[0])
+    assert (vectors[1] - vectors[0]).norm() > 0
+
+
+
 def test_absent_values_do_not_matter() -> None:
     encoder, inputs = built()
     values, present = inputs.content.items["text"]

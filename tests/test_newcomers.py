@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from test_coldstart import done, films  # noqa: F401  # fixtures
+from test_coldstart import done, films, nothing_leaks  # noqa: F401  # fixtures
 
 from recgraph import cli
 from recgraph.data.histories import Histories
@@ -94,6 +94,10 @@ def test_sequence_encoders_read_what_newcomers_had(films: Path) -> None:  # noqa
     ]
     assert len(more.recommend("new", 5)) == 5
     assert torch.equal(more.histories.starts[:61], model.histories.starts)
+    with pytest.raises(
+        ConfigError, match="nothing tells SASRec who 'nobody' is"
+    ):  # though it has a query for no history
+        model.add_users(pl.DataFrame({"id": ["new", "nobody"], "items": ["101", ""]}))
 
 
 def with_ages(films: Path) -> None:  # noqa: F811
@@ -143,6 +147,25 @@ def test_cold_users_are_known_by_their_attributes(films: Path) -> None:  # noqa:
         model.add_users(pl.DataFrame({"id": ["a"], "items": [[101]]}))
 
 
+def test_interactions_of_cold_users_leak_into_nothing(films: Path, tmp_path: Path) -> None:  # noqa: F811
+    with_ages(films)
+    alike = {"relations": {"alike": {"side": "user", "content": "who", "neighbours": 3}}, "encoder.shrinkage": 2.0}
+    # Some trades are so rare that whether their holders are cold decides whether they are terms.
+    table = films.parent / "data" / "raw" / "films" / "users.tsv"
+    lines = table.read_text().splitlines()
+    for number in range(1, len(lines), 6):
+        lines[number] = lines[number].split("\t")[0] + f"\trare{number // 12}"
+    table.write_text("\n".join(lines) + "\n")
+    split = {"name": "warm_and_cold", "side": "user", "cold": 0.4}
+    parts, model = nothing_leaks(films, "hybrid", tmp_path, side="user", **COLD_USERS | alike | {"split": split})
+    trades = dict(line.split("\t") for line in lines[1:])
+    warm = [trades[user] for user in parts.train.users.decode(np.unique(parts.train.user_indices))]
+    assert set(model.pipeline["who"].terms) == {f"trade={trade}" for trade in warm if warm.count(trade) >= 2}
+    assert len({trade for trade in trades.values() if list(trades.values()).count(trade) >= 2}) > len(
+        model.pipeline["who"].terms
+    )  # else it was not put to the test
+
+
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
@@ -189,6 +212,8 @@ def test_recommend_takes_likes_and_new_users(films: Path, capsys: pytest.Capture
 def test_helpers() -> None:
     assert free_id(Vocabulary([3, 7])) == 8
     assert free_id(Vocabulary(["a", "bb"])) not in ("a", "bb")
+    rows, items = had(pl.DataFrame({"id": [1], "items": ["7 | 07|3"]}), Vocabulary([3, 7]), "x")
+    assert (rows.tolist(), items.tolist()) == ([0, 0], [1, 0])
     rows, items = had(pl.DataFrame({"id": [1, 2], "items": ["7|3|7", None]}), Vocabulary([3, 7]), "x")
     assert (rows.tolist(), items.tolist()) == ([0, 0], [1, 0])
     longer = continued(

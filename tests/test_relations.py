@@ -25,7 +25,7 @@ TRAIN = TABLE.select(np.array([True, True, True, True, False]))
 FRIENDS = pl.DataFrame({"id": [0, 1, 2, 3], "friends": [[1, 2, 99], [0], [], [3, 2]]})
 CITES = pl.DataFrame({"id": [10, 11, 12, 13, 14], "cites": [[11], [], [10], [], [13, 10]]})
 FEATURES = Features(Attributes(FRIENDS, {"friends": "multi_hot"}), Attributes(CITES, {"cites": "multi_hot"}))
-VECTORS = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [0.9, 0.1], [0, 1], [0.1, 0.9], [0.8, 0.3]]), dim=1)
+VECTORS = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [0.9, 0.1], [0, 1], [0.1, 0.9], [0.95, 0.06]]), dim=1)
 CONTENT = Content({"text": Modality(VECTORS, torch.ones(5, dtype=torch.bool))})
 
 
@@ -57,6 +57,7 @@ def test_neighbours_in_content_have_training_interactions() -> None:
         expected[one, best] = expected[best, one] = 2 * cosines[one, best]
     torch.testing.assert_close(dense(items), expected)
     assert dense(items)[4].any()
+    assert (cosines[0, 4] > cosines[0, 1:4]).all()  # item 14 would be the nearest, and is cold
 
 
 def test_weights_of_several_relations_add_up() -> None:
@@ -72,6 +73,11 @@ def test_relations_that_link_nobody_or_hold_no_ids_are_refused() -> None:
     entry = {"social": RelationSettings(side="user", column="friends")}
     with pytest.raises(DataError, match=r"relations.social: no user is linked with another"):
         links_of(entry, features, None, TRAIN)
+    nameless = Features(
+        Attributes(nobody.with_columns(friends=pl.Series([[]] * 4)), FEATURES.users.kinds), FEATURES.items
+    )
+    with pytest.raises(DataError, match=r"relations.social: no user is linked with another"):
+        links_of(entry, nameless, None, TRAIN)
     words = FEATURES.users.frame.with_columns(friends=pl.Series([["a"], ["b"], [], []]))
     with pytest.raises(DataError, match=r"relations.social: 'friends' holds String, but ids are Int64"):
         links_of(entry, Features(Attributes(words, FEATURES.users.kinds), FEATURES.items), None, TRAIN)

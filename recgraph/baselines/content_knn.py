@@ -21,9 +21,9 @@ from recgraph.types import Content, NonNegativeFloat, NonNegativeInt, PositiveFl
 class ContentKNN(SparseWeights):
     """Scores an item by its likeness in content to the items of the user's history.
 
-    The likeness is the cosine of all modalities' vectors side by side, each of length 1. Each item, warm or cold, has
-    the warm items that are most like it for neighbours, and its score is the sum of the likenesses of those that the
-    user has.
+    The likeness is the cosine of all modalities' vectors side by side, each of length 1; of a modality of one number
+    that leaves whether it is above average. Each item, warm or cold, has the warm items that are most like it for
+    neighbours, and its score is the sum of the likenesses of those that the user has.
 
     Args:
         neighbours: of each item.
@@ -111,12 +111,13 @@ def nearest_warm(content: Content | None, warm: Bool[Tensor, "items"], count: in
         raise ConfigError("a baseline by content: set `content`, with a modality of items at least, before `fit`")
     for name, modality in content.items.items():
         if not modality.values.is_floating_point():
-            raise ConfigError(f"content.{name}: a baseline by content compares vectors: leave out `ids: true`")
+            raise ConfigError(f"content.{name}: likeness is of vectors: leave out `ids: true`")
     vectors = stacked(content)
     size, known = len(vectors), warm.nonzero().squeeze(1)
+    candidates = vectors[known].T
     counts, columns, values = [], [], []
     for chunk in torch.arange(size).split(max(1, CHUNK // size)):
-        near = vectors[chunk] @ vectors[known].T
+        near = vectors[chunk] @ candidates
         near[chunk[:, None] == known] = 0
         row, column = largest(near, count)
         counts.append(torch.bincount(row, minlength=len(chunk)))

@@ -54,13 +54,13 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 def read_newcomers(path: Path) -> pl.DataFrame:
-    """A table of new items or users, csv or parquet, with a column `id`.
+    """A table of new items or users, csv or parquet, with a column `id`; all of a csv is text, such as the tag 007.
 
     Raises:
         DataError: it cannot be read, or has no such column.
     """
     try:
-        frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path)
+        frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"{path}: cannot be read as {'parquet' if path.suffix == '.parquet' else 'csv'}: {error}"

@@ -223,10 +223,10 @@ def warm_and_cold(
     row in train: an item is cold if and only if it has no row in train. This is the protocol of GAR (Chen et al., SIGIR
     2022) and ALDI (Huang et al., SIGIR 2023) with random parts of its own.
 
-    A metric such as ndcg@20:cold ranks cold items alone; see `recgraph.evaluation.scopes`.
+    A metric such as ndcg@20:cold ranks cold items alone; new users are measured alone by `user_cold`, not by a metric.
 
     Args:
-        side: "user" for new users in place of items.
+        side: "user" for new users in place of items. Items that only new users had are cold as well.
         cold: share of the items, or users, that are cold, in (0, 1).
         ratios: of train, validation and test rows of the warm ones; divided by their sum.
     """

@@ -34,7 +34,7 @@ def matrix(
                 raise DataError(f"{where}: column {column!r}: expected numbers, got {frame[column].dtype}")
         numbers = frame.select(pl.col(column).cast(pl.Float64) for column in kinds)
         for column in kinds:
-            _refuse(frame, ~numbers[column].is_finite().fill_null(True), f"{where}: column {column!r}", "is not finite")
+            refuse(frame, ~numbers[column].is_finite().fill_null(True), f"{where}: column {column!r}", "is not finite")
         return numbers.with_columns(pl.all().fill_null(np.nan)).to_numpy().astype(np.float64)
     (column,) = kinds
     try:
@@ -46,13 +46,13 @@ def matrix(
         width = next(iter(lengths.drop_nulls().to_list()), 0)
     if not width:
         raise DataError(f"{where}: column {column!r} holds no vector")
-    _refuse(frame, (lengths != width).fill_null(False), f"{where}: column {column!r}", f"is not {width} numbers long")
+    refuse(frame, (lengths != width).fill_null(False), f"{where}: column {column!r}", f"is not {width} numbers long")
     here = vectors.is_not_null().to_numpy()
     flat = vectors.drop_nulls().explode()
     values = flat.to_numpy().astype(np.float64).reshape(-1, width)
     bad = np.zeros(len(frame), bool)
     bad[here] = ~np.isfinite(values).all(1)
-    _refuse(frame, pl.Series(bad), f"{where}: column {column!r}", "holds a number that is missing or not finite")
+    refuse(frame, pl.Series(bad), f"{where}: column {column!r}", "holds a number that is missing or not finite")
     found = np.full((len(frame), width), np.nan)
     found[here] = np.where((values == 0).all(1, keepdims=True), np.nan, values)
     return found
@@ -79,7 +79,9 @@ def read_vectors(path: Path, ids: pl.Series, where: str) -> pl.DataFrame:
                     f"{path}: expected a matrix of {len(table)} rows, one for each id of "
                     f"{path.with_suffix('.parquet').name}, got the shape {values.shape}"
                 )
-            table = table.select("id").with_columns(pl.Series("vector", values.tolist(), dtype=pl.List(pl.Float64)))
+            table = table.select("id").with_columns(
+                pl.Series("vector", values.astype(np.float64)).cast(pl.List(pl.Float64))
+            )
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         if isinstance(error, DataError):
             raise
@@ -98,7 +100,7 @@ def read_vectors(path: Path, ids: pl.Series, where: str) -> pl.DataFrame:
     return aligned
 
 
-def _refuse(frame: pl.DataFrame, bad: pl.Series, where: str, problem: str) -> None:
+def refuse(frame: pl.DataFrame, bad: pl.Series, where: str, problem: str) -> None:
     """Raise a DataError for the first row where `bad` is True."""
     if bad.any():
         row = int(bad.arg_true()[0])

@@ -5,6 +5,10 @@ scopes, as in GAR (Chen et al., SIGIR 2022), ALDI (Huang et al., SIGIR 2023) and
 "ndcg@20:cold" only those without training interactions, for the users with such items in test; "ndcg@20:warm" only the
 others. "ndcg@20:harmonic" is the harmonic mean of the last two, which is high only if both are: the one to choose an
 epoch by. "cold_share@20" says how much of the one list is given to cold items.
+
+Scopes are of items. With `warm_and_cold` of side user, new and known users are in one mean; of the groups of a result,
+"degree-q1" holds the new ones, and where they are fewer than a quarter the least active of the others with them. Where
+new users are to be measured by themselves, take the split `user_cold`, in whose test part they are all there is.
 """
 
 from __future__ import annotations
