@@ -116,10 +116,13 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     negatives = registry.samplers.check(config.negatives, f"{where}: negatives")
     drawn = any("negatives" in registry.objectives.find(spec["name"]).needs for spec in objectives.values())
     evenly = {"uniform": "uniform", "popularity": "popularity with alpha 0"}.get(negatives["name"])
-    if drawn and evenly and not negatives.get("alpha") and "content" in reads and _cold_items(checked["split"]):
+    linked = any(entry["side"] == "item" for entry in checked.get("relations", {}).values())
+    knows = "content" in reads or linked  # what else would rank a cold item
+    if drawn and evenly and not negatives.get("alpha") and knows and _cold_items(checked["split"]):
+        bad = "content is" if "content" in reads else "links are"
         raise ConfigError(
             f"{where}: negatives: {evenly} draws cold items too, which are never positives: {encoder['name']} would "
-            "learn that their content is bad. Take warm, popularity or in_batch"
+            f"learn that their {bad} bad. Take warm, popularity or in_batch"
         )
     built = {"encoder": encoder, "heads": heads, "objectives": objectives}
     tasks = check_tasks(config, checked, objectives, where)

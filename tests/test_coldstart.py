@@ -252,6 +252,11 @@ def test_no_sampler_but_the_uniform_one_draws_cold_items_and_that_is_refused(fil
         run_of(films, "hybrid", negatives="uniform")
     with pytest.raises(ConfigError, match="negatives: popularity with alpha 0 draws cold items too"):
         run_of(films, "hybrid", negatives={"name": "popularity", "alpha": 0})
+    graph = {"encoder": {"name": "lightgcn", "dim": 8}, "negatives": "uniform"}
+    alike = {"side": "item", "content": "text"}
+    with pytest.raises(ConfigError, match=r"uniform draws cold items too.* would learn that their links are bad"):
+        run_of(films, "hybrid", **graph, relations={"alike": alike})
+    run_of(films, "hybrid", **graph)
     run_of(films, "hybrid", encoder={"name": "embedding", "dim": 8}, negatives="uniform")
     run_of(films, "hybrid", negatives="uniform", split={"name": "random_by_user"})
 

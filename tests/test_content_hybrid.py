@@ -124,7 +124,6 @@ def test_a_tower_tells_single_numbers_apart() -> None:
     assert (vectors[1] - vectors[0]).norm() > 0
 
 
-
 def test_absent_values_do_not_matter() -> None:
     encoder, inputs = built()
     values, present = inputs.content.items["text"]
