@@ -41,6 +41,11 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         ConfigError: something is misspelt, missing, or does not fit with the rest.
     """
     known = list(config.evaluate.metrics)
+    if config.refit and (by_kind := [name for name in known if metrics.scope(name) or name.startswith("cold_share")]):
+        raise ConfigError(
+            f"{where}: refit: the cold items of validation would be trained on, and {by_kind[0]} still take them for "
+            "cold; take one of the two out"
+        )
     checked: dict[str, Any] = {
         "evaluate": config.evaluate.model_dump() | {"metrics": known},
         "split": _check_split(config.split, card, where),

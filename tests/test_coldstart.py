@@ -123,6 +123,13 @@ def run_of(file: Path, row: str, **changes: Any) -> Run:
     return run
 
 
+def test_cold_items_of_validation_are_not_trained_on_and_called_cold(films: Path) -> None:
+    for row in ("hybrid", "content_knn"):
+        with pytest.raises(ConfigError, match=r"refit: the cold items of validation would be trained on, and .*:"):
+            run_of(films, row, refit=True)
+    run_of(films, "hybrid", refit=True, evaluate={"metrics": ["ndcg@10"]}, **{"train.monitor": "ndcg@10"})
+
+
 def done(file: Path, row: str, **changes: Any) -> tuple[Path, dict[str, Any]]:
     run = run_of(file, row, **changes)
     result = execute(run, Path("runs"), settings=Settings(CPU), console=Console(quiet=True))
