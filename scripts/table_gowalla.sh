@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Graph encoders with BPR and BSL, and their blend with BSPM, on Gowalla (LightGCN's split), one seed.
+# Graph encoders with BPR, softmax losses and contrast, and a blend with BSPM, on Gowalla (LightGCN's split), one seed.
 #   RECGRAPH_MIRROR=/path/to/datasets bash scripts/table_gowalla.sh [--rows ROW,ROW]
-# Time: an hour and a half with one thread of a busy machine; never run on a GPU. Best recall@20: LightGCN-BSL + BSPM .198.
+# Time: three hours with one thread of a busy machine, without SimGCL and DirectAU, which were not run; never run on a GPU.
+# Best recall@20: LightGCN-BSL + BSPM .198.
 # Writes experiments/results/gowalla.{csv,md,tex} and a page with charts into runs. A killed script goes on where it was.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 recgraph table experiments/gowalla.yaml "$@"
