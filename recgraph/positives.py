@@ -73,13 +73,14 @@ class Positives:
             wanted[items] = True
             inside = wanted.index_select(0, liked).nonzero().squeeze(1)
             wanted[items] = False
-            rows, liked = rows[inside], liked[inside]
-            ordered, columns = items.sort()
-            first = torch.searchsorted(ordered, liked)
-            repeats = torch.searchsorted(ordered, liked, right=True) - first  # a set may hold an item twice
+            rows, liked = rows.index_select(0, inside), liked.index_select(0, inside)
+            # A table of all items for the places in the set: in a dense catalogue, searching it took a third of a step.
+            columns, times = items.argsort(), torch.bincount(items, minlength=self.num_items)
+            first, repeats = times.cumsum(0) - times, times.index_select(0, liked)  # a set may hold an item twice
             number = torch.repeat_interleave(repeats)
-            place = torch.arange(len(number)) - (repeats.cumsum(0) - repeats)[number]
-            found.append(rows[number] * len(items) + columns[first[number] + place])
+            shift = first.index_select(0, liked) - (repeats.cumsum(0) - repeats)
+            place = torch.arange(len(number)) + shift.index_select(0, number)
+            found.append(rows.index_select(0, number) * len(items) + columns.index_select(0, place))
         return found
 
     def sums(self, values: Float[Tensor, "items"]) -> Float[Tensor, "users"]:
