@@ -99,7 +99,9 @@ class Extensible(Model):
             links = graph.user_links and graph.user_links.padded(num_users), graph.item_links
             graph = BipartiteGraph.from_edges(ends, others, num_users, self.num_items).to(self.device)
             graph = graph.linked(*links)
-        if content and content.users and self.pipeline:
+        if content and content.users:
+            if self.pipeline is None:
+                raise ConfigError("new users: no pipeline makes their content: give the model a `pipeline`")
             content = replace(content, users=appended(content.users, self.pipeline, frame, "new users"))
             told[:] = True
         more = self.enlarged(num_users, self.num_items, graph, content)

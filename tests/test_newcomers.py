@@ -145,6 +145,9 @@ def test_cold_users_are_known_by_their_attributes(films: Path) -> None:  # noqa:
     assert len(model.add_users(nobody).recommend("c", 3)) == 3
     with pytest.raises(ConfigError, match="new users: who: no column 'trade'"):
         model.add_users(pl.DataFrame({"id": ["a"], "items": [[101]]}))
+    model.pipeline = None  # as in a model that was put together by hand
+    with pytest.raises(ConfigError, match="no pipeline"):
+        model.add_users(pl.DataFrame({"id": ["a"], "trade": ["nurse"]}))
 
 
 def test_interactions_of_cold_users_leak_into_nothing(films: Path, tmp_path: Path) -> None:  # noqa: F811

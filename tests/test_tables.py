@@ -156,6 +156,7 @@ def test_the_csv_is_tidy(tmp_path: Path) -> None:
     assert frame.filter(pl.col("part") == "parity")["value"].to_list() == [0.5]
     about = {"seed", "commit", "dirty", "code", "config_hash", "data_fingerprint", "train_seconds", "device"}
     assert about <= set(frame.columns)
+    assert set(frame["data_fingerprint"]) == {"f" * 10}
     assert tidy(RESULTS).height == 6
 
 
