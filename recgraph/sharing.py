@@ -73,10 +73,8 @@ class Sharing(nn.Module):
         dim: width of query and item vectors.
         query: tasks that read queries.
         items: tasks that read items.
-        residual: hand each task the encoder's vector plus α times the mixture, with an α for each task that is learned
-            from 0 on (Bachlechner et al., "ReZero is all you need", UAI 2021, https://arxiv.org/abs/2003.04887). The
-            papers hand it the mixture alone, which costs inner products of graph encoders their geometry, for
-            experts begin at random.
+        residual: hand each task the encoder's vector plus the mixture. The papers hand it the mixture alone, which
+            costs inner products of graph encoders their geometry: experts begin at random.
     """
 
     def __init__(self, dim: int, query: Sequence[str], items: Sequence[str], *, residual: bool) -> None:
@@ -84,11 +82,6 @@ class Sharing(nn.Module):
         self.residual = residual
         self.tasks = {"query": tuple(query), "item": tuple(items)}
         self.sides = nn.ModuleDict({"query": self.side(dim, query), "item": self.side(dim, items)})
-        self.strengths = nn.ModuleDict(
-            {side: nn.ParameterDict({task: torch.zeros(()) for task in tasks}) for side, tasks in self.tasks.items()}
-            if residual
-            else {}
-        )
 
     def side(self, dim: int, tasks: Sequence[str]) -> Side:
         """Experts and gates of a side."""
@@ -101,10 +94,7 @@ class Sharing(nn.Module):
     def forward(self, side: str, vectors: Float[Tensor, "*batch dim"]) -> dict[str, Float[Tensor, "*batch dim"]]:
         """What each task that reads a side ("query" or "item") gets of its vectors."""
         mixed = self.sides[side].mix(vectors)  # type: ignore[operator]  # a ModuleDict holds any module
-        if not self.residual:
-            return {task: mixture for task, (mixture, _) in mixed.items()}
-        strengths = self.strengths[side]
-        return {task: vectors + strengths[task] * mixture for task, (mixture, _) in mixed.items()}  # type: ignore[index]
+        return {task: vectors + mixture if self.residual else mixture for task, (mixture, _) in mixed.items()}
 
     def gates(self, side: str, vectors: Float[Tensor, "*batch dim"]) -> Mapping[str, Float[Tensor, "*batch experts"]]:
         """How much each task that reads a side takes of each of its `expert_names`, for each vector."""

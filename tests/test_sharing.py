@@ -16,7 +16,7 @@ from recgraph.heads.labels import LabelHead
 from recgraph.objectives import BPR, Label, Objectives
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
-from recgraph.sharing import PLE, Experts, MMoE, Sharing
+from recgraph.sharing import PLE, Experts, MMoE
 from recgraph.types import Batch, Inputs
 
 TASKS = ["rank", "sex"], ["rank", "genre"]
@@ -39,19 +39,9 @@ def naive_mixture(gate: Tensor, x: list[float], made: list[list[float]]) -> tupl
     return [sum(g * one[d] for g, one in zip(weights, made, strict=True)) for d in range(len(x))], weights
 
 
-def grown(sharing: Sharing, strength: float) -> None:
-    """As if it had learned: experts are without effect at first."""
-    with torch.no_grad():
-        for parameter in sharing.strengths.parameters():
-            assert parameter == 0
-            parameter.fill_(strength)
-
-
 def build(kind: type, **options: object):
     with isolated(0, "test"):
-        sharing = kind(3, *TASKS, hidden=5, **options).double()
-    grown(sharing, 0.7)
-    return sharing
+        return kind(3, *TASKS, hidden=5, **options).double()
 
 
 X = torch.tensor([[0.5, -1.0, 2.0], [1.5, 0.0, -0.3]], dtype=torch.float64)
@@ -67,7 +57,7 @@ def test_mmoe_equals_a_loop(residual: bool) -> None:
         for row, x in enumerate(X.tolist()):
             made = [naive_expert(side.experts, number, x) for number in range(4)]
             mixture, weights = naive_mixture(side.gates[task].weight, x, made)
-            expected = [own + 0.7 * one for one, own in zip(mixture, x, strict=True)] if residual else mixture
+            expected = [one + residual * own for one, own in zip(mixture, x, strict=True)]
             assert found[task][row].tolist() == pytest.approx(expected, abs=1e-12)
             assert gates[task][row].tolist() == pytest.approx(weights, abs=1e-12)
     assert sharing.expert_names("query", "sex") == ("shared 1", "shared 2", "shared 3", "shared 4")
@@ -105,10 +95,7 @@ def recommender(sharing: object) -> Recommender:
     }
     spec = {"encoder": {"name": "embedding", "dim": 4}, "heads": {"rank": "dot"}, "label_heads": heads}
     with isolated(0, "test"):
-        model = Recommender.build(5, 7, spec | {"sharing": sharing}, None).double()
-    if model.sharing is not None:
-        grown(model.sharing, 1.0)
-    return model
+        return Recommender.build(5, 7, spec | {"sharing": sharing}, None).double()
 
 
 BATCH = Batch(
