@@ -1,27 +1,42 @@
-"""Inner products of two sets of vectors, by the faster of the CPU's libraries."""
+"""Inner products of two sets of vectors, and layers made of them, by the faster of the CPU's libraries."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 # What torch.compile calls for a linear layer on CPU. Where a build has no oneDNN there is no such operator.
 _linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 
+SMALL = 2**22
+"""Products of fewer multiplications stay with torch: what autograd takes for a function of ours is then no less than
+what oneDNN saves (128 x 64 x 64 takes twice as long, 2,048 x 128 x 64 two thirds)."""
 
-def inner_products(left: Float[Tensor, "*batch dim"], right: Float[Tensor, "columns dim"]) -> Tensor:
-    """left @ right.T, of shape [*batch, columns].
+
+def inner_products(
+    left: Float[Tensor, "*batch dim"], right: Float[Tensor, "columns dim"], bias: Float[Tensor, "columns"] | None = None
+) -> Tensor:
+    """left @ right.T + bias, of shape [*batch, columns].
 
     On CPU `@` is MKL's, which is slow on AMD's processors: oneDNN takes half of its time on an EPYC of 2024, forwards
     and backwards (`benchmarks/README.md`). torch has no public call of oneDNN that makes no copies.
     """
-    if _linear is None or not _plain(left) or not _plain(right):
-        return left @ right.T
-    product: Tensor = _InnerProducts.apply(left.reshape(-1, left.shape[-1]), right)
-    return product.view(*left.shape[:-1], len(right))
+    if _linear is None or left.numel() * len(right) < SMALL or not _plain(left) or not _plain(right):
+        return F.linear(left, right, bias)
+    product: Tensor = _InnerProducts.apply(left.reshape(-1, left.shape[-1]), right, bias)
+    return product if left.ndim == 2 else product.view(*left.shape[:-1], len(right))
+
+
+class Linear(nn.Linear):
+    """`nn.Linear`, with the products of `inner_products`."""
+
+    def forward(self, values: Float[Tensor, "*batch inputs"]) -> Tensor:
+        """W x + b for each x."""
+        return inner_products(values, self.weight, self.bias)
 
 
 def _plain(tensor: Tensor) -> bool:
@@ -32,16 +47,17 @@ def _plain(tensor: Tensor) -> bool:
 
 class _InnerProducts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
+    def forward(ctx: Any, left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(left, right)
-        return _linear(left.contiguous(), right, None, "none", [], "")  # type: ignore[misc]
+        return _linear(left.contiguous(), right, bias, "none", [], "")  # type: ignore[misc]
 
     @staticmethod
-    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         left, right = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         # The second, turned about so that `arriving`, the largest by far, is not copied into another order.
         return (
             inner_products(arriving, right.T) if wanted[0] else None,
             inner_products(left.T, arriving.T).T if wanted[1] else None,
+            arriving.sum(0) if wanted[2] else None,
         )

@@ -1,4 +1,4 @@
-"""Inner products are those of float64, forwards and twice backwards, whoever computes them."""
+"""Inner products and layers are those of float64, forwards and twice backwards, whoever computes them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recgraph import matmul
-from recgraph.matmul import inner_products
+from recgraph.matmul import Linear, inner_products
 
 SHAPES = {
     "wide": ((7, 5), (33, 5)),
@@ -17,6 +17,11 @@ SHAPES = {
     "no rows": ((0, 5), (6, 5)),
     "no columns": ((7, 5), (0, 5)),
 }
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matmul, "SMALL", 0)
 
 
 def tensors(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> tuple[Tensor, Tensor]:
@@ -50,6 +55,28 @@ def test_equals_float64(
     if not library:
         monkeypatch.setattr(matmul, "_linear", None)
     check(*tensors(shapes))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [(7,), (3, 4), ()], ids=str)
+def test_a_layer_is_that_of_torch(rows: tuple[int, ...], bias: bool) -> None:
+    """Also where what comes out is overwritten, as heads do."""
+    layer = Linear(5, 6, bias=bias)
+    exact = torch.nn.Linear(5, 6, bias=bias, dtype=torch.float64)
+    exact.load_state_dict(layer.state_dict())
+    values = torch.rand(*rows, 5, requires_grad=True)
+    exact_values = values.detach().double().requires_grad_()
+    found, wanted = layer(values).relu_(), exact(exact_values).relu()
+    torch.testing.assert_close(found, wanted.float())
+    slopes = torch.autograd.grad(found.square().sum(), (values, *layer.parameters()))
+    exact_slopes = torch.autograd.grad(wanted.square().sum(), (exact_values, *exact.parameters()))
+    torch.testing.assert_close(slopes, tuple(slope.float() for slope in exact_slopes))
+
+
+def test_what_is_small_stays_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matmul, "SMALL", 7 * 5 * 33 + 1)
+    monkeypatch.setattr(matmul, "_linear", None if matmul._linear is None else pytest.fail)
+    inner_products(*tensors(SHAPES["wide"]))
 
 
 def test_any_order_in_memory() -> None:

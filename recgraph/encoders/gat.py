@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from recgraph.encoders.base import Encoder, embedding_table, graph_of, lookup
 from recgraph.errors import ConfigError
 from recgraph.graph.attention import edge_dots, edge_softmax, sum_to_items, sum_to_users
+from recgraph.matmul import Linear
 from recgraph.registry import encoders
 from recgraph.types import Ego, Encoding, Inputs, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -79,7 +80,7 @@ class GAT(Encoder):
         self.num_layers, self.width = num_layers, dim // num_heads
         self.users = embedding_table(num_users, dim, std)
         self.items = embedding_table(num_items, dim, std)
-        self.to_users, self.to_items = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.to_users, self.to_items = Linear(dim, dim), Linear(dim, dim)
         for relation in (self.to_users, self.to_items):
             nn.init.xavier_uniform_(relation.weight)
             nn.init.zeros_(relation.bias)

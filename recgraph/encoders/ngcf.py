@@ -17,6 +17,7 @@ from torch import nn
 
 from recgraph.encoders.base import Encoder, graph_of, lookup
 from recgraph.graph.propagate import neighbour_sum
+from recgraph.matmul import Linear
 from recgraph.registry import encoders
 from recgraph.types import Ego, Encoding, Fraction, Inputs, NonNegativeInt, PositiveInt
 
@@ -56,8 +57,8 @@ class NGCF(Encoder):
     ) -> None:
         super().__init__(num_users, num_items, dim=(num_layers + 1) * dim)
         self.users, self.items = nn.Embedding(num_users, dim), nn.Embedding(num_items, dim)
-        self.sums = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(num_layers))
-        self.products = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(num_layers))
+        self.sums = nn.ModuleList(Linear(dim, dim, bias=False) for _ in range(num_layers))
+        self.products = nn.ModuleList(Linear(dim, dim, bias=False) for _ in range(num_layers))
         self.dropout = nn.Dropout(message_dropout)
         for weight in self.parameters():
             nn.init.xavier_uniform_(weight)  # all of them, tables included, as in the authors' code

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recgraph.encoders.base import Encoder, embedding_table, lookup
 from recgraph.errors import ConfigError
+from recgraph.matmul import Linear
 from recgraph.types import PAD, Ego, Encoding, Inputs, Past
 
 UserVector = Literal["history", "sum", "gate"]
@@ -123,7 +124,7 @@ class Gate(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.weight = nn.Linear(2 * dim, dim)
+        self.weight = Linear(2 * dim, dim)
 
     def forward(self, one: Float[Tensor, "rows dim"], two: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
         """The mixture."""

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from recgraph.errors import ConfigError
+from recgraph.matmul import Linear
 from recgraph.types import Modality
 
 Fusion = Literal["attention", "mean"]
@@ -37,7 +38,7 @@ class Experts(nn.Module):
 
     def __init__(self, width: int, networks: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.gate, self.networks = nn.Linear(width, len(networks)), nn.ModuleList(networks)
+        self.gate, self.networks = Linear(width, len(networks)), nn.ModuleList(networks)
 
     def forward(self, values: Float[Tensor, "rows width"]) -> Float[Tensor, "rows dim"]:
         """The weighted sum for each row."""
@@ -84,8 +85,8 @@ class Tower(nn.Module):
             width = values.shape[1]
 
             def network(width: int = width) -> list[nn.Module]:
-                first: list[nn.Module] = [nn.Linear(width, hidden), nn.GELU()] if hidden else []
-                return [*first, nn.Dropout(dropout), nn.Linear(hidden or width, dim)]
+                first: list[nn.Module] = [Linear(width, hidden), nn.GELU()] if hidden else []
+                return [*first, nn.Dropout(dropout), Linear(hidden or width, dim)]
 
             several = (
                 [Experts(width, [nn.Sequential(*network()) for _ in range(experts)])] if experts > 1 else network()
@@ -94,7 +95,7 @@ class Tower(nn.Module):
         self.towers = nn.ModuleDict(towers)
         self.attend: nn.Module | None = None
         if len(towers) > 1 and fusion == "attention":
-            self.attend = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, 1, bias=False))
+            self.attend = nn.Sequential(Linear(dim, dim), nn.Tanh(), nn.Linear(dim, 1, bias=False))
 
     def forward(self, modalities: Mapping[str, Modality]) -> Float[Tensor, "rows dim"]:
         """The vector of each row."""

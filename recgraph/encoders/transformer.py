@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from recgraph.encoders.low_pass import EPS, LowPass
 from recgraph.errors import ConfigError
+from recgraph.matmul import Linear
 from recgraph.types import PAD
 
 Norm = Literal["query", "pre", "post"]
@@ -118,7 +119,7 @@ def network(dim: int, width: int, activation: nn.Module, *, inner: float, outer:
 
 def linear(width: int, out: int) -> nn.Linear:
     """A layer with Glorot's uniform weights, which is how SASRec's start, and no shift."""
-    layer = nn.Linear(width, out)
+    layer = Linear(width, out)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

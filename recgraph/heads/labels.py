@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recgraph.matmul import Linear
 from recgraph.types import LabelKind
 
 
@@ -45,7 +46,7 @@ class LabelHead(nn.Module):
         inputs = dim if of != "interaction" else 3 * dim * pair + text_width
         layers: list[nn.Module] = []
         for wide, narrow in pairwise((inputs, *hidden, width)):
-            layers += [nn.Linear(wide, narrow), nn.ReLU()]
+            layers += [Linear(wide, narrow), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(

@@ -17,6 +17,7 @@ from recgraph.errors import ConfigError
 from recgraph.heads.base import Head
 from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
 from recgraph.heads.products import GMF
+from recgraph.matmul import Linear
 from recgraph.registry import heads
 from recgraph.types import PositiveInt
 
@@ -42,9 +43,9 @@ class MLP(Head):
         query_dim, item_dim = (dim, dim) if isinstance(dim, int) else dim
         super().__init__(query_dim)
         first, self.dropout = hidden[0], dropout
-        self.query_layer = xavier_uniform(nn.Linear(query_dim, first), fan_in=query_dim + item_dim)
-        self.item_layer = xavier_uniform(nn.Linear(item_dim, first, bias=False), fan_in=query_dim + item_dim)
-        self.layers = nn.ModuleList(xavier_uniform(nn.Linear(wide, narrow)) for wide, narrow in pairwise(hidden))
+        self.query_layer = xavier_uniform(Linear(query_dim, first), fan_in=query_dim + item_dim)
+        self.item_layer = xavier_uniform(Linear(item_dim, first, bias=False), fan_in=query_dim + item_dim)
+        self.layers = nn.ModuleList(xavier_uniform(Linear(wide, narrow)) for wide, narrow in pairwise(hidden))
         self.output = lecun_uniform(nn.Linear(hidden[-1], 1))
 
     def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:

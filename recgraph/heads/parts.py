@@ -14,6 +14,7 @@ from recgraph.heads.base import Head
 from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
 from recgraph.heads.neural import MLP, in_chunks
 from recgraph.layout import Layout
+from recgraph.matmul import Linear
 from recgraph.types import PositiveInt
 
 
@@ -139,9 +140,9 @@ class CrossPart(Part):
         super().__init__(dim, layout)
         self.total = total = sum(layout.widths)
         query, items = layout.widths
-        self.query_layer = xavier_uniform(nn.Linear(query, total), fan_in=total)
-        self.item_layer = xavier_uniform(nn.Linear(items, total, bias=False), fan_in=total)
-        self.layers = nn.ModuleList(xavier_uniform(nn.Linear(total, total)) for _ in range(num_layers - 1))
+        self.query_layer = xavier_uniform(Linear(query, total), fan_in=total)
+        self.item_layer = xavier_uniform(Linear(items, total, bias=False), fan_in=total)
+        self.layers = nn.ModuleList(xavier_uniform(Linear(total, total)) for _ in range(num_layers - 1))
         self.output = lecun_uniform(nn.Linear(total, 1))
 
     @property

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recgraph.heads.base import Head
 from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
-from recgraph.matmul import inner_products
+from recgraph.matmul import Linear, inner_products
 from recgraph.registry import heads
 
 
@@ -87,7 +87,7 @@ class Towers(Dot):
                 *(
                     part
                     for wide, narrow in pairwise((dim, *hidden))
-                    for part in (xavier_uniform(nn.Linear(wide, narrow)), nn.ReLU())
+                    for part in (xavier_uniform(Linear(wide, narrow)), nn.ReLU())
                 )
             )[:-1]
             for _ in range(2)

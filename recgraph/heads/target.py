@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from recgraph.heads.base import Head, steps_of
 from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
+from recgraph.matmul import Linear
 from recgraph.registry import heads
 
 CHUNK_FLOATS = 2**20
@@ -56,14 +57,14 @@ class DIN(Head):
     ) -> None:
         super().__init__(dim)
         self.softmax, first, wide = softmax, attention[0], hidden[0]
-        self.from_item = xavier_uniform(nn.Linear(dim, first), fan_in=4 * dim)
+        self.from_item = xavier_uniform(Linear(dim, first), fan_in=4 * dim)
         self.from_step, self.from_difference, self.from_product = (
-            xavier_uniform(nn.Linear(dim, first, bias=False), fan_in=4 * dim) for _ in range(3)
+            xavier_uniform(Linear(dim, first, bias=False), fan_in=4 * dim) for _ in range(3)
         )
         self.attention = _layers(attention, nn.Sigmoid)
-        self.query_layer = xavier_uniform(nn.Linear(dim, wide), fan_in=4 * dim)
+        self.query_layer = xavier_uniform(Linear(dim, wide), fan_in=4 * dim)
         self.item_layer, self.found_layer, self.both_layer = (
-            xavier_uniform(nn.Linear(dim, wide, bias=False), fan_in=4 * dim) for _ in range(3)
+            xavier_uniform(Linear(dim, wide, bias=False), fan_in=4 * dim) for _ in range(3)
         )
         self.tower = _layers(hidden, nn.ReLU)
 
@@ -185,7 +186,5 @@ class DIN(Head):
 
 def _layers(widths: Widths, activation: type[nn.Module]) -> nn.Sequential:
     """From the first layer, before its activation, to a single number."""
-    inner = [
-        part for wide, narrow in pairwise(widths) for part in (activation(), xavier_uniform(nn.Linear(wide, narrow)))
-    ]
+    inner = [part for wide, narrow in pairwise(widths) for part in (activation(), xavier_uniform(Linear(wide, narrow)))]
     return nn.Sequential(*inner, activation(), lecun_uniform(nn.Linear(widths[-1], 1)))
