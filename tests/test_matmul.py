@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -77,6 +79,24 @@ def test_what_is_small_stays_with_torch(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(matmul, "SMALL", 7 * 5 * 33 + 1)
     monkeypatch.setattr(matmul, "_linear", None if matmul._linear is None else pytest.fail)
     inner_products(*tensors(SHAPES["wide"]))
+
+
+def test_rows_are_in_one_piece_for_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forwards and backwards, whatever came in: else it takes 2,000 times as long."""
+    if matmul._linear is None:
+        pytest.skip("this build of torch has no oneDNN")
+    given: list[Tensor] = []
+
+    def spy(left: Tensor, right: Tensor, *rest: object, linear: Callable[..., Tensor] = matmul._linear) -> Tensor:
+        given.extend((left, right.T if right.T.is_contiguous() else right))
+        return linear(left, right, *rest)
+
+    monkeypatch.setattr(matmul, "_linear", spy)
+    wide, narrow = tensors(((8, 12), (9, 12)))
+    product = inner_products(wide[:, 3:], narrow[:, 3:])
+    torch.cat([product, product], -1)[:, 2:-2].square().sum().backward()
+    assert len(given) == 6
+    assert all(tensor.is_contiguous() for tensor in given)
 
 
 def test_any_order_in_memory() -> None:
