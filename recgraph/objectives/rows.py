@@ -19,8 +19,8 @@ from recgraph.types import Batch, Ego, Encoding, Past
 CHUNK_FLOATS = 2**23
 """Floats that a chunk's largest tensor may have: 32 MB.
 
-InfoNCE of 2,000 rows by 2,000 and by 40,000 candidates, and of 8,000 by 8,000, is as fast with no other power of two from
-2^15 to 2^24, or faster by a quarter at most (2^20, for the last)."""
+InfoNCE of 2,000 rows by 2,000 and by 40,000 candidates, and of 8,000 by 8,000, is as fast with no other power of two
+from 2^15 to 2^24, or faster by a quarter at most (2^20, for the last)."""
 
 RowLosses = Callable[[Batch, Encoding], Float[Tensor, "*batch"]]
 
