@@ -1,7 +1,8 @@
-"""Inner products of two sets of vectors, and layers made of them, by the faster of the CPU's libraries."""
+"""Inner products of two sets of vectors, cosines and layers made of them, in the faster of the ways there are."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,10 @@ from torch import Tensor, nn
 
 # What torch.compile calls for a linear layer on CPU. Where a build has no oneDNN there is no such operator.
 _linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+
+_cpu = Path("/proc/cpuinfo")
+MKL_IS_SLOW = _cpu.exists() and "AuthenticAMD" in _cpu.read_text(encoding="utf-8")
+"""Whether torch's own products, which are MKL's, are slow here: it has its fast paths for Intel's processors alone."""
 
 SMALL = 2**22
 """Products of fewer multiplications stay with torch: what autograd takes for a function of ours is then no less than
@@ -23,12 +28,20 @@ def inner_products(
     """left @ right.T + bias, of shape [*batch, columns].
 
     On CPU `@` is MKL's, which is slow on AMD's processors: oneDNN takes half of its time on an EPYC of 2024, forwards
-    and backwards (`benchmarks/README.md`). torch has no public call of oneDNN that makes no copies.
+    and backwards (`benchmarks/README.md`), and on a Xeon of 2019 as much forwards and half as much again backwards.
+    torch has no public call of oneDNN that makes no copies.
     """
-    if _linear is None or left.numel() * len(right) < SMALL or not _plain(left) or not _plain(right):
+    small = left.numel() * len(right) < SMALL
+    if _linear is None or not MKL_IS_SLOW or small or not _plain(left) or not _plain(right):
         return F.linear(left, right, bias)
     product: Tensor = _InnerProducts.apply(left.reshape(-1, left.shape[-1]), right, bias)
     return product if left.ndim == 2 else product.view(*left.shape[:-1], len(right))
+
+
+def unit(vectors: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+    """The vectors over their lengths, zeros for one of length 0: `F.normalize`, whose gradient takes twice as long."""
+    found: Tensor = _Unit.apply(vectors)
+    return found
 
 
 class Linear(nn.Linear):
@@ -64,3 +77,24 @@ class _InnerProducts(torch.autograd.Function):
             inner_products(left.T, arriving.T).T if wanted[1] else None,
             arriving.sum(0) if wanted[2] else None,
         )
+
+
+class _Unit(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+        scale = _scale(vectors)
+        found = vectors * scale
+        ctx.save_for_backward(vectors, found, scale)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, arriving: Tensor) -> Tensor:
+        vectors, found, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated, by the vectors' length as well
+            scale = _scale(vectors)
+        return (arriving - found * (arriving * found).sum(-1, keepdim=True)) * scale
+
+
+def _scale(vectors: Tensor) -> Tensor:
+    # 1e-12 is F.normalize's.
+    return torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp(min=1e-12).reciprocal()

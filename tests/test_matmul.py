@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recgraph import matmul
-from recgraph.matmul import Linear, inner_products
+from recgraph.matmul import Linear, inner_products, unit
 
 SHAPES = {
     "wide": ((7, 5), (33, 5)),
@@ -23,6 +23,8 @@ SHAPES = {
 
 @pytest.fixture(autouse=True)
 def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor of AMD, whatever this one is."""
+    monkeypatch.setattr(matmul, "MKL_IS_SLOW", True)
     monkeypatch.setattr(matmul, "SMALL", 0)
 
 
@@ -124,3 +126,25 @@ def test_autocast_has_its_way() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = inner_products(left, right)
     assert found.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (3, 4, 5), (0, 5)], ids=str)
+def test_unit_is_that_of_torch(shape: tuple[int, ...]) -> None:
+    """With the gradient of its gradient."""
+    vectors = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    vectors.requires_grad_()
+    target = torch.randn(vectors.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    slopes = []
+    for function in (unit, lambda values: torch.nn.functional.normalize(values, dim=-1)):
+        found = function(vectors)
+        (slope,) = torch.autograd.grad((found * target).sin().sum(), vectors, create_graph=True)
+        (again,) = torch.autograd.grad(slope.square().sum(), vectors)
+        slopes.append((found, slope, again))
+    torch.testing.assert_close(*slopes)
+
+
+def test_unit_of_nothing_is_nothing() -> None:
+    zeros = torch.zeros(2, 3, requires_grad=True)
+    (slope,) = torch.autograd.grad(unit(zeros).sum(), zeros)
+    assert not unit(zeros).any()
+    torch.testing.assert_close(slope, torch.full((2, 3), 1e12))

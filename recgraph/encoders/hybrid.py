@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from recgraph.encoders.content import checked
 from recgraph.encoders.tower import Fusion, Tower
 from recgraph.errors import ConfigError
 from recgraph.graph.links import Links
+from recgraph.matmul import unit
 from recgraph.registry import encoders
 from recgraph.types import (
     Content,
@@ -127,7 +127,7 @@ class Hybrid(Encoder):
         """Content vectors, as long as the known rows' vectors are in the mean."""
         warm = degrees > 0
         length = (known.detach().norm(dim=-1) * warm).sum() / warm.sum().clamp(min=1)
-        return F.normalize(tower(modalities), dim=-1) * length
+        return unit(tower(modalities)) * length
 
     def _mix(
         self, known: Float[Tensor, "rows dim"], content: Float[Tensor, "rows dim"], degrees: Num[Tensor, "rows"]

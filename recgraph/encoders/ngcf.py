@@ -17,7 +17,7 @@ from torch import nn
 
 from recgraph.encoders.base import Encoder, graph_of, lookup
 from recgraph.graph.propagate import neighbour_sum
-from recgraph.matmul import Linear
+from recgraph.matmul import Linear, unit
 from recgraph.registry import encoders
 from recgraph.types import Ego, Encoding, Fraction, Inputs, NonNegativeInt, PositiveInt
 
@@ -78,6 +78,6 @@ class NGCF(Encoder):
             mixed = [sums(others + own) + products(others * own) for own, others in zip(sides, near, strict=True)]
             # Under autocast they are of a type that sparse products do not take.
             sides = [inputs.perturb(self.dropout(F.leaky_relu(side, SLOPE)).to(query)) for side in mixed]
-            users.append(F.normalize(lookup(sides[0], inputs.users), dim=-1))
-            items.append(F.normalize(sides[1], dim=-1))
+            users.append(unit(lookup(sides[0], inputs.users)))
+            items.append(unit(sides[1]))
         return Encoding(torch.cat(users, -1), torch.cat(items, -1), Ego(query, items[0]))

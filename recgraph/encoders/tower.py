@@ -54,9 +54,10 @@ class Tower(nn.Module):
     over the modalities that are present. One with none of them gets the mean vector of those with any: unknown is taken
     for average, which no head ranks first or last. If nobody has any, all are zeros.
 
-    LayerNorm takes away a row's own mean and length, which vectors of length 1 can do without. A modality of a single
-    number, such as a year, which is standardised already, goes without it, for nothing would be left; of two numbers
-    in one modality it leaves which is larger, so numbers are better off as modalities of their own.
+    LayerNorm takes away a row's own mean and length, which vectors of length 1 can do without; it learns no scale and
+    shift, which the layer after it has. A modality of a single number, such as a year, which is standardised already,
+    goes without it, for nothing would be left; of two numbers in one modality it leaves which is larger, so numbers are
+    better off as modalities of their own.
 
     Args:
         modalities: name -> modality; only widths are read.
@@ -91,7 +92,8 @@ class Tower(nn.Module):
             several = (
                 [Experts(width, [nn.Sequential(*network()) for _ in range(experts)])] if experts > 1 else network()
             )
-            towers[name] = nn.Sequential(nn.LayerNorm(width) if width > 1 else nn.Identity(), *several)
+            norm = nn.LayerNorm(width, elementwise_affine=False) if width > 1 else nn.Identity()
+            towers[name] = nn.Sequential(norm, *several)
         self.towers = nn.ModuleDict(towers)
         self.attend: nn.Module | None = None
         if len(towers) > 1 and fusion == "attention":

@@ -25,6 +25,7 @@ from recgraph.graph import backends
 from recgraph.graph.backends import Backend
 from recgraph.graph.bipartite import BipartiteGraph, Operator
 from recgraph.graph.low_rank import Factored, LowRankGraph, LowRankOperator
+from recgraph.matmul import unit
 from recgraph.types import identity
 
 Graph = BipartiteGraph | LowRankGraph
@@ -143,7 +144,7 @@ def layers(
     found = [(users, items)]
     for layer in range(num_layers):
         here = graph[layer] if isinstance(graph, GraphPerLayer) else graph
-        sent = (F.normalize(side, dim=-1) for side in found[-1]) if unit_messages else found[-1]
+        sent = (unit(side) for side in found[-1]) if unit_messages else found[-1]
         users, items = map(perturb, neighbour_sum(here, *sent, backend=backend))
         found.append((users, items))
     return found

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from recgraph.heads.base import Head
 from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
-from recgraph.matmul import Linear, inner_products
+from recgraph.matmul import Linear, inner_products, unit
 from recgraph.registry import heads
 
 
@@ -36,11 +35,11 @@ class Cosine(Dot):
 
     def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
         """Query / ‖query‖."""
-        return F.normalize(query, dim=-1)
+        return unit(query)
 
     def prepare_items(self, items: Float[Tensor, "*batch dim"]) -> Tensor:
         """Item / ‖item‖."""
-        return F.normalize(items, dim=-1)
+        return unit(items)
 
 
 @heads.register("gmf")

@@ -10,13 +10,12 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.encoders.base import lookup
 from recgraph.errors import ConfigError
-from recgraph.matmul import inner_products
+from recgraph.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
 from recgraph.objectives.contrastive import distinct, info_nce
 from recgraph.objectives.rows import mean_over_rows
@@ -117,8 +116,8 @@ class CLCRec(Objective):
             _encoding(encoding.query, torch.cat([known, content])),
             tuple(recommender.heads.parameters()),
         )
-        anchors = F.normalize(known, dim=-1).index_select(0, batch.items)
-        items = self._contrast(_inner_products, batch, _encoding(anchors, F.normalize(content, dim=-1)))
+        anchors = unit(known).index_select(0, batch.items)
+        items = self._contrast(_inner_products, batch, _encoding(anchors, unit(content)))
         return self.weight_items * items + (1 - self.weight_items) * users
 
     def _contrast(

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.errors import ConfigError
-from recgraph.matmul import inner_products
+from recgraph.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
 from recgraph.objectives.rows import mean_over_rows
 from recgraph.recommender import Recommender
@@ -238,7 +238,7 @@ def info_nce(
         temperature: τ, above 0.
     """
     # τ divides the anchors, which are fewer numbers than the logits.
-    anchors, candidates = F.normalize(anchors, dim=-1) / temperature, F.normalize(candidates, dim=-1)
+    anchors, candidates = unit(anchors) / temperature, unit(candidates)
 
     def losses(part: Batch, encoding: Encoding) -> Tensor:
         return F.cross_entropy(inner_products(encoding.query, encoding.items), part.items, reduction="none")

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recgraph.encoders.base import gathering
 from recgraph.objectives.base import masked_mean
 from recgraph.types import Batch, Ego, Encoding, Past
 
@@ -78,7 +79,10 @@ class _Walk(torch.autograd.Function):
             torch.zeros_like(tensor) if needed and tensor is not None else None
             for tensor, needed in zip((*by_row, *whole, *parameters), wanted, strict=True)
         ]
-        tables = [_leaf(table) for table in whole]
+        tables = [
+            _leaf(table) if gradient is None else gathering(table, gradient)
+            for table, gradient in zip(whole, gradients[len(by_row) :], strict=False)
+        ]
         total = query.new_zeros(())
         for where, part in parts:
             rows: list[Any] = [None if tensor is None else _leaf(tensor[where]) for tensor in by_row]

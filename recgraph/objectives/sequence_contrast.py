@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from recgraph.matmul import inner_products
+from recgraph.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
 from recgraph.objectives.rows import mean_over_rows
 from recgraph.recommender import Recommender
@@ -110,7 +110,7 @@ def nt_xent(
     """The mean of the cross-entropy above; 0 for a single pair. Walks the vectors in chunks."""
     vectors, count = torch.cat([one, two]), len(one)
     if similarity == "cosine":
-        vectors = F.normalize(vectors, dim=-1)
+        vectors = unit(vectors)
     other = torch.arange(2 * count, device=vectors.device).roll(count)
 
     def losses(part: Batch, encoding: Encoding) -> Tensor:

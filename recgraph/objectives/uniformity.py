@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from recgraph.encoders.base import lookup
-from recgraph.matmul import inner_products
+from recgraph.matmul import inner_products, unit
 from recgraph.objectives.base import Objective, masked_mean
 from recgraph.objectives.rows import mean_over_rows
 from recgraph.recommender import Recommender
@@ -38,8 +37,8 @@ class DirectAU(Objective):
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """See the class; rows that are masked are in no pair."""
-        users = F.normalize(encoding.query, dim=-1)
-        items = F.normalize(lookup(encoding.items, batch.items), dim=-1)
+        users = unit(encoding.query)
+        items = unit(lookup(encoding.items, batch.items))
         alignment = masked_mean((users - items).square().sum(-1), batch.mask)
         if batch.mask is not None:
             users, items = users[batch.mask], items[batch.mask]
