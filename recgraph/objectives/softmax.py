@@ -7,6 +7,7 @@ head `cosine` gives; with `dot` the length of the vectors is a temperature of it
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.objectives.base import Objective
-from recgraph.objectives.ranking import Ranking, fill, num_valid
+from recgraph.objectives.ranking import Ranking, num_valid
 from recgraph.objectives.rows import mean_over_rows
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
@@ -65,7 +66,7 @@ class Softmax(Ranking):
 
     def row_losses(self, positives: Tensor, negatives: Tensor, hits: Tensor | None, num_items: int) -> Tensor:
         """See the class."""
-        return F.softplus(log_sum_exp(negatives / self.temperature, hits) - positives.squeeze(-1) / self.temperature)
+        return F.softplus(log_sum_exp(negatives, hits, self.temperature) - positives.squeeze(-1) / self.temperature)
 
 
 @objectives.register("cross_entropy")
@@ -146,17 +147,45 @@ class BSL(Ranking):
     def row_losses(self, positives: Tensor, negatives: Tensor, hits: Tensor | None, num_items: int) -> Tensor:
         """With E⁺ over the row's own positive; a row without valid negatives has that part alone."""
         counts = num_valid(negatives, hits)
-        below = log_sum_exp(negatives / self.temperature, hits) - counts.clamp(min=1).log()
+        below = log_sum_exp(negatives, hits, self.temperature) - counts.clamp(min=1).log()
         return self.exponent * torch.where(counts > 0, below, 0) - positives.squeeze(-1) / self.temperature
 
 
-def log_sum_exp(logits: Float[Tensor, "*batch negatives"], hits: Int[Tensor, "hits"] | None) -> Float[Tensor, "*batch"]:
-    """ln Σ exp over negatives without the hits.
+def log_sum_exp(
+    values: Float[Tensor, "*batch negatives"], hits: Int[Tensor, "hits"] | None, temperature: float
+) -> Float[Tensor, "*batch"]:
+    """ln Σ exp(value / τ) over negatives without the hits; its gradient cannot be differentiated again.
 
     Hits get the lowest finite number, not -∞: a row of nothing but hits then has this number as its value and a
     gradient of 0, where -∞ would give a gradient of ∞ - ∞.
     """
-    return torch.logsumexp(fill(logits, hits, torch.finfo(logits.dtype).min), -1)
+    found: Tensor = _LogSumExp.apply(values, hits, temperature)
+    return found
+
+
+class _LogSumExp(torch.autograd.Function):
+    """One tensor of the size of `values`, written in place, and one exp: torch's own steps take twice as many."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, hits: Tensor | None, temperature: float) -> Tensor:
+        shares = values / temperature
+
+        def fill(value: float) -> None:
+            if hits is not None:
+                shares.view(-1).index_fill_(0, hits, value)
+
+        fill(torch.finfo(shares.dtype).min)
+        peak = shares.amax(-1, keepdim=True)
+        total = shares.sub_(peak).exp_().sum(-1, keepdim=True)
+        fill(0.0)  # of a row of nothing but hits
+        ctx.save_for_backward(shares, total * temperature)
+        return (peak + total.log()).squeeze(-1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, None, None]:
+        shares, total = ctx.saved_tensors
+        return shares * (arriving.unsqueeze(-1) / total), None, None
 
 
 def log_mean_exp_of_groups(values: Float[Tensor, "rows"], groups: Int[Tensor, "rows"]) -> Float[Tensor, "rows"]:
