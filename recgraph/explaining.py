@@ -13,6 +13,7 @@ from torch import Tensor
 from recgraph.baselines.linear import LinearModel
 from recgraph.encoders import Attentive, ContentEncoder, Encoder, Hybrid, Pooling, SequenceEncoder
 from recgraph.encoders.sequential import steps
+from recgraph.encoders.tower import Tower
 from recgraph.encoders.transformer import Attention
 from recgraph.errors import ConfigError, DataError
 from recgraph.heads import Head
@@ -278,6 +279,8 @@ def _paths(found: Pairs, score: float, known: _Names) -> list[Bars | Grid]:
 def _content(encoder: Encoder, model: Recommender, item: int) -> list[Bars | Grid]:
     """Of what knows content: how much of the item is of each modality, and how much of it content at all."""
     if not isinstance(encoder, ContentEncoder | Hybrid) or model.content is None:
+        return []
+    if not isinstance(encoder.item_tower, Tower):  # it is users who have content
         return []
     weights = {name: float(one[item]) for name, one in encoder.item_tower.weights(model.content.items).items()}
     panels: list[Bars | Grid] = [

@@ -200,7 +200,6 @@ def content_tower(module: Any, modalities: Any) -> Tensor:
                 continue
             x = values[row]
             x = (x - x.mean()) / torch.sqrt(((x - x.mean()) ** 2).mean() + 1e-5)
-            x = x * state[f"towers.{name}.0.weight"] + state[f"towers.{name}.0.bias"]
             last = 2
             if f"towers.{name}.4.weight" in state:
                 x = state[f"towers.{name}.1.weight"] @ x + state[f"towers.{name}.1.bias"]

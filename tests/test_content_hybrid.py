@@ -90,6 +90,24 @@ def test_users_with_content_are_mixed_as_items_are() -> None:
     assert torch.equal(found.ego.query, encoder.graph.users.weight[[3, 0, 3]])
 
 
+@pytest.mark.parametrize("name", ["hybrid", "content"])
+def test_users_may_be_the_only_ones_with_content(name: str) -> None:
+    """A user nobody knows is what the attributes say; items keep vectors of their own."""
+    inputs = built(users=True)[1]
+    content = Content({}, inputs.content.users)
+    spec = {"name": name} | ({"graph": {"name": "lightgcn", "dim": 4}} if name == "hybrid" else {"dim": 4})
+    with isolated(0, "modules"):
+        encoder = registry.encoders.build(spec, TABLE.num_users, TABLE.num_items, content=content).eval()
+    inputs = replace(inputs, content=content, graph=graph_of(TRAIN.select(TRAIN.user_indices != 3)))
+    found = encoder(inputs)
+    torch.testing.assert_close(
+        torch.cosine_similarity(found.query[0], encoder.user_tower(content.users)[3], dim=0), torch.tensor(1.0)
+    )
+    own = encoder.graph(inputs).items if name == "hybrid" else encoder.item_tower.weight
+    assert torch.equal(found.items, own)
+    assert found.sides is None
+
+
 def test_layers_are_handed_on() -> None:
     for users in (False, True):
         encoder, inputs = built(users=users)
@@ -144,7 +162,7 @@ def test_what_does_not_fit_is_explained() -> None:
         registry.encoders.check("hybrid", "hybrid")
     with pytest.raises(ConfigError, match=r"hybrid.graph.num_layers: .* greater than or equal to 0"):
         registry.encoders.check({"name": "hybrid", "graph": {"name": "lightgcn", "num_layers": -1}}, "hybrid")
-    with pytest.raises(ConfigError, match="no modality of items is given"):
+    with pytest.raises(ConfigError, match="no modality is given; add one of items or of users"):
         registry.encoders.build({"name": "content"}, 3, 4, content=Content({}))
 
 

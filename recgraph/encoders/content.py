@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from torch import nn
+
 from recgraph.encoders.base import Encoder, embedding_table, lookup
 from recgraph.encoders.tower import Fusion, Tower
 from recgraph.errors import ConfigError
@@ -12,6 +16,7 @@ from recgraph.types import (
     Encoding,
     Fraction,
     Inputs,
+    Modality,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -22,7 +27,7 @@ from recgraph.types import (
 class ContentEncoder(Encoder):
     """Items are what they are made of, and nothing else: all of them, warm or cold, go through the tower.
 
-    So do users if the dataset's users have modalities; else each has a free vector.
+    So do users if they have modalities. On a side that has none, each has a free vector.
 
     Args:
         num_users: size of the user catalogue.
@@ -32,7 +37,7 @@ class ContentEncoder(Encoder):
         hidden: width of the towers' hidden layer; 0 for linear towers. 200 to 256 is what CLCRec, GAR and ALDI have.
         dropout: fraction of the hidden layer that is zeroed in training, in [0, 1).
         experts, fusion: networks of each tower, and how modalities become one; see `Tower`.
-        std: standard deviation of users' initial free vectors.
+        std: standard deviation of initial free vectors.
     """
 
     reads = frozenset({"content"})
@@ -51,21 +56,24 @@ class ContentEncoder(Encoder):
         std: PositiveFloat = 0.1,
     ) -> None:
         super().__init__(num_users, num_items, dim=dim)
-        if not content.items:
-            raise ConfigError("encoder content: no modality of items is given; add one to `content:`")
-        self.item_tower = Tower(content.items, dim=dim, hidden=hidden, dropout=dropout, experts=experts, fusion=fusion)
-        if content.users:
-            self.user_tower = Tower(
-                content.users, dim=dim, hidden=hidden, dropout=dropout, experts=experts, fusion=fusion
-            )
-        else:
-            self.users = embedding_table(num_users, dim, std)
+        if not (content.items or content.users):
+            raise ConfigError("encoder content: no modality is given; add one of items or of users to `content:`")
+
+        def side(modalities: Mapping[str, Modality], rows: int) -> Tower | nn.Embedding:
+            if not modalities:
+                return embedding_table(rows, dim, std)
+            return Tower(modalities, dim=dim, hidden=hidden, dropout=dropout, experts=experts, fusion=fusion)
+
+        self.item_tower, self.user_tower = side(content.items, num_items), side(content.users, num_users)
 
     def forward(self, inputs: Inputs) -> Encoding:
         """Vectors by content; `inputs.perturb` acts on both sides."""
         content = checked(inputs)
-        users = self.user_tower(content.users) if content.users else self.users.weight
-        query, items = lookup(users, inputs.users), self.item_tower(content.items)
+        users, items = (
+            tower.weight if isinstance(tower, nn.Embedding) else tower(modalities)
+            for tower, modalities in ((self.user_tower, content.users), (self.item_tower, content.items))
+        )
+        query = lookup(users, inputs.users)
         return Encoding(inputs.perturb(query), inputs.perturb(items), Ego(query, items))
 
 

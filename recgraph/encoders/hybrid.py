@@ -43,7 +43,8 @@ class Hybrid(Encoder):
 
     nᵢ is its number of training interactions: a cold item has cᵢ alone, and with k = 0 a warm one gᵢ alone. Where the
     graph has links, their weights count too, for a cold item with links has neighbours: then k says how much of its
-    content is left to it. Users who have modalities are mixed alike; others keep the other encoder's vector.
+    content is left to it. Users who have modalities are mixed alike. A side without any keeps the other encoder's
+    vectors.
 
     One list of all items is fair only if a cold item's scores are as large as a warm one's. So content vectors are as
     long as warm items' vectors are in the mean (ḡ, through which no gradient goes). That is for heads to which length
@@ -81,8 +82,8 @@ class Hybrid(Encoder):
         shrinkage: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__(num_users, num_items, dim=graph.dim)
-        if not content.items:
-            raise ConfigError("encoder hybrid: no modality of items is given; add one to `content:`")
+        if not (content.items or content.users):
+            raise ConfigError("encoder hybrid: no modality is given; add one of items or of users to `content:`")
         if lacking := graph.reads - self.reads:
             raise ConfigError(f"encoder.graph: reads {sorted(lacking)}, which hybrid does not hand on")
         self.graph, self.dropout, self.shrinkage = graph, dropout, shrinkage
@@ -92,7 +93,7 @@ class Hybrid(Encoder):
                 modalities, dim=graph.dim, hidden=hidden, dropout=tower_dropout, experts=experts, fusion=fusion
             )
 
-        self.item_tower = tower(content.items)
+        self.item_tower = tower(content.items) if content.items else None
         self.user_tower = tower(content.users) if content.users else None
 
     def forward(self, inputs: Inputs) -> Encoding:
@@ -102,24 +103,21 @@ class Hybrid(Encoder):
             TypeError: `inputs` has no graph, or no content.
         """
         content = checked(inputs)
-        graph, by_content = graph_of(inputs, self), self.user_tower is not None
+        graph = graph_of(inputs, self)
         everybody = torch.arange(self.num_users, device=inputs.users.device)
-        encoding = self.graph(replace(inputs, users=everybody) if by_content else inputs)
-        made = self._content(self.item_tower, content.items, encoding.items, graph.item_degrees)
-        sides = Sides(encoding.items, inputs.perturb(made))
-        items = self._mix(*sides, _known(graph.item_degrees, graph.item_links))
+        encoding = self.graph(inputs if self.user_tower is None else replace(inputs, users=everybody))
+        if self.item_tower is not None:
+            made = self._content(self.item_tower, content.items, encoding.items, graph.item_degrees)
+            sides = Sides(encoding.items, inputs.perturb(made))
+            mixed = self._mix(*sides, _known(graph.item_degrees, graph.item_links))
+            encoding = replace(encoding, items=mixed, sides=sides)
         if self.user_tower is None:
-            return replace(encoding, items=items, sides=sides)
+            return encoding
         theirs = inputs.perturb(self._content(self.user_tower, content.users, encoding.query, graph.user_degrees))
         query = lookup(self._mix(encoding.query, theirs, _known(graph.user_degrees, graph.user_links)), inputs.users)
         ego = encoding.ego.query
-        return Encoding(
-            query,
-            items,
-            Ego(None if ego is None else lookup(ego, inputs.users), encoding.ego.items),
-            encoding.layers,
-            sides,
-        )
+        mine = None if ego is None else lookup(ego, inputs.users)
+        return replace(encoding, query=query, ego=Ego(mine, encoding.ego.items))
 
     def _content(
         self, tower: Tower, modalities: Mapping[str, Modality], known: Tensor, degrees: Int[Tensor, "rows"]
