@@ -225,6 +225,13 @@ def contrast(bench: Bench, dataset: str) -> dict[str, Any]:
     return compare(bench, dataset, workers, rounds=1, warm_up=False)  # an epoch is some 400 steps
 
 
+def content(bench: Bench, dataset: str) -> dict[str, Any]:
+    """An epoch with vectors of content beside one of the graph encoder alone."""
+    rows = {"LightGCN": "known", "hybrid": "hybrid", "hybrid + contrast": "hybrid and contrast"}
+    workers: Workers = {label: ("ours.py", {"work": "run", "model": row}) for label, row in rows.items()}
+    return compare(bench, dataset, workers, rounds=5, warm_up=True)
+
+
 def matmul(bench: Bench, dataset: str) -> dict[str, Any]:
     """Inner products by torch and by recgraph."""
     return bench.once("matmul.py", {"repeats": 3 if bench.quick else 50})
@@ -268,6 +275,7 @@ KINDS: dict[Callable[[Bench, str], dict[str, Any]], Sequence[str]] = {
     ials: ("gowalla",),
     item_knn: ("gowalla",),
     contrast: ("gowalla",),
+    content: ("citeulike-a",),
     matmul: ("synthetic",),
     floor: SMALL_TO_LARGE,
     sampler: ("gowalla",),

@@ -268,6 +268,7 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Part]], str]]] = {
     "ials": ("Implicit ALS, ten epochs of 64 dimensions", _compared("fit")),
     "item_knn": ("The 100 nearest neighbours of each item", _compared("fit")),
     "contrast": ("Contrast beside LightGCN, an epoch", _compared("epoch")),
+    "content": ("Content beside LightGCN, an epoch", _compared("epoch")),
     "matmul": ("Inner products", _matmul),
     "floor": ("Distance to the floor", _floor),
     "sampler": ("Sampling on one thread", _sampler),

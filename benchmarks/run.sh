@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Times recgraph and its peers on the same work and writes results.json and the tables of README.md, in this folder.
 #   bash benchmarks/run.sh                      everything
-#   bash benchmarks/run.sh lightgcn gowalla     parts of it: lightgcn bpr neumf sasrec rank ials item_knn contrast matmul floor sampler scaling data; datasets
+#   bash benchmarks/run.sh lightgcn gowalla     parts of it: lightgcn bpr neumf sasrec rank ials item_knn contrast content matmul floor sampler scaling data; datasets
 #   bash benchmarks/run.sh --quick              only to see that it runs: few repeats, nothing written
 #   bash benchmarks/run.sh --help               all options
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/environment.sh"
