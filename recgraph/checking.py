@@ -174,6 +174,10 @@ def _misfit(objective: Mapping[str, Any], config: RunConfig, encoder: Mapping[st
         return "learns from labelled rows: give a block `clicks:`"
     if config.clicks is not None and not (kind.of_parameters or kind.needs & {"click", "distinct"}):
         return "takes every row for a positive, and of `clicks:` some are not: take log_loss or squared_error"
+    if "content" in kind.needs and "content" not in reads_of(encoder):
+        return f"compares items by content, which encoder {encoder['name']} does not read: take hybrid or content"
+    if config.clicks is not None and "graph" in kind.needs:
+        return "reads the graph, which holds the rows whose labels are to be predicted"
     if encoder.get("wide") and not (kind.of_parameters or "head" in objective):
         return f"compares vectors, and encoder {encoder['name']} gives weights beside them: set encoder.wide to false"
     return ""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from cases import graph_of, random_content, random_interactions
 from test_softmax import counted, shared
 from torch import Tensor
@@ -17,6 +20,8 @@ from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError
 from recgraph.heads import Cosine, Dot, Head
 from recgraph.objectives import CLCRec, ContentContrast, Objective, Objectives, rows
+from recgraph.objectives import content as content_module
+from recgraph.objectives.content import both_ways
 from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
 from recgraph.types import Batch, Content, Inputs, Modality
@@ -24,10 +29,20 @@ from recgraph.types import Batch, Content, Inputs, Modality
 TABLE = random_interactions()
 
 
-def setting(head: type[Head] = Dot) -> tuple[Recommender, Batch]:
-    raw = random_content(TABLE.num_users, TABLE.num_items)
-    content = Content({name: Modality(values.double(), present) for name, (values, present) in raw.items.items()})
-    spec = {"name": "hybrid", "graph": {"name": "embedding", "dim": 4, "std": 0.8}, "hidden": 8}
+EMBEDDING = {"name": "embedding", "dim": 4, "std": 0.8}
+
+
+def setting(
+    head: type[Head] = Dot, graph: dict[str, Any] = EMBEDDING, users: bool = False
+) -> tuple[Recommender, Batch]:
+    raw = random_content(TABLE.num_users, TABLE.num_items, users=users)
+    content = Content(
+        *(
+            {name: Modality(values.double(), present) for name, (values, present) in side.items()}
+            for side in (raw.items, raw.users)
+        )
+    )
+    spec = {"name": "hybrid", "graph": graph, "hidden": 8}
     with isolated(0, "test"):
         encoder = registry.encoders.build(spec, TABLE.num_users, TABLE.num_items, content=content)
     generator = torch.Generator().manual_seed(0)
@@ -97,20 +112,87 @@ def test_clcrec_equals_a_loop(head: type[Head], share: Callable[[Batch], Batch],
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
 
 
-def test_content_contrast_equals_a_loop() -> None:
-    recommender, batch = setting()
-    objective = ContentContrast(temperature=0.4)
-    encoding = recommender.encoder(batch.inputs)
-    known, content = encoding.sides
-    some = sorted({item for item, valid in zip(batch.items.tolist(), batch.mask.tolist(), strict=True) if valid})
+def naive_both_ways(known: Tensor, content: Tensor, temperature: float) -> Tensor:
+    """Of the vectors of some items, by rows."""
     terms = []
     for one, two in ((known, content), (content, known)):
-        for item in some:
-            others = [cosine(one[item], two[other]) / 0.4 for other in some if other != item]
-            terms.append(minus_log_share(cosine(one[item], two[item]) / 0.4, others))
-    expected = with_gradients(recommender, torch.stack(terms).sum() / 2 / len(some))
+        for item in range(len(known)):
+            others = [cosine(one[item], two[other]) / temperature for other in range(len(known)) if other != item]
+            terms.append(minus_log_share(cosine(one[item], two[item]) / temperature, others))
+    return torch.stack(terms).sum() / len(terms)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_content_contrast_equals_a_loop(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content_module, "WHOLE_FLOATS", 2**28 if whole else 0)
+    monkeypatch.setattr(content_module, "PART_ROWS", 3)
+    recommender, batch = setting()
+    objective = ContentContrast(temperature=0.4)
+    some = valid_items(batch)
+    sides = (side[some] for side in recommender.encoder(batch.inputs).sides)
+    expected = with_gradients(recommender, naive_both_ways(*sides, 0.4))
     found = with_gradients(recommender, objective(recommender, batch, recommender.encoder(batch.inputs)))
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+def valid_items(batch: Batch) -> list[int]:
+    return sorted({item for item, valid in zip(batch.items.tolist(), batch.mask.tolist(), strict=True) if valid})
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.025, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("opposed", [False, True])
+def test_both_ways_in_float32_is_that_of_float64(temperature: float, opposed: bool) -> None:
+    """Also where vectors point against their own and all others, whose logits are the least there are."""
+    generator = torch.Generator().manual_seed(0)
+    one = torch.randn(300, 64, generator=generator)
+    two = -one[:1].expand(300, 64) if opposed else torch.randn(300, 64, generator=generator)
+    one = one[:1].expand(300, 64) if opposed else one
+
+    def value(pair: tuple[Tensor, Tensor], of: Callable[..., Tensor]) -> list[Tensor]:
+        leaves = [side.clone().requires_grad_() for side in pair]
+        loss = of(*leaves)
+        return [loss.detach().float(), *(side.float() for side in torch.autograd.grad(loss, leaves))]
+
+    def plain(one: Tensor, two: Tensor) -> Tensor:
+        logits = F.normalize(one, dim=1) @ F.normalize(two, dim=1).T / temperature
+        targets = torch.arange(len(one))
+        return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+
+    found = value((one, two), partial(both_ways, temperature=temperature))
+    assert all(tensor.isfinite().all() for tensor in found)
+    torch.testing.assert_close(found, value((one.double(), two.double()), plain), rtol=1e-4, atol=1e-5)
+
+
+def test_both_ways_keeps_nothing_of_the_size_of_the_logits() -> None:
+    vectors = torch.randn(200, 4, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda _: _):
+        both_ways(vectors, vectors.flip(1), temperature=0.2)
+    assert max(kept) <= vectors.numel()
+
+
+@pytest.mark.parametrize("users", [False, True])
+def test_content_contrast_at_each_layer_is_the_mean_over_layers(users: bool) -> None:
+    recommender, batch = setting(graph={"name": "lightgcn", "dim": 4, "num_layers": 2, "std": 0.8}, users=users)
+    objective = ContentContrast(temperature=0.4, layers="each")
+    inputs = objective.inputs(batch.inputs, batch)
+    found = with_gradients(recommender, objective(recommender, batch, recommender.encoder(inputs)))
+    # Layers anew: each item's mean over its users of what they had, over the roots of both degrees, twice.
+    adjacency = torch.from_numpy(TABLE.csr().toarray()).double()
+    adjacency = adjacency / adjacency.sum(1, keepdim=True).sqrt() / adjacency.sum(0).sqrt()
+    own, theirs = (getattr(recommender.encoder.graph, side).weight for side in ("items", "users"))
+    layers = own, adjacency.T @ theirs, adjacency.T @ adjacency @ own
+    some, content = valid_items(batch), recommender.encoder(batch.inputs).sides.content
+    each = [naive_both_ways(layer[some], content[some], 0.4) for layer in layers]
+    expected = with_gradients(recommender, sum(each) / 3)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_content_contrast_at_each_layer_says_that_there_are_none() -> None:
+    recommender, batch = setting()
+    objective = ContentContrast(layers="each")
+    with pytest.raises(ConfigError, match="content_contrast: layers 'each': Hybrid has no layers"):
+        objective(recommender, batch, recommender.encoder(objective.inputs(batch.inputs, batch)))
 
 
 @pytest.mark.parametrize("share", [lambda batch: batch, shared], ids=["own", "shared"])

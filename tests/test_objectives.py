@@ -22,10 +22,10 @@ from recgraph.random import isolated
 from recgraph.recommender import Recommender
 from recgraph.types import Batch, Distinct, Inputs
 
-OF_SIDES = {"aldi", "clcrec", "content_contrast", "content_distance", "gar"}
+OF_CONTENT = {"aldi", "clcrec", "content_contrast", "content_distance", "content_neighbours", "gar"}
 OF_LABELS = {"label", "log_loss", "squared_error"}
 OF_MORE = {"layer_contrast", "same_target_contrast"}
-NAMES = sorted(set(registry.objectives.components()) - OF_SIDES - OF_LABELS - OF_MORE)
+NAMES = sorted(set(registry.objectives.components()) - OF_CONTENT - OF_LABELS - OF_MORE)
 """Those that do with an encoder without layers, histories, content or labels; the others have tests of their own."""
 
 

@@ -52,7 +52,7 @@ def loss_and_gradients(name: str, recommender: Recommender, batch: Batch) -> tup
 
 NAMES = sorted(
     set(registry.objectives.components())
-    - {"same_target_contrast", "clcrec", "content_contrast", "aldi", "gar", "content_distance"}
+    - {"same_target_contrast", "clcrec", "content_contrast", "content_neighbours", "aldi", "gar", "content_distance"}
     - {"label", "log_loss", "squared_error"}
 )
 """Without those that want histories, content or labels, which have tests of their own."""

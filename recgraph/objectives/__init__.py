@@ -3,6 +3,7 @@
 from recgraph.objectives.base import Objective, Objectives
 from recgraph.objectives.clicks import LogLoss, SquaredError
 from recgraph.objectives.content import CLCRec, ContentContrast
+from recgraph.objectives.content_neighbours import ContentNeighbours
 from recgraph.objectives.contrastive import LayerContrast, ViewContrast
 from recgraph.objectives.distillation import ALDI, GAR, ContentDistance
 from recgraph.objectives.labels import Label
@@ -26,6 +27,7 @@ __all__ = [
     "CLCRec",
     "ContentContrast",
     "ContentDistance",
+    "ContentNeighbours",
     "CrossEntropy",
     "DirectAU",
     "EgoL2",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -22,7 +23,16 @@ from recgraph.objectives.rows import mean_over_rows
 from recgraph.objectives.softmax import Softmax
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
-from recgraph.types import Batch, Ego, Encoding, Fraction, PositiveFloat, Sides
+from recgraph.types import Batch, Ego, Encoding, Fraction, Inputs, PositiveFloat, Sides
+
+WHOLE_FLOATS = 2**28
+"""Logits that `both_ways` has in memory at once: those of 16,384 items, 1 GB."""
+
+LEAST_TEMPERATURE = 0.025
+"""Below it a logit may be 80 less than another, and exp(-88) is 0 in float32."""
+
+PART_ROWS = 64
+"""Rows of 3,400 logits whose gradient is made at once; with 256 a step takes a fifth more."""
 
 
 @objectives.register("content_contrast")
@@ -36,24 +46,39 @@ class ContentContrast(Objective):
 
     Args:
         temperature: τ.
+        layers: which collaborative vectors g are contrasted with content: "final", those that the graph encoder ends
+            with, or those of "each" of its layers, from layer 0 on, of which the mean is taken.
     """
 
     needs = frozenset({"distinct"})
     task = None
 
-    def __init__(self, *, temperature: PositiveFloat = 0.2) -> None:
+    def __init__(self, *, temperature: PositiveFloat = 0.2, layers: Literal["final", "each"] = "final") -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature, self.layers = temperature, layers
+
+    def inputs(self, inputs: Inputs, batch: Batch) -> Inputs:
+        """Ask for layers, where they are contrasted."""
+        return replace(inputs, every_layer=True) if self.layers == "each" else inputs
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
-        """See the class."""
+        """See the class.
+
+        Raises:
+            ConfigError: the encoder has no two vectors of items, or no layers.
+        """
+        final, content = sides_of(encoding, recommender, "content_contrast")
+        if self.layers == "final":
+            known = [final]
+        elif encoding.layers:
+            known = [items for _, items in encoding.layers]
+        else:
+            name = type(recommender.encoder).__name__
+            raise ConfigError(f"content_contrast: layers 'each': {name} has no layers; a hybrid of lightgcn has some")
         items = distinct(batch).items
-        known, content = (side.index_select(0, items) for side in sides_of(encoding, recommender, "content_contrast"))
-        targets = torch.arange(len(items), device=items.device)
-        one, two = (
-            info_nce(*pair, targets, temperature=self.temperature) for pair in ((known, content), (content, known))
-        )
-        return (one + two) / 2
+        own = content.index_select(0, items)
+        terms = [both_ways(table.index_select(0, items), own, temperature=self.temperature) for table in known]
+        return torch.stack(terms).mean()
 
 
 @objectives.register("clcrec")
@@ -153,6 +178,55 @@ def sides_of(encoding: Encoding, recommender: Recommender, name: str) -> Sides:
             "does not have both; the encoder hybrid does"
         )
     return encoding.sides
+
+
+def both_ways(
+    one: Float[Tensor, "items dim"], two: Float[Tensor, "items dim"], *, temperature: float
+) -> Float[Tensor, ""]:
+    """Mean over i of -½ ln softmaxⱼ(cos(oneᵢ, twoⱼ) / τ)[i] - ½ ln softmaxⱼ(cos(twoᵢ, oneⱼ) / τ)[i].
+
+    That is `info_nce` of the two and of them exchanged, whose logits are the same but for the order: they are made
+    once, with one exp, as long as they fit in memory and cannot underflow. The gradient, which cannot be differentiated
+    again, is made along with the value, so that nothing of their size is kept.
+    """
+    if len(one) ** 2 > WHOLE_FLOATS or temperature < LEAST_TEMPERATURE:
+        targets = torch.arange(len(one), device=one.device)
+        ways = [info_nce(*pair, targets, temperature=temperature) for pair in ((one, two), (two, one))]
+        return (ways[0] + ways[1]) / 2
+    found: Tensor = _BothWays.apply(unit(one) / temperature, unit(two), 1 / temperature)
+    return found
+
+
+class _BothWays(torch.autograd.Function):
+    """Of logits ⟨aᵢ, bⱼ⟩ that are at most `peak`."""
+
+    @staticmethod
+    def forward(ctx: Any, one: Tensor, two: Tensor, peak: float) -> Tensor:
+        logits = inner_products(one, two)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # autocast's are too coarse for sums
+        own = logits.diagonal() - peak
+        shares = logits.sub_(peak).exp_()
+        rows, columns = shares.sum(1), shares.sum(0)
+        if any(ctx.needs_input_grad):
+            by_row, by_column = ((2 * len(one) * sums).reciprocal() for sums in (rows, columns))
+            # In place and by parts, for the factors of all would be as large as the shares.
+            for part, factors in zip(shares.split(PART_ROWS), by_row.split(PART_ROWS), strict=True):
+                part *= factors.unsqueeze(1) + by_column
+            shares.diagonal().sub_(1 / len(one))
+            ctx.gradients = tuple(
+                gradient.to(vectors.dtype)
+                for vectors, gradient in (
+                    (one, inner_products(shares, two.to(shares.dtype).T)),
+                    (two, inner_products(one.to(shares.dtype).T, shares.T).T),
+                )
+            )
+        return ((rows.log() + columns.log()) / 2 - own).mean()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, Tensor, None]:
+        one, two = ctx.gradients
+        return one * arriving, two * arriving, None
 
 
 def _encoding(query: Tensor, items: Tensor) -> Encoding:
