@@ -123,7 +123,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     evenly = {"uniform": "uniform", "popularity": "popularity with alpha 0"}.get(negatives["name"])
     linked = any(entry["side"] == "item" for entry in checked.get("relations", {}).values())
     knows = "content" in reads or linked  # what else would rank a cold item
-    if drawn and evenly and not negatives.get("alpha") and knows and _cold_items(checked["split"]):
+    if drawn and evenly and not negatives.get("alpha") and knows and _cold_items(checked["split"], card):
         bad = "content is" if "content" in reads else "links are"
         raise ConfigError(
             f"{where}: negatives: {evenly} draws cold items too, which are never positives: {encoder['name']} would "
@@ -200,8 +200,10 @@ def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str
     }
 
 
-def _cold_items(split: Mapping[str, Any]) -> bool:
+def _cold_items(split: Mapping[str, Any], card: Card) -> bool:
     """Whether a split withholds all interactions of some items."""
+    if split["name"] == "official":
+        return split["carve"] == "items" or card.expected.test_only_items > 0
     return split["name"] == "item_cold" or (split["name"] == "warm_and_cold" and split["side"] == "item")
 
 

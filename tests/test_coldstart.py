@@ -239,6 +239,16 @@ class ForTest(Model):
         return lambda users: self.scores[users]
 
 
+@pytest.mark.parametrize("dataset", ["citeulike-a-aldi", "citeulike-a-dropoutnet"])
+def test_official_splits_with_cold_items_refuse_to_draw_them_too(films: Path, dataset: str) -> None:
+    tree = yaml.safe_load(FILE)
+    tree["base"] |= {"split": "official", "content": {"tags": {"columns": ["tags"]}}}
+    films.write_text(yaml.safe_dump(tree | {"datasets": [dataset], "rows": {"hybrid": {}}}))
+    run_of(films, "hybrid")
+    with pytest.raises(ConfigError, match="negatives: uniform draws cold items too"):
+        run_of(films, "hybrid", negatives="uniform")
+
+
 def test_no_sampler_but_the_uniform_one_draws_cold_items_and_that_is_refused(films: Path) -> None:
     split = datasets.load("films").split(seed=0)
     cold = np.setdiff1d(np.arange(60), split.train.item_indices)

@@ -352,6 +352,26 @@ def test_ncf_has_a_hundred_candidates_for_each_user_but_where_a_negative_is_the_
     assert (split.test.frame.sort("user")["time"] >= held["time"]).all()
 
 
+def test_published_splits_of_citeulike_are_of_its_rows_and_withhold_articles(mirror: Path, tmp_path: Path) -> None:
+    def tags(dataset: datasets.Dataset, first: int) -> dict[int, list[int]]:
+        rows = dataset.features.items.frame.select("id", "tags").iter_rows()
+        return {item - first: sorted(own) for item, own in rows}
+
+    lines = (mirror / "citeulike-a" / "users.dat").read_text().splitlines()
+    rows = {(user, int(item)) for user, line in enumerate(lines) for item in line.split()[1:]}
+    whole = tags(load("citeulike-a", root=tmp_path), 0)
+    for name, first, cold in (("aldi", 0, [1698, 1698]), ("dropoutnet", 1, [1358, 3396])):
+        dataset = load(f"citeulike-a-{name}", root=tmp_path)
+        table, made = dataset.interactions, dataset.split(seed=0)
+        users, items = table.users.decode(table.user_indices), table.items.decode(table.item_indices)
+        assert set(zip((users - first).tolist(), (items - first).tolist(), strict=True)) == rows
+        train, *held = (set(part.item_indices.tolist()) for part in parts(made))
+        new = [some - train for some in held]
+        assert [len(some) for some in new] == cold
+        assert not new[0] & new[1]
+        assert tags(dataset, first) == whole
+
+
 def test_gowalla_validates_on_the_tail_of_each_list(mirror: Path, tmp_path: Path) -> None:
     split = load("gowalla", root=tmp_path).split(seed=0)
     tails = {}

@@ -33,6 +33,7 @@ SPECS: list[dict[str, Any]] = [
     {"name": "official"},
     {"name": "official", "carve": "random"},
     {"name": "official", "carve": "latest"},
+    {"name": "official", "carve": "items", "validation": 0.3},
     {"name": "item_cold"},
     {"name": "user_cold", "validation": 0.2, "test": 0.3},
     {"name": "warm_and_cold"},
@@ -100,10 +101,9 @@ def test_every_split_depends_on_the_seed_alone(spec: dict[str, Any]) -> None:
     made = split(interactions, spec, 5)
     assert split(interactions, spec, 5).fingerprint == made.fingerprint
     drawn = len({split(interactions, spec, seed).fingerprint for seed in range(5)}) > 1
-    by_chance = (
-        spec["name"] in ("random", "random_by_user", "item_cold", "user_cold", "warm_and_cold")
-        or spec.get("carve") == "random"
-    )
+    by_chance = spec["name"] in ("random", "random_by_user", "item_cold", "user_cold", "warm_and_cold") or spec.get(
+        "carve"
+    ) in ("random", "items")
     assert drawn == by_chance
     # Neither other columns nor what the ids are called count: the same rows land in the same part.
     renamed = interactions.frame.select(
@@ -220,6 +220,18 @@ def test_official_carves_the_latest_row_of_each_user(share: float, pairs: set[Pa
         train = own["train"] + own["validation"]
         latest = [max(train, key=lambda row: (time[row], row))] if len(train) > 1 else []
         assert own["validation"] == latest
+
+
+@FEWER
+@given(pairs=PAIRS, seed=st.integers(0, 99))
+def test_official_carves_whole_items(pairs: set[Pair], seed: int) -> None:
+    interactions = table(pairs, seed)
+    part, item = (interactions.frame[name].to_list() for name in ("part", "item"))
+    made = split(interactions, {"name": "official", "validation": 0.3, "carve": "items"}, seed)
+    assert rows(made.test) == [row for row, name in enumerate(part) if name == "test"]
+    train, held = ({item[row] for row in rows(one)} for one in (made.train, made.validation))
+    assert not train & held
+    assert len(held) == recbole_counts(len(train | held), [0.7, 0.3])[1]
 
 
 @FEWER

@@ -68,10 +68,7 @@ class Split:
 
 @splits.register("random_by_user")
 def random_by_user(
-    interactions: Interactions,
-    generator: np.random.Generator,
-    *,
-    ratios: Ratios = (0.8, 0.1, 0.1),
+    interactions: Interactions, generator: np.random.Generator, *, ratios: Ratios = (0.8, 0.1, 0.1)
 ) -> Split:
     """Shuffle each user's rows and cut them by ratios, rounded as RecBole does (see `shares`).
 
@@ -101,10 +98,7 @@ def random(interactions: Interactions, generator: np.random.Generator, *, ratios
 
 @splits.register("leave_last_out")
 def leave_last_out(
-    interactions: Interactions,
-    generator: np.random.Generator,
-    *,
-    order: Literal["time", "file"] = "time",
+    interactions: Interactions, generator: np.random.Generator, *, order: Literal["time", "file"] = "time"
 ) -> Split:
     """Each user's last row is test, the one before it validation. Train comes first: an only row is train's.
 
@@ -124,10 +118,7 @@ def leave_last_out(
 
 @splits.register("global_time")
 def global_time(
-    interactions: Interactions,
-    generator: np.random.Generator,
-    *,
-    ratios: Ratios = (0.8, 0.1, 0.1),
+    interactions: Interactions, generator: np.random.Generator, *, ratios: Ratios = (0.8, 0.1, 0.1)
 ) -> Split:
     """Cut everybody's rows at the same two moments; rows of one moment stay together, in the later part.
 
@@ -146,7 +137,7 @@ def official(
     generator: np.random.Generator,
     *,
     validation: float = 0.1,
-    carve: Literal["tail", "random", "latest"] = "tail",
+    carve: Literal["tail", "random", "latest", "items"] = "tail",
 ) -> Split:
     """The files' own split. Where they have no validation part it is carved from train, never from test.
 
@@ -156,7 +147,8 @@ def official(
         carve: "tail" takes the last rows of each user in file order, "random" any. Files in order of time with
             test last, such as Gowalla's, need the tail: a random part ranks models unlike test does. "latest" takes one
             row of each user, whatever the share, as suits files that leave one out for test: the last by time, and
-            of those of one time the last in the file. A user's only row stays in train.
+            of those of one time the last in the file. A user's only row stays in train. "items" takes all rows of that
+            share of train's items, drawn at random, as suits files whose test items are new: so are these to train.
     """
     if "part" not in interactions.frame.columns:
         raise DataError("split official: the files of this dataset hold no split")
@@ -164,6 +156,10 @@ def official(
     parts = interactions.frame["part"].replace_strict(list(PARTS), codes, return_dtype=pl.Int8).to_numpy().copy()
     if validation and not (parts == VALIDATION).any():
         rows = np.flatnonzero(parts == TRAIN)
+        if carve == "items":
+            items, place = np.unique(interactions.item_indices[rows], return_inverse=True)
+            parts[rows] = _draw(len(items), generator, validation, 0)[place]
+            return _cut("official", interactions, parts)
         if carve == "random":
             rows = generator.permutation(rows)
         elif carve == "latest":
