@@ -351,7 +351,7 @@ def test_a_new_item_with_a_cold_items_content_has_its_scores(films: Path) -> Non
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (NEW.with_columns(id=pl.Series([901, 901, 3])), "the id 901 is repeated"),
+        (NEW.with_columns(id=pl.Series([901, 901, 3])), "new items: the id 901 is repeated"),
         (NEW.with_columns(id=pl.Series([901, 101, 102])), "new items: 2 ids are in the catalogue already, such as 101"),
         (NEW.drop("plot"), "new items: text: no column 'plot'"),
         (NEW.drop("id"), "expected a column `id`"),

@@ -173,7 +173,7 @@ def test_interactions_of_cold_users_leak_into_nothing(films: Path, tmp_path: Pat
     ("frame", "message"),
     [
         ({"id": ["u0"], "items": [[101]]}, "new users: 1 ids are in the catalogue already, such as 'u0'"),
-        ({"id": ["a", "a"], "items": [[101], [102]]}, "the id 'a' is repeated"),
+        ({"id": ["a", "a"], "items": [[101], [102]]}, "new users: the id 'a' is repeated"),
         ({"id": ["a"], "items": [[101, 999]]}, "new users: items: unknown id 999"),
         ({"id": ["a"], "items": [""]}, "nothing tells Hybrid who 'a' is: give `items`"),
         ({"id": ["a"]}, "nothing tells Hybrid who 'a' is"),
@@ -218,6 +218,10 @@ def test_helpers() -> None:
     rows, items = had(pl.DataFrame({"id": [1], "items": ["7 | 07|3"]}), Vocabulary([3, 7]), "x")
     assert (rows.tolist(), items.tolist()) == ([0, 0], [1, 0])
     rows, items = had(pl.DataFrame({"id": [1, 2], "items": ["7|3|7", None]}), Vocabulary([3, 7]), "x")
+    assert (rows.tolist(), items.tolist()) == ([0, 0], [1, 0])
+    rows, items = had(
+        pl.DataFrame({"id": [1], "items": pl.Series([[7, 3]], dtype=pl.Array(pl.Int64, 2))}), Vocabulary([3, 7]), "x"
+    )
     assert (rows.tolist(), items.tolist()) == ([0, 0], [1, 0])
     longer = continued(
         Histories(torch.tensor([1, 2]), torch.tensor([0, 2])), torch.tensor([2, 0, 2]), torch.tensor([4, 5, 6]), 3
