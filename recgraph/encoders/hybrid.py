@@ -107,11 +107,11 @@ class Hybrid(Encoder):
         encoding = self.graph(replace(inputs, users=everybody) if by_content else inputs)
         made = self._content(self.item_tower, content.items, encoding.items, graph.item_degrees)
         sides = Sides(encoding.items, inputs.perturb(made))
-        items = self._mix(*sides, _known(graph.item_degrees, graph.item_links))
+        items = self._mix(*sides, how_known(graph.item_degrees, graph.item_links))
         if self.user_tower is None:
             return replace(encoding, items=items, sides=sides)
         theirs = inputs.perturb(self._content(self.user_tower, content.users, encoding.query, graph.user_degrees))
-        query = lookup(self._mix(encoding.query, theirs, _known(graph.user_degrees, graph.user_links)), inputs.users)
+        query = lookup(self._mix(encoding.query, theirs, how_known(graph.user_degrees, graph.user_links)), inputs.users)
         ego = encoding.ego.query
         return Encoding(
             query,
@@ -139,6 +139,6 @@ class Hybrid(Encoder):
         return torch.lerp(content.to(known.dtype), known, share.unsqueeze(-1))
 
 
-def _known(degrees: Int[Tensor, "rows"], links: Links | None) -> Num[Tensor, "rows"]:
+def how_known(degrees: Int[Tensor, "rows"], links: Links | None) -> Num[Tensor, "rows"]:
     """How much the graph knows of each: its interactions, and the weights of its links."""
     return degrees if links is None else degrees + links.degrees
