@@ -46,6 +46,19 @@ def new_ids(frame: pl.DataFrame, known: Vocabulary, where: str) -> Vocabulary:
     return ids
 
 
+def titles_of(frame: pl.DataFrame, where: str) -> list[str | None] | None:
+    """The column `title` as text; None if there is none.
+
+    Raises:
+        DataError: it holds lists or the like.
+    """
+    if "title" not in frame.columns:
+        return None
+    if frame["title"].dtype.is_nested():
+        raise DataError(f"{where}: column 'title': expected text, got {frame['title'].dtype}")
+    return frame["title"].cast(pl.String).to_list()
+
+
 def free_id(known: Vocabulary) -> int | str:
     """An id that nobody has, for a newcomer without a name."""
     if known.series.dtype == pl.Int64:
