@@ -123,7 +123,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     evenly = {"uniform": "uniform", "popularity": "popularity with alpha 0"}.get(negatives["name"])
     linked = any(entry["side"] == "item" for entry in checked.get("relations", {}).values())
     knows = "content" in reads or linked  # what else would rank a cold item
-    if drawn and evenly and not negatives.get("alpha") and knows and _cold_items(checked["split"]):
+    if drawn and evenly and not negatives.get("alpha") and knows and _cold_items(checked["split"], card):
         bad = "content is" if "content" in reads else "links are"
         raise ConfigError(
             f"{where}: negatives: {evenly} draws cold items too, which are never positives: {encoder['name']} would "
@@ -174,6 +174,8 @@ def _misfit(objective: Mapping[str, Any], config: RunConfig, encoder: Mapping[st
         return "learns from labelled rows: give a block `clicks:`"
     if config.clicks is not None and not (kind.of_parameters or kind.needs & {"click", "distinct"}):
         return "takes every row for a positive, and of `clicks:` some are not: take log_loss or squared_error"
+    if kind.compares_sides and not registry.encoders.find(encoder["name"]).two_sided:
+        return f"compares collaborative with content vectors, and encoder {encoder['name']} lacks one; take hybrid"
     if encoder.get("wide") and not (kind.of_parameters or "head" in objective):
         return f"compares vectors, and encoder {encoder['name']} gives weights beside them: set encoder.wide to false"
     return ""
@@ -196,8 +198,10 @@ def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str
     }
 
 
-def _cold_items(split: Mapping[str, Any]) -> bool:
-    """Whether a split withholds all interactions of some items."""
+def _cold_items(split: Mapping[str, Any], card: Card) -> bool:
+    """Whether a split is known to withhold all interactions of some items: of official ones, the card says so."""
+    if split["name"] == "official":
+        return card.expected.test_only_items > 0
     return split["name"] == "item_cold" or (split["name"] == "warm_and_cold" and split["side"] == "item")
 
 

@@ -266,6 +266,13 @@ def test_no_sampler_but_the_uniform_one_draws_cold_items_and_that_is_refused(fil
     run_of(films, "hybrid", **graph)
     run_of(films, "hybrid", encoder={"name": "embedding", "dim": 8}, negatives="uniform")
     run_of(films, "hybrid", negatives="uniform", split={"name": "random_by_user"})
+    run_of(films, "hybrid", negatives="uniform", split="official")  # of which the card names no cold items
+    path = films.parent / "data" / "films.yaml"
+    card = yaml.safe_load(path.read_text())
+    card["expected"]["test_only_items"] = 2
+    path.write_text(yaml.safe_dump(card))
+    with pytest.raises(ConfigError, match="negatives: uniform draws cold items too"):
+        run_of(films, "hybrid", negatives="uniform", split="official")
 
 
 def test_negatives_are_drawn_by_who_knows_training_alone(

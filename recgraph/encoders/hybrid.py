@@ -65,6 +65,7 @@ class Hybrid(Encoder):
 
     reads = frozenset({"graph", "content"})
     linked = True
+    two_sided = True
 
     def __init__(
         self,
