@@ -178,6 +178,8 @@ def _misfit(objective: Mapping[str, Any], config: RunConfig, encoder: Mapping[st
         return f"compares items by content, which encoder {encoder['name']} does not read: take hybrid or content"
     if config.clicks is not None and "graph" in kind.needs:
         return "reads the graph, which holds the rows whose labels are to be predicted"
+    if kind.compares_sides and not registry.encoders.find(encoder["name"]).two_sided:
+        return f"compares collaborative with content vectors, and encoder {encoder['name']} lacks one; take hybrid"
     if encoder.get("wide") and not (kind.of_parameters or "head" in objective):
         return f"compares vectors, and encoder {encoder['name']} gives weights beside them: set encoder.wide to false"
     return ""
@@ -201,7 +203,7 @@ def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str
 
 
 def _cold_items(split: Mapping[str, Any], card: Card) -> bool:
-    """Whether a split withholds all interactions of some items."""
+    """Whether a split is known to withhold all interactions of some items: of official ones, the card says so."""
     if split["name"] == "official":
         return split["carve"] == "items" or card.expected.test_only_items > 0
     return split["name"] == "item_cold" or (split["name"] == "warm_and_cold" and split["side"] == "item")

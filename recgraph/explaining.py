@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recgraph.baselines.linear import LinearModel
 from recgraph.encoders import Attentive, ContentEncoder, Encoder, Hybrid, Pooling, SequenceEncoder
+from recgraph.encoders.hybrid import how_known
 from recgraph.encoders.sequential import steps
 from recgraph.encoders.tower import Tower
 from recgraph.encoders.transformer import Attention
@@ -287,8 +288,11 @@ def _content(encoder: Encoder, model: Recommender, item: int) -> list[Bars | Gri
         Bars("What the item's content is", list(weights), list(weights.values()), "share of each modality")
     ]
     if isinstance(encoder, Hybrid) and model.graph is not None:
-        degree = float(model.graph.item_degrees[item])
-        share = degree / max(degree + encoder.shrinkage, 1e-9)
-        note = f"{degree:.0f} interactions in training"
-        panels.append(Bars("Who had it, or what it is", ["interactions", "content"], [share, 1 - share], note))
+        degrees, links = model.graph.item_degrees, model.graph.item_links
+        degree, known = float(degrees[item]), float(how_known(degrees, links)[item])
+        share = known / max(known + encoder.shrinkage, 1e-9)
+        name, note = "interactions", f"{degree:.0f} interactions in training"
+        if links is not None:
+            name, note = "interactions and links", f"{note}, and links that weigh {known - degree:.3g}"
+        panels.append(Bars("Who had it, or what it is", [name, "content"], [share, 1 - share], note))
     return panels

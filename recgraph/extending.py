@@ -15,7 +15,7 @@ from recgraph.encoders.base import Encoder
 from recgraph.errors import ConfigError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.model import Model
-from recgraph.newcomers import appended, continued, had, new_ids
+from recgraph.newcomers import appended, continued, had, new_ids, titles_of
 from recgraph.types import Content, Encoding
 
 
@@ -40,7 +40,8 @@ class Extensible(Model):
         """The same recommender with items that did not exist when it was trained, known by their content alone.
 
         Their content goes through the functions that were fitted in training, whose text, tags and so on the columns
-        must be called as; of several tags in a cell of text, `|` is between. Nothing is trained, and what was
+        must be called as; of a modality from a file, the vectors are in a column of the modality's name. Of several
+        tags, or the numbers of a vector, in a cell of text, `|` is between. Nothing is trained, and what was
         recommended before keeps its scores, but for items without any content, which are taken for average. New items
         have no links of relations.
 
@@ -48,7 +49,7 @@ class Extensible(Model):
             frame: a row per item: `id`, `title` if there is one, and the columns of each modality.
 
         Raises:
-            ConfigError: the encoder reads no content, its vectors are from a file, or a column is missing.
+            ConfigError: the encoder reads no content, or a column is missing.
             DataError: an id is known already or repeated, or a value is wrong.
         """
         catalogue, content = self._known(), self.content
@@ -60,10 +61,10 @@ class Extensible(Model):
         if graph and graph.item_links:
             graph = graph.linked(graph.user_links, graph.item_links.padded(num_items))
         items = appended(content.items, self.pipeline, frame, "new items")
-        titles = None
-        if catalogue.titles is not None or "title" in frame.columns:
-            new_titles = frame["title"].cast(pl.String).to_list() if "title" in frame.columns else [None] * len(frame)
-            titles = [*(catalogue.titles or [None] * self.num_items), *new_titles]
+        titles, new_titles = catalogue.titles, titles_of(frame, "new items")
+        if titles is not None or new_titles is not None:
+            none = [None] * self.num_items, [None] * len(frame)
+            titles = [*(titles or none[0]), *(new_titles or none[1])]
         vocabulary = Vocabulary(pl.concat([catalogue.items.series, ids.series]))
         more = self.enlarged(self.num_users, num_items, graph, replace(content, items=items))
         more.catalogue = replace(catalogue, items=vocabulary, titles=titles)
@@ -74,8 +75,9 @@ class Extensible(Model):
         """The same recommender with users who were not there in training, known by attributes or by a few items.
 
         Nothing is trained. A graph encoder has them as nodes whose own vectors are zeros, joined with the items they
-        have had; what nobody had in training joins nobody. A sequence encoder reads what they have had, in the order
-        given. Where users have content, theirs goes through the functions that were fitted in training.
+        have had; what nobody had in training joins nobody. That raises the degrees of those items, by which layers are
+        normalised, so other users' scores may change a little. A sequence encoder reads what they have had, in the
+        order given. Where users have content, theirs goes through the functions that were fitted in training.
 
         Args:
             frame: a row per user: `id`, the ids in `items` (a list, or text with `|` between), columns of content.
@@ -115,8 +117,27 @@ class Extensible(Model):
         with torch.no_grad():
             unknown = ~(told & more.encode_all().query[self.num_users :].any(-1).cpu())
         if unknown.any():
+            first = int(unknown.nonzero()[0])
             raise ConfigError(
-                f"new users: nothing tells {type(self.encoder).__name__} who {ids.series[int(unknown.nonzero()[0])]!r} "
-                "is: give `items` to a graph or sequence encoder, or attributes to one that reads content of users"
+                f"new users: nothing tells {type(self.encoder).__name__} who {ids.series[first]!r} is: "
+                + self._lacking(given=bool((rows == first).any()), joined=bool(graph) and bool(told[first]))
             )
         return more
+
+    def _lacking(self, *, given: bool, joined: bool) -> str:
+        """Why a new user is nobody to the model.
+
+        Args:
+            given: whether `items` name something.
+            joined: whether that is in the graph.
+        """
+        content = "attributes to one that reads content of users"
+        if not given:
+            return f"give `items` to a graph or sequence encoder, or {content}"
+        if self.graph and not joined:
+            return f"nobody had these `items` in training; give others, or {content}"
+        part = type(getattr(self.encoder, "graph", self.encoder)).__name__  # a hybrid's users are of its graph
+        return (
+            f"`items` have no place in {part}, which has a vector of its own for each user; give them to one that "
+            f"passes them on, such as lightgcn or an encoder of histories, or {content}"
+        )

@@ -13,6 +13,7 @@ from recgraph.data.content import Pipeline, joined
 from recgraph.data.features import Kind
 from recgraph.data.histories import Histories
 from recgraph.data.interactions import Vocabulary
+from recgraph.data.terms import SEPARATOR
 from recgraph.data.vectors import refuse
 from recgraph.errors import DataError
 from recgraph.types import Modality
@@ -34,12 +35,28 @@ def new_ids(frame: pl.DataFrame, known: Vocabulary, where: str) -> Vocabulary:
         column = numbers if numbers.null_count() == column.null_count() else column
     if column.null_count():
         raise DataError(f"{where}: row {int(column.is_null().arg_max() or 0) + 1} has no `id`")
-    ids = Vocabulary(column)
+    try:
+        ids = Vocabulary(column)
+    except DataError as error:
+        raise DataError(f"{where}: {str(error).removeprefix('vocabulary: ')}") from None
     if ids.series.dtype != known.series.dtype:
         raise DataError(f"{where}: ids are {ids.series.dtype}, but {known.series.dtype} in the model")
     if there := sorted(set(ids.series) & set(known.series)):
         raise DataError(f"{where}: {len(there)} ids are in the catalogue already, such as {there[0]!r}")
     return ids
+
+
+def titles_of(frame: pl.DataFrame, where: str) -> list[str | None] | None:
+    """The column `title` as text; None if there is none.
+
+    Raises:
+        DataError: it holds lists or the like.
+    """
+    if "title" not in frame.columns:
+        return None
+    if frame["title"].dtype.is_nested():
+        raise DataError(f"{where}: column 'title': expected text, got {frame['title'].dtype}")
+    return frame["title"].cast(pl.String).to_list()
 
 
 def free_id(known: Vocabulary) -> int | str:
@@ -65,13 +82,18 @@ def appended(known: Mapping[str, Modality], pipeline: Pipeline, frame: pl.DataFr
 
 
 def _with_numbers(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str) -> pl.DataFrame:
-    """Numeric columns that are text, as of a csv, as numbers."""
-    for column in (column for column, kind in kinds.items() if kind == "numeric" and column in frame.columns):
-        if frame[column].dtype == pl.String:
-            text = frame[column].str.strip_chars().replace("", None)
-            numbers = text.cast(pl.Float64, strict=False)
-            refuse(frame, numbers.is_null() & text.is_not_null(), f"{where}: column {column!r}", "is not a number")
-            frame = frame.with_columns(numbers)
+    """Columns of numbers and vectors that are text, as of a csv, as numbers; of a vector, `|` is between them."""
+    for column, kind in kinds.items():
+        if kind not in ("numeric", "vector") or column not in frame.columns or frame[column].dtype != pl.String:
+            continue
+        text = frame[column].str.strip_chars().replace("", None)
+        if kind == "numeric":
+            made = text.cast(pl.Float64, strict=False)
+            refuse(frame, made.is_null() & text.is_not_null(), f"{where}: column {column!r}", "is not a number")
+        else:
+            numbers = pl.element().str.strip_chars().cast(pl.Float64, strict=False)
+            made = text.str.split(SEPARATOR).list.eval(numbers)  # of what is no number, null, which is refused
+        frame = frame.with_columns(made)
     return frame
 
 
@@ -96,8 +118,10 @@ def had(frame: pl.DataFrame, items: Vocabulary, where: str) -> tuple[Int[Tensor,
     if "items" not in frame.columns:
         return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
     column = pl.col("items")
-    if frame["items"].dtype != pl.List:
-        column = column.cast(pl.String).str.split("|")
+    if isinstance(frame["items"].dtype, pl.Array):
+        column = column.arr.to_list()
+    elif frame["items"].dtype != pl.List:
+        column = column.cast(pl.String).str.split(SEPARATOR)
     listed = frame.select(column, row=pl.arange(len(frame))).explode("items").drop_nulls()
     if listed["items"].dtype == pl.String:
         listed = listed.with_columns(pl.col("items").str.strip_chars()).filter(pl.col("items") != "")

@@ -276,6 +276,13 @@ def test_no_sampler_but_the_uniform_one_draws_cold_items_and_that_is_refused(fil
     run_of(films, "hybrid", **graph)
     run_of(films, "hybrid", encoder={"name": "embedding", "dim": 8}, negatives="uniform")
     run_of(films, "hybrid", negatives="uniform", split={"name": "random_by_user"})
+    run_of(films, "hybrid", negatives="uniform", split="official")  # of which the card names no cold items
+    path = films.parent / "data" / "films.yaml"
+    card = yaml.safe_load(path.read_text())
+    card["expected"]["test_only_items"] = 2
+    path.write_text(yaml.safe_dump(card))
+    with pytest.raises(ConfigError, match="negatives: uniform draws cold items too"):
+        run_of(films, "hybrid", negatives="uniform", split="official")
 
 
 def test_negatives_are_drawn_by_who_knows_training_alone(
@@ -361,7 +368,7 @@ def test_a_new_item_with_a_cold_items_content_has_its_scores(films: Path) -> Non
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (NEW.with_columns(id=pl.Series([901, 901, 3])), "the id 901 is repeated"),
+        (NEW.with_columns(id=pl.Series([901, 901, 3])), "new items: the id 901 is repeated"),
         (NEW.with_columns(id=pl.Series([901, 101, 102])), "new items: 2 ids are in the catalogue already, such as 101"),
         (NEW.drop("plot"), "new items: text: no column 'plot'"),
         (NEW.drop("id"), "expected a column `id`"),
@@ -388,6 +395,86 @@ def test_recommend_ranks_new_items_from_a_file(films: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit):
         cli.main(["recommend", str(folder), "--user", "u0", "--items", "bad.csv"])
     assert "bad.csv: no column 'id'. Did you mean 'ids'?" in capsys.readouterr().err
+
+
+def test_new_is_marked_whatever_a_file_writes_an_id_like(films: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, _ = done(films, "hybrid", **SHORT)
+    Path("new.csv").write_text("id,title,genres,year,plot\n0901,Stars,space,1991,\n 902,Hearts,love,1990,\n")
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["recommend", str(folder), "--user", "u0", "-k", "60", "--items", "new.csv"])
+    assert not stopped.value.code
+    marked = [line for line in capsys.readouterr().out.splitlines() if "new" in line]
+    assert len(marked) == 2
+    assert all(any(title in line for line in marked) for title in ("Stars", "Hearts"))
+
+
+@pytest.fixture
+def with_vectors(films: Path) -> Recommender:
+    """A hybrid that reads a text, and vectors of a file that says what kind a film is; of the first film, zeros."""
+    vectors = torch.eye(4)[torch.arange(60) % 4].tolist()
+    vectors[0] = [0.0] * 4
+    table = pl.DataFrame({"id": range(100, 160), "vector": vectors})
+    table.write_parquet(films.parent / "data" / "films.parquet")
+    content = {"text": {"columns": ["plot"], "dim": 20, "max_share": 1.0}, "vec": {"file": "films.parquet"}}
+    folder, _ = done(films, "hybrid", content=content)
+    return Recommender.load(folder)
+
+
+def test_new_items_bring_the_vectors_of_a_modality_from_a_file(with_vectors: Recommender) -> None:
+    model = with_vectors
+    assert not model.content.items["vec"].present[0]
+    space, love = torch.eye(4)[:2].tolist()
+    new = pl.DataFrame({"id": [901, 902, 903], "plot": [None] * 3, "vec": [space, love, [0.0] * 4]})
+    more = model.add_items(new)
+    assert more.content.items["vec"].present[-3:].tolist() == [True, True, False]  # of zeros nothing is known
+    torch.testing.assert_close(more.content.items["vec"].values[60], model.content.items["vec"].values[4])
+    with torch.no_grad():
+        scores = more.scorer()(torch.tensor(model.catalogue.users.encode([f"u{user}" for user in range(60)])))
+    assert scores.isfinite().all()
+    fans = torch.arange(60) % 4
+    assert (scores[fans == 0, 60] > scores[fans == 0, 61]).float().mean() > 0.8
+    assert (scores[fans == 1, 61] > scores[fans == 1, 60]).float().mean() > 0.8
+    new.with_columns(vec=pl.col("vec").list.eval(pl.element().cast(pl.String)).list.join(" | ")).write_csv("new.csv")
+    from_csv = model.add_items(read_newcomers(Path("new.csv")))
+    assert torch.equal(from_csv.content.items["vec"].values, more.content.items["vec"].values)
+    array = new.with_columns(vec=pl.col("vec").list.to_array(4))
+    assert torch.equal(model.add_items(array).content.items["vec"].values, more.content.items["vec"].values)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"vec": [[1.0, float("nan"), 0.0, 0.0]]},
+            "vec: column 'vec': the row of id 901 holds a number that is missing",
+        ),
+        ({"vec": [[1.0, None, 0.0, 0.0]]}, "vec: column 'vec': the row of id 901 holds a number that is missing"),
+        ({"vec": ["1|x|0|0"]}, "vec: column 'vec': the row of id 901 holds a number that is missing"),
+        ({"vec": [[1e200, 0.0, 0.0, 0.0]]}, "vec: column 'vec': the row of id 901 holds a number beyond"),
+        ({"vec": [[1.0, 0.0]]}, "vec: column 'vec': the row of id 901 is not 4 numbers long"),
+        ({"vec": [3.5]}, "vec: column 'vec': "),
+        ({"vec": [[0.0] * 4], "title": [["A", "B"]]}, r"column 'title': expected text, got List\(String\)"),
+        ({}, "vec: no column 'vec'"),
+    ],
+)
+def test_bad_vectors_of_new_items_are_named(with_vectors: Recommender, columns: dict[str, Any], message: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=f"new items: {message}"):
+        with_vectors.add_items(pl.DataFrame({"id": [901], "plot": ["a space story"], **columns}))
+
+
+def test_a_text_in_a_script_that_training_never_saw_is_masked(films: Path) -> None:
+    folder, _ = done(films, "hybrid", **SHORT)
+    strange = pl.DataFrame(
+        {"id": [901, 902], "genres": ["映画", None], "year": [None] * 2, "plot": ["千と千尋の神隠し", "Привет мир"]}
+    )
+    more = Recommender.load(folder).add_items(strange)
+    for values, present in more.content.items.values():
+        assert not present[-2:].any()
+        assert not values[-2:].any()
+    with torch.no_grad():
+        scores = more.scorer()(torch.arange(60))
+    assert scores.isfinite().all()
+    assert torch.equal(scores[:, 60], scores[:, 61])  # both are taken for average
 
 
 def test_a_csv_is_read_as_what_the_model_was_trained_on(films: Path) -> None:

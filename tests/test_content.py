@@ -103,6 +103,28 @@ def test_numbers_are_standardised_and_what_is_missing_is_average() -> None:
     assert modality.present.tolist() == [True] * 6 + [False, True]
 
 
+def test_a_constant_that_rounding_spreads_is_divided_by_one() -> None:
+    frame = pl.DataFrame({"id": range(7), "year": [0.1] * 6 + [0.3]})
+    known = np.array([True] * 6 + [False])
+    assert np.std([0.1] * 6) > 0
+    modality = made(["year"], frame, known)
+    torch.testing.assert_close(modality.values[:, 0], torch.tensor([0.0] * 6 + [0.2]))
+
+
+def test_times_seconds_apart_keep_their_places() -> None:
+    times = np.array([1_700_000_000 + 10 * step for step in range(4)], np.float64)
+    features = Features(
+        Attributes(pl.DataFrame({"id": [0]})), Attributes(pl.DataFrame({"id": range(4), "year": times}), KINDS)
+    )
+    settings = {"time": ModalitySettings(columns=["year"])}
+    known = {"known_users": np.array([True]), "known_items": np.array([True] * 4)}
+    content, pipeline = content_of(settings, features, **known, root=Path())
+    expected = torch.from_numpy((times - times.mean()) / times.std()).float()
+    again = unpack(*pack(pipeline))["time"].transform(features.items.frame, "x")
+    for values in (content.items["time"].values, again.values):
+        torch.testing.assert_close(values[:, 0], expected)
+
+
 def test_vectors_are_centred_on_known_rows_and_zeros_are_masked() -> None:
     modality = made(["vector"])
     assert modality.present.tolist() == [True, True, False, False, True, True, False, True]
@@ -187,7 +209,15 @@ def replaced(**columns: list[Any]) -> pl.DataFrame:
             "content.x: column 'year': the row of id 0 is not finite",
         ),
         (["year"], replaced(year=["x"] * 8), "column 'year': expected numbers, got String"),
+        (
+            ["year"],
+            replaced(year=[1.0, 1e300, *[1.0] * 6]),
+            "column 'year': the row of id 1 is beyond what is computed",
+        ),
         (["vector"], replaced(vector=[[1.0, 2.0], [1.0], *[[1.0, 2.0]] * 6]), "the row of id 1 is not 2 numbers long"),
+        (["vector"], replaced(vector=[[1.0], *[[1.0, 2.0]] * 7]), "the row of id 0 is not 2 numbers long"),
+        (["vector"], replaced(vector=[[], *[[1.0, 2.0]] * 7]), "the row of id 0 is not 2 numbers long"),
+        (["vector"], replaced(vector=[*[[1.0, 2.0]] * 7, [1e200, 0.0]]), "the row of id 7 holds a number beyond what"),
         (
             ["vector"],
             replaced(vector=[[1.0, float("inf")], *[[1.0, 2.0]] * 7]),
@@ -226,6 +256,60 @@ def test_a_vector_of_another_width_later_is_refused() -> None:
 def test_bad_entries_are_explained(columns: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_columns({"x": ModalitySettings(columns=columns)}, {"item": KINDS, "user": {}})
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "message"),
+    [
+        ("id", "a.parquet", "content.id: vectors from a file are in a column of this name"),
+        ("x", "films.csv", "content.x.file: expected a file that ends in .parquet or .npy, got 'films.csv'"),
+        ("x", "films", "content.x.file: expected a file that ends in .parquet"),
+    ],
+)
+def test_a_file_has_a_place_and_a_kind(tmp_path: Path, name: str, file: str, message: str) -> None:
+    pl.DataFrame({"id": range(8), "vector": [[1.0]] * 8}).write_parquet((tmp_path / file).with_suffix(".parquet"))
+    settings = {name: ModalitySettings(file=file)}
+    with pytest.raises(ConfigError, match=message):
+        check_columns(settings, {"item": KINDS, "user": {}})
+    features = Features(Attributes(pl.DataFrame({"id": [0]})), Attributes(FRAME, KINDS))
+    with pytest.raises(ConfigError, match=message):
+        content_of(settings, features, known_users=np.array([True]), known_items=KNOWN, root=tmp_path)
+
+
+def of_file(folder: Path, kind: str, vectors: list[list[float]]) -> Modality:
+    """What a file of the vectors of items 0, 1, ... is made into."""
+    ids = pl.DataFrame({"id": range(len(vectors))})
+    if kind == "npy":
+        np.save(folder / "a.npy", np.array(vectors, np.float32))
+        ids.write_parquet(folder / "a.parquet")
+    else:
+        ids.with_columns(vector=pl.Series(vectors)).write_parquet(folder / "a.parquet")
+    features = Features(Attributes(pl.DataFrame({"id": [0]})), Attributes(FRAME, KINDS))
+    known = {"known_users": np.array([True]), "known_items": KNOWN}
+    settings = {"x": ModalitySettings(file=f"a.{kind}")}
+    return content_of(settings, features, **known, root=folder)[0].items["x"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npy"])
+def test_bad_vectors_of_a_file_are_masked_or_named(tmp_path: Path, kind: str) -> None:
+    rows = [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [2.0, 2.0], [0.0, 1.0], [0.0, 0.0]]
+    modality = of_file(tmp_path, kind, rows)
+    # Zeros say nothing, of a known item as of a cold one; items 6 and 7 are not in the file.
+    assert modality.present.tolist() == [True, True, False, True, True, False, False, False]
+    assert not modality.values[~modality.present].any()
+    assert modality.values.isfinite().all()
+    with pytest.raises(DataError, match=r"content\.x: column .x.: the row of id 1 holds a number that is missing"):
+        of_file(tmp_path, kind, [rows[0], [float("nan"), 1.0], *rows[2:]])
+    with pytest.raises(DataError, match=r"content\.x: column .x.: the row of id 5 holds a number that is missing"):
+        of_file(tmp_path, kind, [*rows[:5], [float("nan"), 1.0]])  # of a cold item
+
+
+def test_a_vector_of_a_file_of_another_width_is_named(tmp_path: Path) -> None:
+    for row in (0, 3, 5):
+        vectors = [[1.0, float(number)] for number in range(6)]
+        vectors[row] = [1.0, 2.0, 3.0]
+        with pytest.raises(DataError, match=f"content.x: column 'x': the row of id {row} is not 2 numbers long"):
+            of_file(tmp_path, "parquet", vectors)
 
 
 def test_an_entry_has_one_source() -> None:

@@ -166,6 +166,7 @@ def test_shapes_and_dtype(name: str, table: Interactions) -> None:
         assert encoding.items.shape == (table.num_items, encoder.dim)
         assert encoding.query.dtype == encoding.items.dtype == dtype
         assert encoding.ego.items.shape == (table.num_items, 4)
+        assert (encoding.sides is not None) == encoder.two_sided
 
 
 @pytest.mark.parametrize("name", NAMES)

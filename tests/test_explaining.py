@@ -16,6 +16,7 @@ from recgraph.encoders import SASRec
 from recgraph.encoders.transformer import Attention, causal
 from recgraph.errors import ConfigError, DataError
 from recgraph.explaining import Bars, Grid, explain
+from recgraph.graph.links import Links
 from recgraph.heads import Head
 from recgraph.model import catalogue_of
 from recgraph.random import isolated
@@ -198,6 +199,24 @@ def test_shares_of_modalities() -> None:
         assert sum(modalities.values) == pytest.approx(1 - item, abs=1e-6)
         degree = int((table.item_indices == item).sum())
         assert both.values[0] == pytest.approx(degree / (degree + 2))
+
+
+def test_links_count_for_what_is_known_of_an_item() -> None:
+    model, table = build({"name": "hybrid", "graph": {"name": "lightgcn", "dim": 6}, "shrinkage": 2.0})
+    cold, user = 4, table.users.ids[3]
+    kept = table.select(table.item_indices != cold)
+    links = Links.of(torch.tensor([cold, cold]), torch.tensor([0, 1]), torch.tensor([1.0, 1.24]), 17)
+    model.graph = graph_of(kept).linked(None, links)
+    both = explain(model, user, int(table.items.ids[cold])).panels[-1]
+    assert list(both.names) == ["interactions and links", "content"]
+    assert both.note == "0 interactions in training, and links that weigh 2.24"
+    inputs = model.inputs_of()
+    with torch.no_grad():  # what the encoder itself makes of it
+        encoding = model.encoder(inputs)
+        known, content = (side[cold] for side in encoding.sides)
+        mixed = both.values[0] * known + both.values[1] * content
+    torch.testing.assert_close(encoding.items[cold], mixed)
+    assert both.values[0] == pytest.approx(2.24 / 4.24)
 
 
 def test_linear_baselines_keep_their_sum() -> None:

@@ -173,10 +173,10 @@ def test_interactions_of_cold_users_leak_into_nothing(films: Path, tmp_path: Pat
     ("frame", "message"),
     [
         ({"id": ["u0"], "items": [[101]]}, "new users: 1 ids are in the catalogue already, such as 'u0'"),
-        ({"id": ["a", "a"], "items": [[101], [102]]}, "the id 'a' is repeated"),
+        ({"id": ["a", "a"], "items": [[101], [102]]}, "new users: the id 'a' is repeated"),
         ({"id": ["a"], "items": [[101, 999]]}, "new users: items: unknown id 999"),
         ({"id": ["a"], "items": [""]}, "nothing tells Hybrid who 'a' is: give `items`"),
-        ({"id": ["a"]}, "nothing tells Hybrid who 'a' is"),
+        ({"id": ["a"]}, "nothing tells Hybrid who 'a' is: give `items`"),
         ({"name": ["a"]}, "new users: expected a column `id`"),
         ({"id": [1.5], "items": [[101]]}, "ids must be integers or text"),
     ],
@@ -190,8 +190,26 @@ def test_newcomers_that_do_not_fit_are_refused(films: Path, frame: dict[str, Any
 def test_a_factorisation_has_nothing_to_fold_in(films: Path) -> None:  # noqa: F811
     short = {"train.max_epochs": 2, "train.patience": 2, "train.validate_every": 2}
     folder, _ = done(films, "hybrid", encoder={"name": "embedding", "dim": 8}, **short)
-    with pytest.raises(ConfigError, match="nothing tells Embedding who 'a' is"):
+    with pytest.raises(
+        ConfigError, match="nothing tells Embedding who 'a' is: `items` have no place in Embedding, which"
+    ):
         Recommender.load(folder).add_users(pl.DataFrame({"id": ["a"], "items": [[101]]}))
+    with pytest.raises(ConfigError, match="nothing tells Embedding who 'a' is: give `items` to a graph or sequence"):
+        Recommender.load(folder).add_users(pl.DataFrame({"id": ["a"]}))
+
+
+def test_a_refusal_names_the_part_that_has_no_place_for_items(films: Path) -> None:  # noqa: F811
+    short = {"train.max_epochs": 2, "train.patience": 2, "train.validate_every": 2}
+    folder, _ = done(films, "hybrid", **{"encoder.graph": {"name": "embedding", "dim": 8}}, **short)
+    with pytest.raises(
+        ConfigError, match=r"nothing tells Hybrid who 'a' is: `items` have no place in Embedding, .* such as"
+    ):
+        Recommender.load(folder).add_users(pl.DataFrame({"id": ["a"], "items": [fans_of(1)]}))
+    folder, _ = done(films, "hybrid", **short)
+    model = Recommender.load(folder)
+    cold = [item for item in range(100, 160) if not warm(model, [item])][:2]
+    with pytest.raises(ConfigError, match="who 'a' is: nobody had these `items` in training"):
+        model.add_users(pl.DataFrame({"id": ["a"], "items": [cold]}))
 
 
 def test_recommend_takes_likes_and_new_users(films: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
@@ -218,6 +236,10 @@ def test_helpers() -> None:
     rows, items = had(pl.DataFrame({"id": [1], "items": ["7 | 07|3"]}), Vocabulary([3, 7]), "x")
     assert (rows.tolist(), items.tolist()) == ([0, 0], [1, 0])
     rows, items = had(pl.DataFrame({"id": [1, 2], "items": ["7|3|7", None]}), Vocabulary([3, 7]), "x")
+    assert (rows.tolist(), items.tolist()) == ([0, 0], [1, 0])
+    rows, items = had(
+        pl.DataFrame({"id": [1], "items": pl.Series([[7, 3]], dtype=pl.Array(pl.Int64, 2))}), Vocabulary([3, 7]), "x"
+    )
     assert (rows.tolist(), items.tolist()) == ([0, 0], [1, 0])
     longer = continued(
         Histories(torch.tensor([1, 2]), torch.tensor([0, 2])), torch.tensor([2, 0, 2]), torch.tensor([4, 5, 6]), 3

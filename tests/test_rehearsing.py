@@ -51,6 +51,13 @@ FIELDS = {"name": "fields", "dim": 4}
         ({"encoder": FIELDS, "heads.rank": "fm", "content.hour": {"columns": ["k"]}}, "has a field 'hour' of its own"),
         ({"encoder": FIELDS, "heads.rank": "fm", "content.a b": {"columns": ["k"]}}, "'a b' cannot name a modality"),
         ({"encoder": FIELDS, "heads.rank": "fm", "content.keys": {"columns": ["k"]}}, "'keys' cannot name a modality"),
+        *(
+            (
+                {"encoder": {"name": "content"}, "objectives.rank": name},
+                rf"objectives\.rank: {name} compares collaborative with content vectors, and encoder content lacks one",
+            )
+            for name in ("clcrec", "content_contrast", "content_distance", "aldi", "gar")
+        ),
         ({"train.wide": {"optimizer": "ftrl"}}, r"train\.wide: the model has no linear part"),
         ({"train.wide": {"optimizer": "adagrad", "l1": 0.1}}, r"train\.wide: l1 is of ftrl: it does nothing with"),
     ],

@@ -67,7 +67,7 @@ def recommend(
     if bool(user) == bool(likes):
         raise ConfigError("give either --user, the id of one, or --likes, ids of items that somebody new likes")
     model: Model
-    new: set[str] = set()
+    new: set[int | str] = set()
     if items is None and users is None and not likes:
         model = Model.load(run, device=find_device(device))
     else:
@@ -80,12 +80,13 @@ def recommend(
             known = known.add_users(pl.DataFrame({"id": [somebody], "items": [listed(likes)]}))
             user = str(somebody)
         if items is not None:
-            frame = read_newcomers(items)
-            known, new = known.add_items(frame), set(frame["id"].cast(str).to_list())
+            there, known = known.num_items, known.add_items(read_newcomers(items))
+            assert known.catalogue is not None
+            new = set(known.catalogue.items.series[there:])  # not as the file has them: 0901 is 901
         model = known
     table = Table("", "item", "title", "score", *([] if items is None else [""]))
     for place, item in enumerate(model.recommend(user, k), start=1):
-        mark = [] if items is None else ["new" if str(item.item) in new else ""]
+        mark = [] if items is None else ["new" if item.item in new else ""]
         table.add_row(str(place), escape(str(item.item)), escape(item.title or ""), f"{item.score:.4f}", *mark)
     console.print(table)
 

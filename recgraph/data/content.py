@@ -22,12 +22,13 @@ from safetensors.torch import save_file
 from recgraph.data.features import Features, Kind, Side
 from recgraph.data.modalities import FittedModality, ModalitySettings, fit_modality, own_kinds
 from recgraph.data.vectors import read_vectors
+from recgraph.errors import ConfigError
 from recgraph.files import digest, replacing
 from recgraph.types import Content, Modality
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Part of the name of cached pipelines; raise it when the code that fits them changes what comes out."""
 
 Pipeline = Mapping[str, FittedModality]
@@ -63,6 +64,7 @@ def content_of(
         attributes = features.items if entry.side == "item" else features.users
         frame, kinds = attributes.frame, attributes.kinds
         if entry.file is not None:
+            _check_file(name, entry.file)
             frame, kinds = read_vectors(root / entry.file, attributes.frame["id"], where), {name: "vector"}
             frame = frame.rename({"vector": name})
         known = known_items if entry.side == "item" else known_users
@@ -78,8 +80,17 @@ def check_columns(settings: Mapping[str, ModalitySettings], kinds: Mapping[Side,
         ConfigError: with the address of the entry.
     """
     for name, entry in settings.items():
-        if entry.file is None:
+        if entry.file is not None:
+            _check_file(name, entry.file)
+        else:
             own_kinds(entry, kinds[entry.side], f"content.{name}")
+
+
+def _check_file(name: str, file: str) -> None:
+    if name == "id":
+        raise ConfigError("content.id: vectors from a file are in a column of this name beside `id`; choose another")
+    if Path(file).suffix not in (".parquet", ".npy"):
+        raise ConfigError(f"content.{name}.file: expected a file that ends in .parquet or .npy, got {file!r}")
 
 
 def pack(pipeline: Pipeline) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

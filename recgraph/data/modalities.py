@@ -38,6 +38,9 @@ GROUPS: Mapping[Kind, Group] = {
 TINY = 1e-6
 """A row shorter than this has nothing to go by: rounding errors of an SVD are below it."""
 
+ROUNDING = 1e-12
+"""A spread below this share of the largest number is the rounding error of a constant, which is divided by 1."""
+
 
 class ModalitySettings(BaseModel):
     """An entry of the `content:` block of an experiment file."""
@@ -169,9 +172,11 @@ def fit_modality(
     if not count.all():
         raise DataError(f"{where}: a column of {', '.join(own)} has no value in any row with training interactions")
     mean = np.where(known_values, raw, 0).sum(0) / count
-    spread = np.sqrt((np.where(known_values, raw - mean, 0) ** 2).sum(0) / count)
-    scale = np.where(spread > 0, spread, 1) if group == "numbers" else np.ones_like(mean)
-    return FittedModality(settings, own, (), {"mean": mean.astype(np.float32), "scale": scale.astype(np.float32)})
+    scale = np.ones_like(mean)
+    if group == "numbers":
+        spread = np.sqrt((np.where(known_values, raw - mean, 0) ** 2).sum(0) / count)
+        scale = np.where(spread > ROUNDING * np.nanmax(np.abs(raw), axis=0), spread, 1)
+    return FittedModality(settings, own, (), {"mean": mean, "scale": scale})  # float64: a time has ten digits
 
 
 def own_kinds(settings: ModalitySettings, kinds: Mapping[str, Kind], where: str) -> dict[str, Kind]:

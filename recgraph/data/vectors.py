@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from recgraph.data.features import Kind
 from recgraph.errors import DataError
 from recgraph.files import replacing
 
+LARGEST = float(np.sqrt(np.finfo(np.float32).max))
+"""Beyond it, about 1.8e19, a number's square is none of 32 bits; times in nanoseconds are a tenth of that."""
+
+TOO_LARGE = f"beyond what is computed with; expected numbers from -{LARGEST:.2g} to {LARGEST:.2g}"
+
 
 def matrix(
     frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str, width: int | None
@@ -23,10 +29,10 @@ def matrix(
         frame: has the columns, and `id` for messages.
         kinds: column -> "numeric" or "vector".
         where: address of the modality, for messages.
-        width: of vectors; None for that of the first.
+        width: of vectors; None for that of most.
 
     Raises:
-        DataError: a value is no number or not finite, or a vector of another width than the others.
+        DataError: a value is no number, not finite or beyond `LARGEST`, or a vector of another width than the others.
     """
     if "vector" not in kinds.values():
         for column in kinds:
@@ -34,7 +40,9 @@ def matrix(
                 raise DataError(f"{where}: column {column!r}: expected numbers, got {frame[column].dtype}")
         numbers = frame.select(pl.col(column).cast(pl.Float64) for column in kinds)
         for column in kinds:
-            refuse(frame, ~numbers[column].is_finite().fill_null(True), f"{where}: column {column!r}", "is not finite")
+            address = f"{where}: column {column!r}"
+            refuse(frame, ~numbers[column].is_finite().fill_null(True), address, "is not finite")
+            refuse(frame, (numbers[column].abs() > LARGEST).fill_null(False), address, f"is {TOO_LARGE}")
         return numbers.with_columns(pl.all().fill_null(np.nan)).to_numpy().astype(np.float64)
     (column,) = kinds
     try:
@@ -43,7 +51,8 @@ def matrix(
         raise DataError(f"{where}: column {column!r}: expected vectors of numbers: {error}") from error
     lengths = vectors.list.len()
     if width is None:
-        width = next(iter(lengths.drop_nulls().to_list()), 0)
+        often = Counter(lengths.drop_nulls().to_list())
+        width = max(often, key=lambda length: (often[length], length), default=0)
     if not width:
         raise DataError(f"{where}: column {column!r} holds no vector")
     refuse(frame, (lengths != width).fill_null(False), f"{where}: column {column!r}", f"is not {width} numbers long")
@@ -53,6 +62,8 @@ def matrix(
     bad = np.zeros(len(frame), bool)
     bad[here] = ~np.isfinite(values).all(1)
     refuse(frame, pl.Series(bad), f"{where}: column {column!r}", "holds a number that is missing or not finite")
+    bad[here] = (np.abs(values) > LARGEST).any(1)
+    refuse(frame, pl.Series(bad), f"{where}: column {column!r}", f"holds a number {TOO_LARGE}")
     found = np.full((len(frame), width), np.nan)
     found[here] = np.where((values == 0).all(1, keepdims=True), np.nan, values)
     return found

@@ -33,6 +33,9 @@ class Encoder(nn.Module):
     linked: ClassVar[bool] = False
     """Whether it reads the links of a graph beside its interactions (`BipartiteGraph.linked`)."""
 
+    two_sided: ClassVar[bool] = False
+    """Whether its encodings have `sides`, which objectives that compare content with the rest want."""
+
     def __init__(self, num_users: int, num_items: int, *, dim: int) -> None:
         super().__init__()
         self.num_users, self.num_items, self.dim = num_users, num_items, dim

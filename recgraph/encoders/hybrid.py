@@ -66,6 +66,7 @@ class Hybrid(Encoder):
 
     reads = frozenset({"graph", "content"})
     linked = True
+    two_sided = True
 
     def __init__(
         self,
@@ -109,12 +110,12 @@ class Hybrid(Encoder):
         if self.item_tower is not None:
             made = self._content(self.item_tower, content.items, encoding.items, graph.item_degrees)
             sides = Sides(encoding.items, inputs.perturb(made))
-            mixed = self._mix(*sides, _known(graph.item_degrees, graph.item_links))
+            mixed = self._mix(*sides, how_known(graph.item_degrees, graph.item_links))
             encoding = replace(encoding, items=mixed, sides=sides)
         if self.user_tower is None:
             return encoding
         theirs = inputs.perturb(self._content(self.user_tower, content.users, encoding.query, graph.user_degrees))
-        query = lookup(self._mix(encoding.query, theirs, _known(graph.user_degrees, graph.user_links)), inputs.users)
+        query = lookup(self._mix(encoding.query, theirs, how_known(graph.user_degrees, graph.user_links)), inputs.users)
         ego = encoding.ego.query
         mine = None if ego is None else lookup(ego, inputs.users)
         return replace(encoding, query=query, ego=Ego(mine, encoding.ego.items))
@@ -137,6 +138,6 @@ class Hybrid(Encoder):
         return torch.lerp(content.to(known.dtype), known, share.unsqueeze(-1))
 
 
-def _known(degrees: Int[Tensor, "rows"], links: Links | None) -> Num[Tensor, "rows"]:
+def how_known(degrees: Int[Tensor, "rows"], links: Links | None) -> Num[Tensor, "rows"]:
     """How much the graph knows of each: its interactions, and the weights of its links."""
     return degrees if links is None else degrees + links.degrees

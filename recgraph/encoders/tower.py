@@ -52,7 +52,9 @@ class Tower(nn.Module):
         hₘ = MLPₘ(LayerNorm(xₘ)),  h = Σₘ aₘ hₘ,  a = softmaxₘ(⟨c, tanh(W hₘ + b)⟩)
 
     over the modalities that are present. One with none of them gets the mean vector of those with any: unknown is taken
-    for average, which no head ranks first or last. If nobody has any, all are zeros.
+    for average. An inner product with it is the mean of theirs, so it is never ranked first or last. Where lengths are
+    taken away (head `cosine`, encoder `hybrid`), the mean, which is shorter than they are in the mean, is stretched: it
+    may be ranked first for a user near the average. If nobody has any, all are zeros.
 
     LayerNorm takes away a row's own mean and length, which vectors of length 1 can do without; it learns no scale and
     shift, which the layer after it has. A modality of a single number, such as a year, which is standardised already,

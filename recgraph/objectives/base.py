@@ -29,6 +29,9 @@ class Objective(nn.Module):
     of_parameters: ClassVar[bool] = False
     """Whether it is about parameters alone, whatever the rows and vectors of a batch mean."""
 
+    compares_sides: ClassVar[bool] = False
+    """Whether it reads `Encoding.sides`, which only encoders that are `two_sided` give."""
+
     task: ClassVar[str | None] = RANK
     """Whose share of the representation it reads, where tasks have experts; None reads the encoder's own vectors."""
 

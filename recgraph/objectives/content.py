@@ -51,6 +51,7 @@ class ContentContrast(Objective):
     """
 
     needs = frozenset({"distinct"})
+    compares_sides = True
     task = None
 
     def __init__(self, *, temperature: PositiveFloat = 0.2, layers: Literal["final", "each"] = "final") -> None:
@@ -94,7 +95,8 @@ class CLCRec(Objective):
     is `ego_l2`'s matter here. Negatives should be drawn among warm items (`popularity`, `in_batch`): a cold item that
     is drawn counts as negative and shows its content vector.
 
-    The encoder is to leave warm items alone (`hybrid` without `dropout`); s is the score of `head`, `dot` in the paper.
+    s is the score of `head`, `dot` in the paper. Both vectors are those from before `hybrid` mixes them: of items, its
+    `dropout` and `shrinkage` change nothing here; they do for users who have content, and for objectives beside this.
 
     Args:
         temperature: τ of both (2.0 in the authors' settings, with inner products).
@@ -104,6 +106,7 @@ class CLCRec(Objective):
     """
 
     needs = frozenset({"negatives", "generator"})
+    compares_sides = True
 
     def __init__(
         self,

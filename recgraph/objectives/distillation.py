@@ -33,6 +33,7 @@ class ContentDistance(Objective):
     """
 
     needs = frozenset({"distinct"})
+    compares_sides = True
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """See the class."""
@@ -53,6 +54,7 @@ class Pairs(Objective):
     """
 
     needs = frozenset({"negatives"})
+    compares_sides = True
 
     def __init__(self, *, temperature: PositiveFloat = 1.0, head: str = "rank") -> None:
         super().__init__()
@@ -75,8 +77,8 @@ class ALDI(Pairs):
     with Δ = sᵤᵢ - sᵤⱼ of user u, positive i and negative j, and I = ⟨xᵢ, xᵢ⟩ - meanⱼ ⟨xᵢ, xⱼ⟩ over the batch's
     negatives. Huang et al., "Aligning distillation for cold-start item recommendation", SIGIR 2023,
     https://doi.org/10.1145/3539618.3591732, in the form of the authors' code (https://github.com/zfnWong/ALDI,
-    cold_start/ALDI.py). Gradients go to the content vectors alone: `rank` has to train the rest, with an encoder that
-    leaves warm items as they are (`hybrid` without `dropout`).
+    cold_start/ALDI.py). Gradients go to the content vectors alone: `rank` has to train the rest. It trains the teacher
+    alone, as in theirs, where `hybrid` has neither `dropout` nor `shrinkage`; with them it trains the student along.
 
     Where it is otherwise: their students see users through a network of their own, which scores cold items only; here a
     user has one vector for all items.
@@ -140,7 +142,8 @@ class GAR(Pairs):
     framework for cold-start item recommendation", SIGIR 2022, https://doi.org/10.1145/3477495.3531897, in the form of
     the authors' code (https://github.com/zfnWong/GAR, GAR/GAR.py), which takes turns. Their recommender is a network
     over trained vectors that are fixed; here it is the encoder itself, so the objective needs no other beside it,
-    though one that ranks does it good. The encoder is to leave warm items as they are (`hybrid` without `dropout`).
+    though one that ranks does it good. Both vectors are those from before `hybrid` mixes them: of items, its
+    `dropout` and `shrinkage` change nothing here.
 
     Args:
         alpha: α, in [0, 1); 0.05 in ColdRec's settings for CiteULike.
