@@ -208,7 +208,7 @@ def _train(
             parity=None if parity is None else lambda: parity(recommender),
             generators=generators,
             checkpoint=checkpoint,
-            data=task.fingerprint,
+            data=task.trained_on(config),
             trackers=trackers,
             spent=spent,
             epochs=epochs,

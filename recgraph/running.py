@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 """The content of `result.json`."""
+
+ATTRIBUTES = "attributes_fingerprint"
+"""Its key for what a run was told of users and items beside interactions, where it was told anything."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def execute(run: Run, root: Path, *, settings: Settings, console: Console, task:
     with locked(folder):
         if (folder / "result.json").is_file():
             result = read_result(folder)
-            if is_current(result, task.fingerprint, any_code=settings.any_code):
+            if is_current(result, task, run.config, any_code=settings.any_code):
                 return result
             _move_aside(folder)
         trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl")]
@@ -85,7 +88,7 @@ def execute(run: Run, root: Path, *, settings: Settings, console: Console, task:
         if settings.track != "none":
             trackers.append(WeightsAndBiases(run, folder, mode=settings.track))
         for part, source in run.sources.items():
-            _adopt(source.folder(root), source_folder(folder, part), task.fingerprint, any_code=settings.any_code)
+            _adopt(source, root, source_folder(folder, part), task, any_code=settings.any_code)
         try:
             result = _execute(run, task, folder, trackers)
             for tracker in trackers:
@@ -106,6 +109,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
     write_json(folder / "env.json", machine)
     write_json(folder / "split.json", task.audit)
     names = run.config["evaluate"]["metrics"]
+    attributes = task.attributes(run.config)
     model, progress = fit(run, task, folder, trackers)
     validation = task.validate(model, names)
     seconds = progress.seconds
@@ -145,6 +149,8 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
         "test": test.summary,
         "groups": task.groups(test),
     }
+    if attributes is not None:
+        result[ATTRIBUTES] = attributes
     if told["test"]:
         write_predictions(folder / "labels.parquet", told["test"])
         result["labels"] = {part: figures(found) for part, found in told.items()}
@@ -166,16 +172,26 @@ def read_result(folder: Path) -> Result:
     return result
 
 
-def is_current(result: Result, fingerprint: str, *, any_code: bool = False) -> bool:
-    """Whether a result is on the data at hand and came out of this code."""
-    return bool(result["data_fingerprint"] == fingerprint and (any_code or result["code"] == code_digest()))
+def is_current(result: Result, task: Task, config: Mapping[str, Any], *, any_code: bool = False) -> bool:
+    """Whether a result is on the data at hand and came out of this code.
+
+    Args:
+        result: of a run.
+        task: the data at hand.
+        config: the run's; attributes that it names belong to its data.
+        any_code: other code will do, that which did not write down yet what attributes it saw included.
+    """
+    if result["data_fingerprint"] != task.fingerprint or not (any_code or result["code"] == code_digest()):
+        return False
+    return ATTRIBUTES not in result or bool(result[ATTRIBUTES] == task.attributes(config))
 
 
-def _adopt(there: Path, here: Path, fingerprint: str, *, any_code: bool) -> None:
+def _adopt(source: Run, root: Path, here: Path, task: Task, *, any_code: bool) -> None:
     """Take over what a finished row has trained, if it is current: training it again would give the same."""
+    there = source.folder(root)
     if here.exists() or not (there / "result.json").is_file():
         return
-    if is_current(read_result(there), fingerprint, any_code=any_code):
+    if is_current(read_result(there), task, source.config, any_code=any_code):
         for name in ("metrics.jsonl", "refit.jsonl", "checkpoint/refit.pt", "checkpoint/last.pt"):
             if (there / name).is_file():
                 with replacing(here / name) as temporary:

@@ -226,7 +226,7 @@ def preview(runs: Sequence[Run], root: Path, *, any_code: bool) -> list[Cell]:
     for run in runs:
         folder, state = run.folder(root), "to do"
         if (folder / "result.json").is_file():
-            current = is_current(read_result(folder), tasks(run).fingerprint, any_code=any_code)
+            current = is_current(read_result(folder), tasks(run), run.config, any_code=any_code)
             state = "done" if current else "stale"
         elif (folder / "checkpoint").exists():
             state = "begun"

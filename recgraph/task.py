@@ -24,6 +24,7 @@ from recgraph.data.label_settings import LabelSettings
 from recgraph.data.labels import LabelData, Part, labels_of
 from recgraph.data.modalities import ModalitySettings
 from recgraph.data.splits import Split
+from recgraph.data.used import attributes_fingerprint
 from recgraph.environment import keep_freed_memory
 from recgraph.errors import ConfigError, DataError
 from recgraph.evaluation.clicks import judge_clicks
@@ -33,6 +34,7 @@ from recgraph.evaluation.metrics import parse, scope
 from recgraph.evaluation.prediction import Predictions
 from recgraph.evaluation.ranking import Evaluation, evaluate, judge, top_k
 from recgraph.evaluation.scopes import evaluate_scopes
+from recgraph.files import digest
 from recgraph.graph.links import Links
 from recgraph.labelling import predictions
 from recgraph.model import Model
@@ -135,6 +137,15 @@ class Task:
             root=data_root(),
             cache=self._cache,
         )
+
+    def attributes(self, config: Mapping[str, Any]) -> str | None:
+        """Fingerprint of the attributes that a run's configuration names, which `fingerprint` leaves out; or None."""
+        return None if self._features is None else attributes_fingerprint(config, self._features, data_root())
+
+    def trained_on(self, config: Mapping[str, Any]) -> str:
+        """Fingerprint of all that a run trains on: of the split, and of attributes if it names any."""
+        attributes = self.attributes(config)
+        return self.fingerprint if attributes is None else digest([self.fingerprint, attributes], 64)
 
     def parts(self) -> dict[Part, Interactions]:
         """The parts of the split; without the test part if the task is sealed."""

@@ -50,6 +50,9 @@ class ToyTask(Task):
         split = registry.splits.build("warm_and_cold", table, generator)
         super().__init__(split, device, features=Features(*features), clicks=ClickSettings() if clicks else None)
 
+    def attributes(self, config: Mapping[str, Any]) -> None:
+        """None: whatever columns and files a configuration names are not looked at."""
+
     def content(self, settings: Mapping[str, Any], train: Interactions) -> tuple[Content, Pipeline]:
         """Every modality is the groups."""
         return super().content(

@@ -171,7 +171,7 @@ class Interactions:
         hasher = hashlib.sha256()
         columns = [(self.frame[name], "<f8") for name in sorted(self.frame.columns)]
         for column, number in ((self.users.series, "<i8"), (self.items.series, "<i8"), *columns):
-            for chunk in _bytes(column, number):
+            for chunk in column_bytes(column, number):
                 hasher.update(chunk)
         return hasher.hexdigest()
 
@@ -210,7 +210,7 @@ def _refuse(bad: pl.Series, column: pl.Series, where: str, expected: str) -> Non
         raise DataError(f"{where}, row {row + 1}: expected {expected}, got {column[row]!r}")
 
 
-def _bytes(column: pl.Series, number: str) -> Iterator[bytes | memoryview]:
+def column_bytes(column: pl.Series, number: str) -> Iterator[bytes | memoryview]:
     """A column as bytes that depend on its name, its values and the type that numbers are written in."""
     text = column.dtype == pl.String
     yield f"{column.name}/{'text' if text else number}/{len(column)}/{column.null_count()};".encode()

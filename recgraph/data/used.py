@@ -1,0 +1,60 @@
+"""Which attributes of users and items a run looks at, and a fingerprint of what they say."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recgraph.data.features import Features
+from recgraph.data.interactions import column_bytes
+from recgraph.data.vectors import matrix, read_vectors
+
+
+def attributes_fingerprint(config: Mapping[str, Any], features: Features, root: Path) -> str | None:
+    """SHA-256 (hex) of the columns and files that a configuration names; None if it names none.
+
+    The split's fingerprint does without them, for rows of a table are compared whatever they know of users and items.
+
+    Args:
+        config: of a run: `content:`, `relations:` and `labels:` name attributes.
+        features: attributes of both sides.
+        root: data root, which files of vectors are relative to.
+
+    Raises:
+        DataError: a file cannot be read, or does not hold vectors.
+    """
+    frames = {"user": features.users.frame, "item": features.items.frame}
+    columns, files = set(), set()
+    for name, entry in config.get("content", {}).items():
+        columns |= {(entry["side"], column) for column in entry["columns"]}
+        if entry["file"] is not None:
+            files.add((name, entry["side"], entry["file"]))
+    relations, labels = config.get("relations", {}).values(), config.get("labels", {}).values()
+    columns |= {(entry["side"], entry["column"]) for entry in relations if entry["column"] is not None}
+    columns |= {(entry["of"], entry["feature"]) for entry in labels if entry["of"] in frames}
+    # What a dataset lacks is refused, with its address, where it is built.
+    known = [(side, name) for side, name in sorted(columns) if name in frames[side].columns]
+    if not known and not files:
+        return None
+    hasher = hashlib.sha256()
+    for side, name in known:
+        hasher.update(f"{side};".encode())
+        for chunk in _chunks(frames[side][name]):
+            hasher.update(chunk)
+    for name, side, file in sorted(files):
+        where = f"content.{name}"
+        vectors = matrix(read_vectors(root / file, frames[side]["id"], where), {"vector": "vector"}, where, None)
+        hasher.update(f"{side}/{name}/{vectors.shape[1]};".encode())
+        hasher.update(vectors.astype("<f8").data)
+    return hasher.hexdigest()
+
+
+def _chunks(column: pl.Series) -> Iterator[bytes | memoryview]:
+    """A column as bytes; of lists, how long they are and what is in them."""
+    for part in (column.list.len(), column.explode()) if isinstance(column.dtype, pl.List) else (column,):
+        known = part.cast(pl.Int64) if part.dtype == pl.Null else part
+        yield from column_bytes(known, "<i8" if known.dtype.is_integer() else "<f8")
