@@ -55,6 +55,8 @@ rows:
     heads: {rank: dot}
     objectives: {rank: {name: clcrec}}
   contrast: {objectives.align: {name: content_contrast, weight: 0.1}}
+  each layer: {objectives.align: {name: content_contrast, weight: 0.1, layers: each}}
+  neighbours: {objectives.near: {name: content_neighbours, weight: 0.1, neighbours: 5}}
   linked:
     encoder.shrinkage: 2.0
     relations: {alike: {content: text, neighbours: 3}}
@@ -137,7 +139,18 @@ def done(file: Path, row: str, **changes: Any) -> tuple[Path, dict[str, Any]]:
 
 
 SHORT = {"train.max_epochs": 5, "train.patience": 5}
-ROWS = ["content_knn", "ials_content", "content", "CLCRec", "contrast", "linked", "graph", "hybrid"]
+ROWS = [
+    "content_knn",
+    "ials_content",
+    "content",
+    "CLCRec",
+    "contrast",
+    "each layer",
+    "neighbours",
+    "linked",
+    "graph",
+    "hybrid",
+]
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -135,7 +135,7 @@ def test_a_second_step_waits_for_no_gpu() -> None:
     encoding = recommender.encoder(batch.inputs)
     objective(recommender, fresh, encoding)
     with NoWaiting():
-        objective(recommender, fresh, encoding)
+        objective(recommender, fresh, encoding).backward()
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0, 10.0])
