@@ -189,6 +189,29 @@ def test_cold_interactions_leak_into_nothing(films: Path, row: str, tmp_path: Pa
     nothing_leaks(films, row, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objectives.align": "aldi"},
+        {"objectives.align": {"name": "aldi", "qualify": 4.0}},
+        {"objectives.align": "gar"},
+        {"objectives.align": "content_distance"},
+        {"encoder.experts": 3},
+        {"negatives": {"name": "warm", "num": 5}},
+        {
+            "split": {"name": "item_cold", "validation": 0.2, "test": 0.2},
+            "evaluate": {"metrics": ["ndcg@5"]},
+            "train.monitor": "ndcg@5",
+        },
+    ],
+    ids=["aldi", "aldi-qualified", "gar", "content_distance", "experts", "warm", "item_cold"],
+)
+def test_cold_interactions_leak_into_no_objective_expert_or_split(
+    films: Path, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    nothing_leaks(films, "hybrid", tmp_path, **changes)
+
+
 def nothing_leaks(films: Path, row: str, tmp_path: Path, side: str = "item", **changes: Any) -> tuple[Split, Model]:
     """A model is the same, whichever interactions of whoever is cold are withheld from it."""
     run = run_of(films, row, **changes)
