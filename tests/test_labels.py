@@ -51,6 +51,14 @@ def label(features: Features = FEATURES, seed: int = 0, learn=("train",), parts=
     return labels_of({"it": LabelSettings(**entry)}, features, parts, seed=seed, learn=learn)["it"]
 
 
+def test_a_number_that_is_the_same_for_all_is_divided_by_one() -> None:
+    users = USERS.with_columns(age=pl.Series([0.1] * 40))
+    found = label(Features(Attributes(users, KINDS["user"]), FEATURES.items), of="user", feature="age")
+    assert np.std([0.1] * 32) > 0  # by rounding
+    assert found.scale == 1
+    assert found.table.nan_to_num().abs().max() < 1e-6
+
+
 def test_classes_tags_and_numbers() -> None:
     gender = label(of="user", feature="gender")
     assert (gender.kind, gender.names, gender.width) == ("classes", ("f", "m"), 2)

@@ -20,7 +20,7 @@ from torch import Tensor
 from recgraph.data.features import Features, Side
 from recgraph.data.interactions import Interactions
 from recgraph.data.label_settings import LabelSettings
-from recgraph.data.modalities import FittedModality, ModalitySettings, fit_modality
+from recgraph.data.modalities import ROUNDING, FittedModality, ModalitySettings, fit_modality
 from recgraph.errors import ConfigError, DataError, suggest
 from recgraph.random import numpy_generator
 from recgraph.types import LabelKind
@@ -195,7 +195,8 @@ def _assemble(
     seen = known & np.any([rows[part] for part in learn], axis=0)
     mean, scale = 0.0, 1.0
     if kind == "number":
-        mean, scale = float(values[seen].mean()), float(values[seen].std()) or 1.0
+        mean, spread = float(values[seen].mean()), float(values[seen].std())
+        scale = spread if spread > ROUNDING * np.abs(values[seen]).max(initial=0) else 1.0
         values = ((values - mean) / scale).astype(np.float32)
     examples = {}
     for part, inside in rows.items():
