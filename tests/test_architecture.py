@@ -97,6 +97,7 @@ TESTED_WITH = {
     "tower": ("content_hybrid",),
     "transformer": ("sasrec",),
     "terms": ("content",),
+    "text_settings": ("words",),
     "types": ("encoders",),
     "values": ("fields",),
 }

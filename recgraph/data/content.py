@@ -114,7 +114,7 @@ def unpack(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Pi
             tuple(entry["terms"]),
             {
                 key: tensors[f"{name}.{key}"].numpy()
-                for key in ("idf", "components", "mean", "scale")
+                for key in ("idf", "components", "mean", "scale", "probe")
                 if f"{name}.{key}" in tensors
             },
         )
@@ -140,7 +140,7 @@ def _fit(
 ) -> FittedModality:
     """`fit_modality`, or what it came to before on the same rows of the same dataset."""
     own = own_kinds(settings, kinds, where)
-    if cache is None or settings.file is not None:
+    if cache is None or settings.file is not None or settings.by == "sentences":  # files, and weights, may change
         return fit_modality(settings, frame, kinds, known, where)
     content = [CACHE_VERSION, settings.model_dump(mode="json"), own, np.flatnonzero(known).tolist()]
     path = cache / f"content-{digest(content, 16)}.safetensors"

@@ -1,9 +1,10 @@
 """One modality: from columns of one kind to a vector for each row, by a function that is fitted on some of the rows.
 
 Text and tags become TF-IDF, which a truncated SVD makes dense (latent semantic analysis: Deerwester et al., "Indexing
-by latent semantic analysis", JASIS 1990); numbers are standardised; vectors that are ready, such as a language model's,
-are centred. All but numbers are then brought to length 1. A row without anything to go by is masked: no text, no known
-word, no number, a vector of zeros.
+by latent semantic analysis", JASIS 1990), or text a sum of its words' vectors (`words.py`), or what a language model
+makes of it (`sentences.py`); numbers are standardised; vectors that are ready, such as a language model's, are centred.
+All but numbers are then brought to length 1. A row without anything to go by is masked: no text, no known word, no
+number, a vector of zeros.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, model_validator
 from scipy import sparse
 
 from recgraph.data.features import Kind, Side
-from recgraph.data.terms import Terms, cells
+from recgraph.data.sentences import SENTENCE, check_same, sentence_vectors
+from recgraph.data.terms import Terms, cells, texts
+from recgraph.data.text_settings import TextSettings
 from recgraph.data.vectors import matrix
+from recgraph.data.words import without_common, word_vectors
 from recgraph.errors import ConfigError, DataError, suggest
 from recgraph.types import Modality
 
@@ -42,7 +46,7 @@ ROUNDING = 1e-12
 """A spread below this share of the largest number is the rounding error of a constant, which is divided by 1."""
 
 
-class ModalitySettings(BaseModel):
+class ModalitySettings(TextSettings):
     """An entry of the `content:` block of an experiment file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -112,6 +116,10 @@ class FittedModality:
         """
         if self.settings.ids:
             return _ids(_raw(frame, self.kinds, where, Terms(self.terms), None))
+        if self.settings.by == "sentences":
+            check_same(self.arrays["probe"], str(self.settings.model), where)
+            raw = _sentences(self.settings, frame, self.kinds, where)
+            return _unit(raw - self.arrays["mean"], ~np.isnan(raw).any(1))
         raw = _raw(frame, self.kinds, where, Terms(self.terms), self.width)
         if self.group in ("text", "tags"):
             assert sparse.issparse(raw)
@@ -147,9 +155,16 @@ def fit_modality(
     own = own_kinds(settings, kinds, where)
     rows = frame.filter(pl.Series(known))
     group = _group(settings, own)
+    if settings.by == "sentences":
+        raw = _sentences(settings, rows, own, where)
+        if np.isnan(raw).all():
+            raise DataError(f"{where}: no row with training interactions has a text in {', '.join(own)}")
+        (probe,) = sentence_vectors([SENTENCE], str(settings.model), where)
+        return FittedModality(settings, own, (), {"mean": np.nanmean(raw, 0), "probe": probe})
     if group in ("text", "tags"):
         limit = settings.max_share * len(rows) if group == "text" else len(rows)
-        terms, counts = Terms.learn(cells(rows, own, where), settings.min_count, limit)
+        listed = cells(rows, own, where)
+        terms, counts = Terms.learn(listed, settings.min_count, limit)
         if not terms.names:
             raise DataError(
                 f"{where}: no term of {', '.join(own)} is in at least {settings.min_count} of the {len(rows)} rows "
@@ -159,6 +174,17 @@ def fit_modality(
             return FittedModality(settings, own, terms.names, {})
         n, frequency = counts.shape[0], np.diff(counts.tocsc().indptr)
         arrays = {"idf": (np.log((1 + n) / (1 + frequency)) + 1).astype(np.float32)}
+        if settings.by == "words":
+            places, size = terms.places(listed), len(terms.names)
+            vectors = word_vectors(places, size, window=settings.window, shift=settings.shift, dim=settings.dim)
+            vectors = without_common(vectors, _tfidf(counts, arrays["idf"]) @ vectors)
+            if not _unit(_tfidf(counts, arrays["idf"]) @ vectors, np.ones(len(rows), bool)).present.any():
+                raise DataError(
+                    f"{where}: which words of {', '.join(own)} stand near each other tells no texts apart: expected "
+                    "pairs that meet more often than by chance, not everywhere the same"
+                )
+            arrays["components"] = np.ascontiguousarray(vectors.T, np.float32)
+            return FittedModality(settings, own, terms.names, arrays)
         dim = min(settings.dim, len(rows) - 1)
         if 1 <= dim < len(terms.names):
             from sklearn.decomposition import TruncatedSVD  # slow to import
@@ -199,17 +225,31 @@ def own_kinds(settings: ModalitySettings, kinds: Mapping[str, Kind], where: str)
         raise ConfigError(f"{where}.ids: ids are of tags or numbers, and {columns[0]} is of the kind {own[columns[0]]}")
     if len(own) > 1 and "vector" in own.values():
         raise ConfigError(f"{where}.columns: vectors are a modality each, got {', '.join(own)}")
+    if settings.by != "tfidf" and set(own.values()) != {"text"}:
+        raise ConfigError(f"{where}.by: it is of text, and {columns[0]} is of the kind {own[columns[0]]}; take it out")
     return own
+
+
+def _sentences(settings: ModalitySettings, frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str) -> np.ndarray:
+    """Vectors of the texts of each row, a line for each column; NaN where there is none."""
+    _check_columns(frame, kinds, where)
+    columns = [texts(frame[column], where) for column in kinds]
+    joined = ["\n".join(text for text in row if text.strip()) for row in zip(*columns, strict=True)]
+    return sentence_vectors(joined, str(settings.model), where)
 
 
 def _raw(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str, terms: Terms | None, width: int | None) -> Any:
     """Counts of known terms (CSR), or numbers with NaN where nothing is known."""
-    for column in kinds:
-        if column not in frame.columns:
-            raise ConfigError(f"{where}: no column {column!r}. {suggest(column, frame.columns)}")
+    _check_columns(frame, kinds, where)
     if terms is not None and terms.names:
         return terms.count(cells(frame, kinds, where))
     return matrix(frame, kinds, where, width)
+
+
+def _check_columns(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str) -> None:
+    for column in kinds:
+        if column not in frame.columns:
+            raise ConfigError(f"{where}: no column {column!r}. {suggest(column, frame.columns)}")
 
 
 def _group(settings: ModalitySettings, kinds: Mapping[str, Kind]) -> Group:

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
+from jaxtyping import Int
 from scipy import sparse
 
 from recgraph.data.features import Kind
@@ -42,6 +43,17 @@ def words(text: str) -> list[str]:
     return found
 
 
+def texts(column: pl.Series, where: str) -> list[str]:
+    """The texts of a column, empty where there is none.
+
+    Raises:
+        DataError: it holds something else.
+    """
+    if column.dtype not in (pl.String, pl.Null):
+        raise DataError(f"{where}: column {column.name!r}: expected text, got {column.dtype}")
+    return [text or "" for text in column.to_list()]
+
+
 def cells(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str) -> list[list[str]]:
     """The terms of each row: the words of its texts, or its tags as "column=tag".
 
@@ -52,10 +64,8 @@ def cells(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str) -> list[li
     for column, kind in kinds.items():
         values = frame[column]
         if kind == "text":
-            if values.dtype not in (pl.String, pl.Null):
-                raise DataError(f"{where}: column {column!r}: expected text, got {values.dtype}")
-            for row, text in zip(rows, values.to_list(), strict=True):
-                row += words(text or "")
+            for row, text in zip(rows, texts(values, where), strict=True):
+                row += words(text)
             continue
         if kind == "numeric":  # of which ids are wanted
             values = values.cast(pl.Float64).cast(pl.String)
@@ -90,10 +100,14 @@ class Terms:
     def _index(self) -> dict[str, int]:
         return {name: index for index, name in enumerate(self.names)}
 
+    def places(self, rows: Sequence[Iterable[str]]) -> Int[np.ndarray, "found 2"]:
+        """(Row, index) of each term of `names` that is found, in order."""
+        found = [(row, self._index[term]) for row, terms in enumerate(rows) for term in terms if term in self._index]
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
+
     def count(self, rows: Sequence[Iterable[str]]) -> sparse.csr_matrix:
         """How often each row has each term [rows, terms]; others than `names` do not count."""
-        found = [(row, self._index[term]) for row, terms in enumerate(rows) for term in terms if term in self._index]
-        pairs = np.array(found, dtype=np.int64).reshape(-1, 2)
+        pairs = self.places(rows)
         counts = sparse.csr_matrix((np.ones(len(pairs)), pairs.T), (len(rows), len(self.names)))
         counts.sum_duplicates()
         return counts
