@@ -61,7 +61,9 @@ def evaluate_scopes(
             continue
         items = np.flatnonzero((popularity > 0) == (side == "warm"))
         if not test[:, items].nnz:
-            raise DataError(f"{wanted[0]}: nobody has a {side} test item; `warm_and_cold` is a split that has both")
+            raise DataError(
+                f"{wanted[0]}: nobody has a {side} test item; `warm_and_cold` with items as its side has both"
+            )
         parts[side] = part = evaluate(
             _among(scores, items),
             test=test[:, items],
