@@ -56,7 +56,7 @@ def gat(encoder: GAT, table: Interactions) -> tuple[Tensor, Tensor]:
 
 
 def content(encoder: ContentEncoder, table: Interactions) -> tuple[Tensor, Tensor]:
-    return encoder.users.weight, references.content_tower(encoder.item_tower, content_for(graph_of(table)).items)
+    return encoder.user_tower.weight, references.content_tower(encoder.item_tower, content_for(graph_of(table)).items)
 
 
 def fields(encoder: Fields, table: Interactions) -> tuple[Tensor, Tensor]:
