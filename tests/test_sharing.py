@@ -164,7 +164,7 @@ def test_hard_sharing_hands_all_tasks_the_same_vectors() -> None:
 
 def test_contrast_reads_the_encoders_own_vectors() -> None:
     for name, objective in registry.objectives.components().items():
-        contrast = name.endswith("_contrast")
+        contrast = name.endswith(("_contrast", "_neighbours"))
         assert (objective.task is None) == contrast, name
 
 
