@@ -300,7 +300,7 @@ def chosen(words: Sequence[str]) -> list[tuple[Callable[[Bench, str], dict[str, 
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Where results come from; parts of other machines are not kept beside these."""
+    """Where results come from; those of each machine stand by themselves."""
     found = environment(torch.device("cpu"))
     kept = {key: found[key] for key in ("processor", "cores", "system", "python")}
     blas = {key: value for key, value in os.environ.items() if key.startswith(("OPENBLAS_", "MKL_", "OMP_", "KMP_"))}
@@ -327,11 +327,11 @@ def main(*words: str, quick: bool = False, threads: int = 2, anyway: bool = Fals
             f"{load:.2f} cores are busy with something else, so no figure would mean much; --anyway measures anyway"
         )
     here = machine(threads)
-    results: dict[str, Any] = {"machine": here, "parts": {}}
-    if RESULTS.exists() and not quick:
-        before = json.loads(RESULTS.read_text(encoding="utf-8"))
-        if before["machine"] == here:
-            results = before
+    kept: list[report.Results] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() and not quick else []
+    results = next((each for each in kept if each["machine"] == here), None)
+    if results is None:
+        results = {"machine": here, "parts": {}}
+        kept.append(results)
     now = environment(torch.device("cpu"))
     with tempfile.TemporaryDirectory(prefix="recgraph-bench-") as folder:
         bench = Bench(Path(folder), threads, quick)
@@ -348,8 +348,8 @@ def main(*words: str, quick: bool = False, threads: int = 2, anyway: bool = Fals
             took = round(time.perf_counter() - started, 1)
             results["parts"][f"{kind.__name__} {dataset}"] = {**stamp, "took": took, **found}
             if not quick:
-                write_json(RESULTS, results)
-                report.update(HERE / "README.md", results)
+                write_json(RESULTS, kept)
+                report.update(HERE / "README.md", kept)
     Console().print(report.tables(results), markup=False, highlight=False, soft_wrap=True)
 
 

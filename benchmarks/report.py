@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,19 @@ LARGER = "recgraph, batch 16,384"
 """Label of our worker with large batches."""
 
 
-def update(readme: Path, results: Results) -> None:
+def update(readme: Path, kept: Iterable[Results]) -> None:
     """Put the tables between the markers of README.md."""
     text = readme.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{readme}: expected {BEGIN} and {END}")
-    write_text(readme, f"{before}{BEGIN}\n\n{tables(results)}\n\n{END}{after}")
+    blocks = "\n\n".join(tables(results) for results in kept)
+    write_text(readme, f"{before}{BEGIN}\n\n{blocks}\n\n{END}{after}")
 
 
 def tables(results: Results) -> str:
-    """All tables, as Markdown."""
+    """All tables of a machine, as Markdown."""
     blocks = []
     for kind, (title, make) in SECTIONS.items():
         parts = {name.split()[1]: part for name, part in results["parts"].items() if name.split()[0] == kind}

@@ -265,7 +265,8 @@ def test_learns_the_checkerboard(name: str) -> None:
         encoder = registry.encoders.build(spec_of(name, 16) | certain, 30, 30, **more)
     recommender = Recommender(encoder, {"rank": Dot(encoder.dim)}, graph=graph, **more)
     objectives = Objectives({"rank": (1.0, BPR())})
-    optimizer = torch.optim.Adam(recommender.parameters(), lr=0.02)
+    # norms behind the blocks, and no warm-up: at .02 half of all seeds never leave the start
+    optimizer = torch.optim.Adam(recommender.parameters(), lr=0.005 if name == "bert4rec" else 0.02)
     kind, size = (SequenceBatches, 8) if isinstance(encoder, SequenceEncoder) else (Batches, 128)
     batches = kind(
         *(split.train, size, torch_generator(0, "order"), torch_generator(0, "negatives")),
