@@ -251,9 +251,11 @@ def sampler(bench: Bench, dataset: str) -> dict[str, Any]:
 
 
 def scaling(bench: Bench, dataset: str) -> dict[str, Any]:
-    """A step on 1, 10 and 50 million edges."""
-    sizes = (1, 10) if bench.quick else (1, 10, 50)
-    return {"sizes": [bench.once("scaling.py", {"edges": n * 10**6, "steps": 3 if bench.quick else 6}) for n in sizes]}
+    """A step on 1, 10 and 50 million edges; with content for each item, on 1, 5 and 25 million."""
+    row, millions = ("lightgcn-16k", (1, 10, 50)) if dataset == "graph" else ("hybrid-16k", (1, 5, 25))
+    steps = 3 if bench.quick else 6
+    tasks = [{"row": row, "edges": n * 10**6, "steps": steps} for n in millions[: 2 if bench.quick else 3]]
+    return {"sizes": [bench.once("scaling.py", task) for task in tasks]}
 
 
 def data(bench: Bench, dataset: str) -> dict[str, Any]:
@@ -279,7 +281,7 @@ KINDS: dict[Callable[[Bench, str], dict[str, Any]], Sequence[str]] = {
     matmul: ("synthetic",),
     floor: SMALL_TO_LARGE,
     sampler: ("gowalla",),
-    scaling: ("synthetic",),
+    scaling: ("graph", "graph+content"),
     data: ("synthetic",),
 }
 """Parts, and the datasets that each is measured on."""

@@ -22,6 +22,7 @@ from recgraph.recommender import Recommender
 from recgraph.sampling import Batches
 from recgraph.training.trackers import Record, Tracker
 from recgraph.training.trainer import Trainer, TrainSettings
+from recgraph.types import Content
 
 RECIPES = Path(__file__).with_name("recipes.yaml")
 
@@ -29,9 +30,9 @@ Parts = tuple[Recommender, Objectives, Batches]
 """What a training needs."""
 
 
-def configuration(row: str, **overrides: Any) -> dict[str, Any]:
-    """The complete configuration of a row of recipes.yaml."""
-    return plan(RECIPES, rows=[row], overrides={k.replace("__", "."): v for k, v in overrides.items()})[0].config
+def configuration(row: str, dataset: str = "ml-100k") -> dict[str, Any]:
+    """The complete configuration of a row of recipes.yaml; only what reads content depends on the dataset."""
+    return plan(RECIPES, rows=[row], datasets=[dataset])[0].config
 
 
 def split_of(dataset: datasets.Dataset) -> Split:
@@ -40,13 +41,15 @@ def split_of(dataset: datasets.Dataset) -> Split:
     return dataset.split(spec, seed=0)
 
 
-def build(config: dict[str, Any], train: Interactions) -> Parts:
+def build(config: dict[str, Any], train: Interactions, content: Content | None = None) -> Parts:
     """What `recgraph.running` builds from a configuration, in a process that keeps its memory, as a run's does."""
     keep_freed_memory()
     graph = BipartiteGraph.from_edges(train.user_indices, train.item_indices, train.num_users, train.num_items)
     encoder = {key: value for key, value in config["encoder"].items() if key != "init"}
     with isolated(0, "modules"):
-        recommender = Recommender.build(train.num_users, train.num_items, {**config, "encoder": encoder}, graph)
+        recommender = Recommender.build(
+            train.num_users, train.num_items, {**config, "encoder": encoder}, graph, content=content
+        )
     objectives = Objectives(
         {
             role: (spec["weight"], registry.objectives.build({k: v for k, v in spec.items() if k != "weight"}))
@@ -61,6 +64,7 @@ def build(config: dict[str, Any], train: Interactions) -> Parts:
         graph=recommender.graph,
         sampler=registry.samplers.build(config["negatives"], train) if "negatives" in objectives.needs else None,
         views=torch_generator(0, "views") if "generator" in objectives.needs else None,
+        content=content,
         distinct="distinct" in objectives.needs,
     )
     return recommender, objectives, batches

@@ -212,9 +212,9 @@ def _sampler(parts: dict[str, Part]) -> str:
 
 
 def _scaling(parts: dict[str, Part]) -> str:
-    sizes = parts["synthetic"]["sizes"]
     rows = [
         [
+            name,
             f"{size['edges']:,}",
             f"{size['nodes']:,}",
             f"{size['step']:.3f}",
@@ -225,9 +225,11 @@ def _scaling(parts: dict[str, Part]) -> str:
             f"{size['build_seconds']:.1f}",
             size["build_peak_mib"],
         ]
-        for size in sizes
+        for name, part in parts.items()
+        for size in part["sizes"]
     ]
     head = [
+        "data",
         "edges",
         "nodes",
         "s/step",
