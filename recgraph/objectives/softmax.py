@@ -176,8 +176,11 @@ class _LogSumExp(torch.autograd.Function):
 
         fill(torch.finfo(shares.dtype).min)
         peak = shares.amax(-1, keepdim=True)
-        total = shares.sub_(peak).exp_().sum(-1, keepdim=True)
-        fill(0.0)  # of a row of nothing but hits
+        shares.sub_(peak)
+        fill(0.0)  # exp of what underflows takes torch twenty times as long
+        shares.exp_()
+        fill(0.0)
+        total = shares.sum(-1, keepdim=True).clamp_(min=1)  # below 1 in rows of nothing but hits alone
         ctx.save_for_backward(shares, total * temperature)
         return (peak + total.log()).squeeze(-1)
 
