@@ -329,7 +329,9 @@ def main(*words: str, quick: bool = False, threads: int = 2, anyway: bool = Fals
             f"{load:.2f} cores are busy with something else, so no figure would mean much; --anyway measures anyway"
         )
     here = machine(threads)
-    kept: list[report.Results] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() and not quick else []
+    kept: list[report.Results] = (
+        json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() and not quick else []
+    )
     results = next((each for each in kept if each["machine"] == here), None)
     if results is None:
         results = {"machine": here, "parts": {}}

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from recgraph.dropout import Dropout
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
 from recgraph.encoders.transformer import linear
@@ -63,7 +64,7 @@ class Attentive(SequenceEncoder):
         )
         self.inner, self.outer = linear(dim, hidden), nn.Linear(hidden, 1, bias=False)
         self.distance = nn.Parameter(torch.zeros(max_length))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def read(self, inputs: Inputs, items: Float[Tensor, "items dim"]) -> Float[Tensor, "rows dim"]:
         """See the class; `inputs.perturb` acts on the item vectors and on the steps."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from recgraph.dropout import Dropout
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
 from recgraph.encoders.transformer import EPS, Attention, Block, check_heads, linear, network
@@ -72,7 +73,7 @@ class BERT4Rec(SequenceEncoder):
         self.masked = masked
         self.hidden = nn.Parameter(torch.randn(dim) * std)
         self.positions = nn.Parameter(torch.randn(max_length + 1, dim) * std)
-        self.edge, self.dropout = nn.LayerNorm(dim, eps=EPS), nn.Dropout(dropout)
+        self.edge, self.dropout = nn.LayerNorm(dim, eps=EPS), Dropout(dropout)
         self.blocks = nn.ModuleList(
             Block(
                 Attention(dim, num_heads, dropout, project=True),

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from recgraph.dropout import Dropout
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
 from recgraph.encoders.transformer import linear
@@ -61,7 +62,7 @@ class GRU4Rec(SequenceEncoder):
             item_table=item_table,
             user=user,
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.units = nn.GRU(dim, hidden, num_layers, batch_first=True)
         self.output = linear(hidden, dim)
 

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recgraph.dropout import Dropout
+
 EPS = 1e-8
 """Added to variances before their root, as in SASRec's code."""
 
@@ -40,7 +42,7 @@ class LowPass(nn.Module):
             weights += pair * torch.cos(2 * math.pi * frequency * apart / max_length) / max_length
         self.register_buffer("low", weights.float(), persistent=False)
         self.beta = nn.Parameter(torch.randn(dim))
-        self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(dim, eps=EPS)
+        self.dropout, self.norm = Dropout(dropout), nn.LayerNorm(dim, eps=EPS)
 
     def forward(self, hidden: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length dim"]:
         """See the class; `hidden` is 0 where there is padding."""

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from recgraph.dropout import Dropout
 from recgraph.encoders.base import Encoder, graph_of, lookup
 from recgraph.graph.propagate import neighbour_sum
 from recgraph.matmul import Linear, unit
@@ -59,7 +60,7 @@ class NGCF(Encoder):
         self.users, self.items = nn.Embedding(num_users, dim), nn.Embedding(num_items, dim)
         self.sums = nn.ModuleList(Linear(dim, dim, bias=False) for _ in range(num_layers))
         self.products = nn.ModuleList(Linear(dim, dim, bias=False) for _ in range(num_layers))
-        self.dropout = nn.Dropout(message_dropout)
+        self.dropout = Dropout(message_dropout)
         for weight in self.parameters():
             nn.init.xavier_uniform_(weight)  # all of them, tables included, as in the authors' code
 

@@ -7,8 +7,9 @@ https://arxiv.org/abs/1706.06978, section 4.2, pools what users have had.
 from __future__ import annotations
 
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
+from recgraph.dropout import Dropout
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
 from recgraph.registry import encoders
@@ -51,7 +52,7 @@ class Pooling(SequenceEncoder):
             item_table=item_table,
             user=user,
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def read(self, inputs: Inputs, items: Float[Tensor, "items dim"]) -> Float[Tensor, "rows dim"]:
         """See the class; `inputs.perturb` acts on the item vectors and on the steps."""

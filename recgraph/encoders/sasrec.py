@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recgraph.dropout import Dropout
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
 from recgraph.encoders.transformer import EPS, Attention, Block, LowPass, Norm, causal, check_heads, network
@@ -90,7 +91,7 @@ class SASRec(SequenceEncoder):
         self.scale = math.sqrt(dim) if norm == "query" else 1.0
         # As long as the steps that they are added to.
         self.positions = nn.Parameter(torch.randn(max_length, dim) * std * self.scale)
-        self.norm, self.dropout = norm, nn.Dropout(dropout)
+        self.norm, self.dropout = norm, Dropout(dropout)
         self.edge = nn.LayerNorm(dim, eps=EPS)  # first with "post", else last
         act = {"relu": nn.ReLU, "gelu": nn.GELU}[activation]
         weights = dropout if attention_dropout is None else attention_dropout

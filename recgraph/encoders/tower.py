@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recgraph.dropout import Dropout
 from recgraph.errors import ConfigError
 from recgraph.matmul import Linear
 from recgraph.types import Modality
@@ -89,7 +90,7 @@ class Tower(nn.Module):
 
             def network(width: int = width) -> list[nn.Module]:
                 first: list[nn.Module] = [Linear(width, hidden), nn.GELU()] if hidden else []
-                return [*first, nn.Dropout(dropout), Linear(hidden or width, dim)]
+                return [*first, Dropout(dropout), Linear(hidden or width, dim)]
 
             several = (
                 [Experts(width, [nn.Sequential(*network()) for _ in range(experts)])] if experts > 1 else network()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from recgraph.dropout import Dropout
 from recgraph.encoders.low_pass import EPS, LowPass
 from recgraph.errors import ConfigError
 from recgraph.matmul import Linear
@@ -43,7 +44,7 @@ class Block(nn.Module):
         super().__init__()
         self.attention, self.network, self.norm = attention, network, norm
         self.low, self.alpha = low, alpha
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.first, self.second = (nn.LayerNorm(attention.dim, eps=EPS) for _ in range(2))
 
     def forward(self, hidden: Float[Tensor, "batch length dim"], mask: Tensor) -> Float[Tensor, "batch length dim"]:
@@ -114,7 +115,7 @@ def check_heads(dim: int, num_heads: int) -> None:
 
 def network(dim: int, width: int, activation: nn.Module, *, inner: float, outer: float) -> nn.Sequential:
     """A network of two layers for each step, with dropout of `inner` after the first and `outer` after the second."""
-    return nn.Sequential(linear(dim, width), activation, nn.Dropout(inner), linear(width, dim), nn.Dropout(outer))
+    return nn.Sequential(linear(dim, width), activation, Dropout(inner), linear(width, dim), Dropout(outer))
 
 
 def linear(width: int, out: int) -> nn.Linear:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recgraph.dropout import dropout
 from recgraph.errors import ConfigError
 from recgraph.heads.base import Head
 from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
@@ -68,7 +68,7 @@ class MLP(Head):
         return in_chunks(self, query, items)
 
     def _drop(self, values: Tensor) -> Tensor:
-        return F.dropout(values, self.dropout, self.training) if self.dropout else values
+        return dropout(values, self.dropout) if self.training else values
 
 
 @heads.register("neumf")
