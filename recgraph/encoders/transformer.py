@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from recgraph.dropout import Dropout
+from recgraph.dropout import Dropout, dropout
 from recgraph.encoders.low_pass import EPS, LowPass
 from recgraph.errors import ConfigError
 from recgraph.matmul import Linear
@@ -82,19 +82,26 @@ class Attention(nn.Module):
     def forward(self, query: Tensor, steps: Tensor, mask: Tensor) -> Float[Tensor, "batch length dim"]:
         """Attention of `query` to `steps`, both [batch, length, dim]."""
         key, value = map(self._heads, self.key_value(steps).chunk(2, dim=-1))
-        rate = self.dropout if self.training else 0.0
-        found = F.scaled_dot_product_attention(self._heads(self.query(query)), key, value, mask, rate)
+        asked = self._heads(self.query(query))
+        if self.training and self.dropout and asked.device.type == "cpu":
+            found = dropout(_weights(asked, key, mask), self.dropout) @ value  # nor does torch fuse it then
+        else:
+            rate = self.dropout if self.training else 0.0
+            found = F.scaled_dot_product_attention(asked, key, value, mask, rate)
         return self.output(found.transpose(1, 2).flatten(2))
 
     def weights(self, query: Tensor, steps: Tensor, mask: Tensor) -> Float[Tensor, "batch heads length length"]:
-        """What each query (next to last axis) gives each step, which `forward` never holds; no dropout."""
+        """What each query (next to last axis) gives each step; no dropout."""
         key, _ = map(self._heads, self.key_value(steps).chunk(2, dim=-1))
-        asked = self._heads(self.query(query))
-        logits = asked @ key.transpose(-1, -2) / math.sqrt(asked.shape[-1])
-        return logits.masked_fill(~mask, -math.inf).softmax(-1)
+        return _weights(self._heads(self.query(query)), key, mask)
 
     def _heads(self, vectors: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch heads length part"]:
         return vectors.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def _weights(asked: Tensor, key: Tensor, mask: Tensor) -> Float[Tensor, "batch heads length length"]:
+    logits = (asked / math.sqrt(asked.shape[-1])) @ key.transpose(-1, -2)
+    return logits.masked_fill_(~mask, -math.inf).softmax(-1)
 
 
 def causal(history: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
