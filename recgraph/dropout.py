@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recgraph.random import random_integers
+
 LEVELS = 2**16
 """Rates are rounded to multiples of one over this."""
 
@@ -28,7 +30,6 @@ def dropout(values: Tensor, rate: float) -> Tensor:
     kept = round((1 - rate) * LEVELS)
     if values.device.type != "cpu" or not 0 < kept < LEVELS:
         return F.dropout(values, rate)
-    draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    levels = draws.view(torch.int16)[: values.numel()].view(values.shape)  # from -LEVELS / 2 on
+    levels = random_integers(values.numel(), torch.int16, torch.default_generator).view(values.shape)
     mask = torch.lt(levels, kept - LEVELS // 2, out=torch.empty(values.shape, dtype=values.dtype))
     return values * mask.mul_(LEVELS / kept)
