@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import references_objectives as naive
 import torch
+import torch.nn.functional as F
 from cases import random_interactions
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError
 from recgraph.heads import Cosine, Dot, Head
 from recgraph.objectives import BCE, BSL, CCL, GBCE, Objective, Softmax, rows
+from recgraph.objectives.softmax import cross_entropy, log_sum_exp
 from recgraph.positives import Positives
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
@@ -210,3 +212,37 @@ def test_another_head_may_be_trained_than_ranks() -> None:
 def test_options_out_of_range_are_refused(spec: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=list(spec)[1]):
         objectives.build(spec)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 10.0])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_cross_entropy_is_torchs(temperature: float, scale: float) -> None:
+    torch.manual_seed(0)
+    values = (torch.randn(2, 3, 50, dtype=torch.float64) * scale).requires_grad_()
+    targets, weights = torch.randint(50, (2, 3)), torch.rand(2, 3, dtype=torch.float64)
+    found = cross_entropy(values, targets, temperature)
+    (found * weights).sum().backward()
+    mine, values.grad = values.grad, None
+    flat = F.cross_entropy((values / temperature).flatten(0, 1), targets.flatten(), reduction="none")
+    (flat * weights.flatten()).sum().backward()
+    torch.testing.assert_close(found, flat.view(2, 3))
+    torch.testing.assert_close(mine, values.grad)
+
+
+def test_cross_entropy_of_coarse_scores_sums_in_32_bits() -> None:
+    values = torch.zeros(1, 20_000, dtype=torch.bfloat16, requires_grad=True)
+    found = cross_entropy(values, torch.tensor([7]))
+    found.sum().backward()
+    assert found.item() == pytest.approx(math.log(20_000), rel=1e-6)
+    assert values.grad.dtype == torch.bfloat16
+    assert values.grad[0, 7].item() == -1
+
+
+def test_masked_negatives_neither_count_nor_underflow() -> None:
+    """They are exp(0) for a moment: a row of nothing else, or of lower scores, must not see that."""
+    values = torch.tensor([[5.0, -400.0, -401.0], [1.0, 2.0, 3.0]], requires_grad=True)
+    found = log_sum_exp(values, torch.tensor([0, 3, 4, 5]), 1.0)
+    found[0].backward()
+    assert found[0].item() == pytest.approx(-400 + math.log(1 + math.exp(-1)))
+    assert found[1].item() == torch.finfo(torch.float32).min
+    torch.testing.assert_close(values.grad, torch.tensor([[0, 0.731059, 0.268941], [0, 0, 0]]))

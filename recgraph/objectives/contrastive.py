@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from recgraph.errors import ConfigError
 from recgraph.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
 from recgraph.objectives.rows import mean_over_rows
+from recgraph.objectives.softmax import cross_entropy
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Distinct, Ego, Encoding, Inputs, NonNegativeFloat, NonNegativeInt, PositiveFloat, View
@@ -241,7 +241,7 @@ def info_nce(
     anchors, candidates = unit(anchors) / temperature, unit(candidates)
 
     def losses(part: Batch, encoding: Encoding) -> Tensor:
-        return F.cross_entropy(inner_products(encoding.query, encoding.items), part.items, reduction="none")
+        return cross_entropy(inner_products(encoding.query, encoding.items), part.items)
 
     # To InfoNCE, anchors are queries, candidates the catalogue, and targets positives.
     return mean_over_rows(

@@ -13,13 +13,13 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from recgraph.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
 from recgraph.objectives.rows import mean_over_rows
+from recgraph.objectives.softmax import cross_entropy
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Ego, Encoding, Inputs, PositiveFloat, View
@@ -114,10 +114,10 @@ def nt_xent(
     other = torch.arange(2 * count, device=vectors.device).roll(count)
 
     def losses(part: Batch, encoding: Encoding) -> Tensor:
-        logits = inner_products(encoding.query, encoding.items) / temperature
+        logits = inner_products(encoding.query, encoding.items)
         itself = (part.items + count) % (2 * count)
         logits = logits.scatter(1, itself[:, None], torch.finfo(logits.dtype).min)
-        return F.cross_entropy(logits, part.items, reduction="none")
+        return cross_entropy(logits, part.items, temperature)
 
     return mean_over_rows(
         losses, Batch(Inputs(other), other), Encoding(vectors, vectors, Ego(None, vectors)), width=2 * count

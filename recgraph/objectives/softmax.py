@@ -91,9 +91,7 @@ class CrossEntropy(Objective):
         """See the class."""
 
         def losses(part: Batch, encoding: Encoding) -> Tensor:
-            scores = recommender.score(encoding, head=self.head) / self.temperature
-            found = F.cross_entropy(scores.flatten(0, -2), part.items.flatten(), reduction="none")
-            return found.view(part.items.shape)
+            return cross_entropy(recommender.score(encoding, head=self.head), part.items, self.temperature)
 
         return mean_over_rows(
             losses, batch, encoding, width=len(encoding.items), parameters=tuple(recommender.heads.parameters())
@@ -189,6 +187,39 @@ class _LogSumExp(torch.autograd.Function):
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, None, None]:
         shares, total = ctx.saved_tensors
         return shares * (arriving.unsqueeze(-1) / total), None, None
+
+
+def cross_entropy(
+    values: Float[Tensor, "*batch candidates"], targets: Int[Tensor, "*batch"], temperature: float = 1.0
+) -> Float[Tensor, "*batch"]:
+    """-ln softmax(value / τ) at the target: torch's, in less than two thirds of the time on a CPU.
+
+    Its gradient cannot be differentiated again.
+    """
+    found: Tensor = _CrossEntropy.apply(values, targets.unsqueeze(-1), temperature)
+    return found
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """From the softmax, which the gradient needs anyway: max - target - ln softmax(max), which cannot underflow."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, targets: Tensor, temperature: float) -> Tensor:
+        ctx.dtype, ctx.temperature = values.dtype, temperature
+        wide = torch.promote_types(values.dtype, torch.float32)  # autocast's are too coarse for sums
+        if temperature != 1:
+            values = values / temperature
+        shares = values.softmax(-1, dtype=wide)
+        ctx.save_for_backward(shares, targets)
+        below = values.amax(-1, keepdim=True).to(wide) - values.gather(-1, targets).to(wide)
+        return (below - shares.amax(-1, keepdim=True).log()).squeeze(-1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, None, None]:
+        shares, targets = ctx.saved_tensors
+        arriving = arriving.unsqueeze(-1) / ctx.temperature
+        return (shares * arriving).scatter_add_(-1, targets, -arriving).to(ctx.dtype), None, None
 
 
 def log_mean_exp_of_groups(values: Float[Tensor, "rows"], groups: Int[Tensor, "rows"]) -> Float[Tensor, "rows"]:
