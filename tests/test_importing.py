@@ -212,7 +212,7 @@ def test_a_file_without_a_header_is_refused(columns: dict[str, str], message: st
         (b'[{"userId": 1, "movie id": 2}]', "a JSON array; expected JSON lines"),
         (b'[\n  {"userId": 1, "movie id": 2}\n]\n', "a JSON array; expected JSON lines"),
         (b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xe9\n", "not text, for it holds zero bytes"),
-        (gzip.compress(b"ratings.csv\x00\x00\x00userId,movie id\n1,2\n"), "not text, for it holds zero bytes"),
+        (gzip.compress(b"ratings.csv\x00\x00\x00userId,movie id\n1,2\n", mtime=0), "not text, for it holds zero bytes"),
         ("userId,movie id\n1,2\n".encode("utf-16"), "not text, for it holds zero bytes"),
         (b'{"userId": 1, "movieId": 2}\n', "line 1: no key 'movie id'. Did you mean 'movieId'?"),
         (b'{\n"userId": [1]}\n', "line 1: not a JSON object on one line"),
