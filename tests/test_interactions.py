@@ -149,6 +149,6 @@ def test_ten_million_rows_take_seconds() -> None:
     generator = np.random.default_rng(0)
     size = 10_000_000
     frame = pl.DataFrame({"user": generator.integers(0, 300_000, size), "item": generator.integers(0, 100_000, size)})
-    start = time.perf_counter()
+    start = time.process_time()
     _ = Interactions.from_frame(frame).fingerprint
-    assert time.perf_counter() - start < 10  # 1.5 s on an idle machine of two cores
+    assert time.process_time() - start < 10  # of both cores; a loop over rows takes minutes

@@ -260,6 +260,7 @@ for seed in (0, 1):
     tracker.epoch({"epoch": 1, "seconds": 0.5, "losses": {"rank": 0.25}})
     tracker.result({"test": {"ndcg@20": 0.5}})
     print(time.perf_counter() - started)
+print(time.perf_counter(), flush=True)
 """
 
 
@@ -296,7 +297,6 @@ def online(folder: Path, url: str, key: str = "") -> tuple[list[float], list[str
     """Seconds that tracking took of each of two runs in a fresh process, and the lines on stderr."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     environment = {**kept, "WANDB_BASE_URL": url, "HOME": str(folder), "NETRC": str(folder / "none")}
-    started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", ONLINE],
         env={**environment, **({"WANDB_API_KEY": key} if key else {})},
@@ -306,8 +306,8 @@ def online(folder: Path, url: str, key: str = "") -> tuple[list[float], list[str
         check=True,
         stdin=subprocess.DEVNULL,
     )
-    seconds = [float(line) for line in done.stdout.splitlines()]
-    assert time.perf_counter() - started < sum(seconds) + 10  # imports, and an end that waits for nothing
+    *seconds, over = map(float, done.stdout.splitlines())
+    assert time.perf_counter() - over < 10  # an end that waits for nothing; the clock is the system's
     for seed in (0, 1):
         assert curves(folder / f"run{seed}") == {1: {"epoch_seconds": 0.5, "loss/rank": 0.25}}
         assert summary(folder / f"run{seed}")["test/ndcg@20"] == 0.5
