@@ -1,4 +1,4 @@
-"""Dropout that costs a fifth of torch's on a CPU."""
+"""Dropout that costs a quarter of torch's on a CPU."""
 
 from __future__ import annotations
 

@@ -238,8 +238,16 @@ def test_cross_entropy_of_coarse_scores_sums_in_32_bits() -> None:
     assert values.grad[0, 7].item() == -1
 
 
-def test_masked_negatives_neither_count_nor_underflow() -> None:
-    """They are exp(0) for a moment: a row of nothing else, or of lower scores, must not see that."""
+def test_log_sum_exp_of_coarse_scores_sums_in_32_bits() -> None:
+    values = torch.zeros(1, 20_000, dtype=torch.bfloat16, requires_grad=True)
+    found = log_sum_exp(values, None, 0.5)
+    found.sum().backward()
+    assert found.item() == pytest.approx(math.log(20_000), rel=1e-6)
+    assert values.grad.dtype == torch.bfloat16
+
+
+def test_masked_negatives_do_not_count() -> None:
+    """Not even in a row of nothing else, or beside much lower scores."""
     values = torch.tensor([[5.0, -400.0, -401.0], [1.0, 2.0, 3.0]], requires_grad=True)
     found = log_sum_exp(values, torch.tensor([0, 3, 4, 5]), 1.0)
     found[0].backward()

@@ -21,6 +21,10 @@ from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding, PositiveFloat
 
+UNDERFLOW = -87.0
+"""Where exp is about to leave the normal numbers of 32 bits (2⁻¹²⁶ at -87.3), and torch's to take twenty times as long.
+Beside the largest term of a sum, which is 1, it is nothing."""
+
 
 @objectives.register("softmax")
 class Softmax(Ranking):
@@ -166,7 +170,9 @@ class _LogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, hits: Tensor | None, temperature: float) -> Tensor:
-        shares = values / temperature
+        ctx.dtype = values.dtype
+        # autocast's are too coarse for sums
+        shares = values.to(torch.promote_types(values.dtype, torch.float32)) / temperature
 
         def fill(value: float) -> None:
             if hits is not None:
@@ -174,9 +180,7 @@ class _LogSumExp(torch.autograd.Function):
 
         fill(torch.finfo(shares.dtype).min)
         peak = shares.amax(-1, keepdim=True)
-        shares.sub_(peak)
-        fill(0.0)  # exp of what underflows takes torch twenty times as long
-        shares.exp_()
+        shares.sub_(peak).clamp_(min=UNDERFLOW).exp_()
         fill(0.0)
         total = shares.sum(-1, keepdim=True).clamp_(min=1)  # below 1 in rows of nothing but hits alone
         ctx.save_for_backward(shares, total * temperature)
@@ -186,13 +190,13 @@ class _LogSumExp(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, None, None]:
         shares, total = ctx.saved_tensors
-        return shares * (arriving.unsqueeze(-1) / total), None, None
+        return (shares * (arriving.unsqueeze(-1) / total)).to(ctx.dtype), None, None
 
 
 def cross_entropy(
     values: Float[Tensor, "*batch candidates"], targets: Int[Tensor, "*batch"], temperature: float = 1.0
 ) -> Float[Tensor, "*batch"]:
-    """-ln softmax(value / τ) at the target: torch's, in less than two thirds of the time on a CPU.
+    """-ln softmax(value / τ) at the target: torch's, in nine tenths of the time on a CPU, four fifths if τ is not 1.
 
     Its gradient cannot be differentiated again.
     """
