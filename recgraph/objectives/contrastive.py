@@ -21,11 +21,11 @@ from torch import Tensor
 from recgraph.errors import ConfigError
 from recgraph.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
-from recgraph.objectives.rows import mean_over_rows
-from recgraph.objectives.softmax import cross_entropy
+from recgraph.objectives.rows import cached_chunks
+from recgraph.objectives.softmax import losses_and_shares
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
-from recgraph.types import Batch, Distinct, Ego, Encoding, Inputs, NonNegativeFloat, NonNegativeInt, PositiveFloat, View
+from recgraph.types import Batch, Distinct, Encoding, Inputs, NonNegativeFloat, NonNegativeInt, PositiveFloat, View
 
 Sides = tuple[Tensor, Tensor]
 """One of the users and one of the items."""
@@ -229,7 +229,8 @@ def info_nce(
 ) -> Float[Tensor, ""]:
     """Mean over anchors of -ln softmax(cos(anchor, candidates) / τ) at its target.
 
-    Walks the anchors in chunks, so that anchors × candidates are never in memory at once; see `mean_over_rows`.
+    Walks the anchors in chunks, so that anchors × candidates are never in memory at once. The gradient is taken with
+    the value, and cannot be differentiated again.
 
     Args:
         anchors: any length; they are normalised here.
@@ -238,15 +239,35 @@ def info_nce(
         temperature: τ, above 0.
     """
     # τ divides the anchors, which are fewer numbers than the logits.
-    anchors, candidates = unit(anchors) / temperature, unit(candidates)
+    found: Tensor = _InfoNCE.apply(unit(anchors) / temperature, unit(candidates), targets.unsqueeze(-1))
+    return found
 
-    def losses(part: Batch, encoding: Encoding) -> Tensor:
-        return cross_entropy(inner_products(encoding.query, encoding.items), part.items)
 
-    # To InfoNCE, anchors are queries, candidates the catalogue, and targets positives.
-    return mean_over_rows(
-        losses,
-        Batch(Inputs(targets), targets),
-        Encoding(anchors, candidates, Ego(None, candidates)),
-        width=len(candidates),
-    )
+class _InfoNCE(torch.autograd.Function):
+    """Takes its gradient in the forward pass, chunk by chunk, while a chunk's logits are in the processor's cache."""
+
+    @staticmethod
+    def forward(ctx: Any, anchors: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
+        mean = 1 / len(anchors)
+        wanted = ctx.needs_input_grad
+        ctx.gradients = [
+            torch.zeros_like(side) if needed else None
+            for side, needed in zip((anchors, candidates), wanted, strict=False)
+        ]
+        of_anchors, of_candidates = ctx.gradients
+        total = anchors.new_zeros(())
+        for where in cached_chunks(anchors, width=len(candidates)):
+            part, own = anchors[where], targets[where]
+            losses, shares = losses_and_shares(inner_products(part, candidates), own)
+            total += losses.sum() * mean
+            gradient = shares.scatter_add_(-1, own, shares.new_full((), -1.0).expand_as(own)).mul_(mean)
+            if of_anchors is not None:
+                of_anchors[where] = inner_products(gradient, candidates.T)
+            if of_candidates is not None:
+                of_candidates += inner_products(gradient.T, part.T)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        return *(None if gradient is None else gradient * arriving for gradient in ctx.gradients), None

@@ -205,18 +205,14 @@ def cross_entropy(
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """From the softmax, which the gradient needs anyway: max - target - ln softmax(max), which cannot underflow."""
-
     @staticmethod
     def forward(ctx: Any, values: Tensor, targets: Tensor, temperature: float) -> Tensor:
         ctx.dtype, ctx.temperature = values.dtype, temperature
-        wide = torch.promote_types(values.dtype, torch.float32)  # autocast's are too coarse for sums
         if temperature != 1:
             values = values / temperature
-        shares = values.softmax(-1, dtype=wide)
+        losses, shares = losses_and_shares(values, targets)
         ctx.save_for_backward(shares, targets)
-        below = values.amax(-1, keepdim=True).to(wide) - values.gather(-1, targets).to(wide)
-        return (below - shares.amax(-1, keepdim=True).log()).squeeze(-1)
+        return losses
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -224,6 +220,20 @@ class _CrossEntropy(torch.autograd.Function):
         shares, targets = ctx.saved_tensors
         arriving = arriving.unsqueeze(-1) / ctx.temperature
         return (shares * arriving).scatter_add_(-1, targets, -arriving).to(ctx.dtype), None, None
+
+
+def losses_and_shares(
+    values: Float[Tensor, "*batch candidates"], targets: Int[Tensor, "*batch 1"]
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch candidates"]]:
+    """-ln softmax at the target, from the softmax, which a gradient needs anyway; and the softmax.
+
+    The first is max - target - ln softmax(max), which cannot underflow. Both have 32 bits at least, for autocast's are
+    too coarse for sums.
+    """
+    wide = torch.promote_types(values.dtype, torch.float32)
+    shares = values.softmax(-1, dtype=wide)
+    below = values.amax(-1, keepdim=True).to(wide) - values.gather(-1, targets).to(wide)
+    return (below - shares.amax(-1, keepdim=True).log()).squeeze(-1), shares
 
 
 def log_mean_exp_of_groups(values: Float[Tensor, "rows"], groups: Int[Tensor, "rows"]) -> Float[Tensor, "rows"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,10 +11,10 @@ from torch import Tensor
 from recgraph.encoders.base import lookup
 from recgraph.matmul import inner_products, unit
 from recgraph.objectives.base import Objective, masked_mean
-from recgraph.objectives.rows import mean_over_rows
+from recgraph.objectives.rows import cached_chunks
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
-from recgraph.types import Batch, Ego, Encoding, Inputs, NonNegativeFloat
+from recgraph.types import Batch, Encoding, NonNegativeFloat
 
 
 @objectives.register("direct_au")
@@ -50,22 +52,35 @@ def uniformity(vectors: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
     """ln mean exp(-2 ‖x - y‖²) over pairs of rows, which are unit vectors; 0 where there is no pair.
 
     Between unit vectors ‖x - y‖² is 2 - 2⟨x, y⟩, so a pair counts exp(4⟨x, y⟩ - 4), from e⁻⁸ to 1: a plain sum is
-    safe. Rows are walked in chunks, each against itself and what comes after it, so that memory stays bounded.
+    safe. Rows are walked in chunks, each against itself and what comes after it, so that memory stays bounded. The
+    gradient cannot be differentiated again.
     """
     num = len(vectors)
     if num < 2:
         return vectors.sum() * 0
 
-    start = 0
+    total: Tensor = _SumOverPairs.apply(vectors)
+    return (total / (num * (num - 1) / 2)).log()
 
-    def closeness(part: Batch, encoding: Encoding) -> Tensor:
-        nonlocal start  # parts come in order; to read it off their indices, the host would wait for a GPU
-        later = encoding.items[start:]
-        start += len(encoding.query)
-        return (4 * (inner_products(encoding.query, later)) - 4).exp().triu(1).sum(-1)
 
-    rows = torch.arange(num, device=vectors.device)
-    mean = mean_over_rows(
-        closeness, Batch(Inputs(rows), rows), Encoding(vectors, vectors, Ego(None, vectors)), width=num
-    )
-    return (mean / ((num - 1) / 2)).log()
+class _SumOverPairs(torch.autograd.Function):
+    """Σ exp(4⟨x, y⟩ - 4), with its gradient from the forward pass, while a chunk is in the processor's cache."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+        ctx.gradient = torch.zeros_like(vectors) if ctx.needs_input_grad[0] else None
+        total = vectors.new_zeros(())
+        for where in cached_chunks(vectors, width=len(vectors)):
+            part, later = 4 * vectors[where], vectors[where.start :]
+            close = inner_products(part, later).to(vectors.dtype).sub_(4).exp_()
+            close[:, : len(part)].triu_(1)
+            total += close.sum()
+            if ctx.gradient is not None:
+                ctx.gradient[where] += inner_products(close, later.T).mul_(4)
+                ctx.gradient[where.start :] += inner_products(close.T, part.T)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, arriving: Tensor) -> Tensor | None:
+        return None if ctx.gradient is None else ctx.gradient * arriving
