@@ -64,7 +64,21 @@ def lookup(table: Float[Tensor, "rows dim"], index: Int[Tensor, "*batch"]) -> Fl
     return found.view(*index.shape, table.shape[-1])
 
 
-def gathering(table: Float[Tensor, "rows dim"], total: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
+class Total:
+    """A sum of gradients with regard to a tensor, which takes memory only once there is something to add."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+        self.value: Tensor | None = None
+
+    def begun(self) -> Tensor:
+        """The sum so far, to add to in place; zeros at first."""
+        if self.value is None:
+            self.value = torch.zeros_like(self._tensor)
+        return self.value
+
+
+def gathering(table: Float[Tensor, "rows dim"], total: Total) -> Float[Tensor, "rows dim"]:
     """A leaf with the values of a table, of which `lookup` adds the gradient to `total` and hands none on.
 
     The gradient of a lookup is as large as the table, and zeros but for the rows that were looked up: who looks up a
@@ -81,7 +95,7 @@ GATHERED = "gathered_gradient"
 
 class _Gathering(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, index: Tensor, total: Tensor) -> Tensor:
+    def forward(ctx: Any, table: Tensor, index: Tensor, total: Total) -> Tensor:
         ctx.save_for_backward(index)
         ctx.total = total
         return table.index_select(0, index)
@@ -89,7 +103,7 @@ class _Gathering(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, arriving: Tensor) -> tuple[None, None, None]:
-        ctx.total.index_add_(0, ctx.saved_tensors[0], arriving)
+        ctx.total.begun().index_add_(0, ctx.saved_tensors[0], arriving)
         return None, None, None
 
 

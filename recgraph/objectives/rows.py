@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recgraph.encoders.base import gathering
+from recgraph.encoders.base import Total, gathering
 from recgraph.objectives.base import masked_mean
 from recgraph.types import Batch, Ego, Encoding, Past
 
@@ -92,13 +92,13 @@ class _Walk(torch.autograd.Function):
         by_row = [query, ego_query]
         whole = [items, ego_items]
         wanted = ctx.needs_input_grad[3:]
-        gradients = [
-            torch.zeros_like(tensor) if needed and tensor is not None else None
+        totals = [
+            Total(tensor) if needed and tensor is not None else None
             for tensor, needed in zip((*by_row, *whole, *parameters), wanted, strict=True)
         ]
         tables = [
-            _leaf(table) if gradient is None else gathering(table, gradient)
-            for table, gradient in zip(whole, gradients[len(by_row) :], strict=False)
+            _leaf(table) if gathered is None else gathering(table, gathered)
+            for table, gathered in zip(whole, totals[len(by_row) :], strict=False)
         ]
         total = query.new_zeros(())
         for where, part in parts:
@@ -113,10 +113,10 @@ class _Walk(torch.autograd.Function):
                 leaf for leaf, needed in zip((*rows, *tables, *parameters), wanted, strict=True) if needed
             ]
             found = iter(torch.autograd.grad(value, leaves, allow_unused=True))
-            for number, gradient in enumerate(gradients):
-                if gradient is not None and (new := next(found)) is not None:
-                    (gradient[where] if number < len(by_row) else gradient).add_(new)
-        ctx.gradients = gradients
+            for number, sums in enumerate(totals):
+                if sums is not None and (new := next(found)) is not None:
+                    (sums.begun()[where] if number < len(by_row) else sums.begun()).add_(new)
+        ctx.gradients = [None if sums is None else sums.value for sums in totals]
         return total
 
     @staticmethod
