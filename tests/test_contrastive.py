@@ -95,6 +95,23 @@ def test_a_low_temperature_overflows_nothing() -> None:
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_short_numbers_are_summed_in_32_bits(kind: torch.dtype, autocast: bool) -> None:
+    anchors, candidates = (torch.randn(700, 8, generator=generator(n)).to(kind).requires_grad_() for n in (1, 2))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = info_nce(anchors, candidates, torch.arange(700), temperature=0.3)
+    assert found.dtype == torch.float32
+    wide = [side.detach().double().requires_grad_() for side in (anchors, candidates)]
+    logits = torch.nn.functional.normalize(wide[0], dim=-1) @ torch.nn.functional.normalize(wide[1], dim=-1).T / 0.3
+    expected = torch.nn.functional.cross_entropy(logits, torch.arange(700))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=0)
+    gradients = (torch.autograd.grad(*pair) for pair in ((found, (anchors, candidates)), (expected, wide)))
+    for one, two in zip(*gradients, strict=True):
+        assert one.dtype == kind
+        torch.testing.assert_close(one.double(), two, rtol=0.05, atol=0.05 * two.abs().max().item())
+
+
 @pytest.mark.parametrize("against", ["batch", "all"])
 @pytest.mark.parametrize("view", [EdgeDrop(rate=0.3), Noise(eps=0.5), None])
 def test_view_contrast_equals_a_loop_over_two_independent_views(view: object, against: str) -> None:

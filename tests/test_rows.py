@@ -118,6 +118,16 @@ def test_a_chunk_has_no_more_rows_than_its_width_allows() -> None:
     assert longest == 5
 
 
+def test_tables_that_a_loss_does_not_read_cost_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "CHUNK_FLOATS", 100)
+    recommender, batch = setting(Dot(4))
+    encoding = recommender.encoder(batch.inputs)
+    loss = registry.objectives.build("bpr")(recommender, batch, encoding)
+    read, not_read = (encoding.query, encoding.items), encoding.ego
+    assert all(found is not None for found in torch.autograd.grad(loss, read, retain_graph=True))
+    assert torch.autograd.grad(loss, not_read, allow_unused=True) == (None, None)
+
+
 def test_without_gradients_the_value_is_the_same() -> None:
     recommender, batch = setting(Dot(4))
     objective = registry.objectives.build("bpr")

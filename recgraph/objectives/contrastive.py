@@ -238,8 +238,10 @@ def info_nce(
         targets: which candidate is the anchor's other vector.
         temperature: τ, above 0.
     """
+    wide = torch.promote_types(anchors.dtype, torch.float32)  # 16 bits are too coarse for sums
     # τ divides the anchors, which are fewer numbers than the logits.
-    found: Tensor = _InfoNCE.apply(unit(anchors) / temperature, unit(candidates), targets.unsqueeze(-1))
+    anchors, candidates = unit(anchors.to(wide)) / temperature, unit(candidates.to(wide))
+    found: Tensor = _InfoNCE.apply(anchors, candidates, targets.unsqueeze(-1))
     return found
 
 

@@ -59,7 +59,8 @@ def uniformity(vectors: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
     if num < 2:
         return vectors.sum() * 0
 
-    total: Tensor = _SumOverPairs.apply(vectors)
+    # 16 bits are too coarse for sums
+    total: Tensor = _SumOverPairs.apply(vectors.to(torch.promote_types(vectors.dtype, torch.float32)))
     return (total / (num * (num - 1) / 2)).log()
 
 
