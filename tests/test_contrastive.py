@@ -18,6 +18,7 @@ from recgraph.graph import BipartiteGraph
 from recgraph.heads import Dot
 from recgraph.objectives import BPR, LayerContrast, Objective, Objectives, ViewContrast, rows
 from recgraph.objectives.contrastive import info_nce
+from recgraph.objectives.uniformity import uniformity
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
 from recgraph.types import Batch, Distinct, Encoding, Inputs
@@ -389,6 +390,23 @@ def test_memory_stays_bounded_however_many_rows(monkeypatch: pytest.MonkeyPatch)
     with Largest() as largest:
         info_nce(anchors, candidates, torch.arange(600), temperature=0.2).backward()
     assert largest.size == 4000  # whole, 600,000
+    with Largest() as largest:
+        uniformity(candidates).backward()
+    assert largest.size == 4000
+
+
+def test_what_no_batch_holds_costs_nothing() -> None:
+    anchors, candidates = torch.zeros(0, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
+    found = info_nce(anchors, candidates, torch.zeros(0, dtype=torch.int64), temperature=0.2)
+    assert found.item() == 0
+    assert torch.equal(torch.autograd.grad(found, candidates)[0], torch.zeros(5, 3))
+
+
+def test_gradients_made_with_the_value_refuse_to_be_differentiated() -> None:
+    vectors = torch.randn(5, 3, generator=generator(1), requires_grad=True)
+    for loss in (info_nce(vectors, vectors, torch.arange(5), temperature=0.2), uniformity(vectors)):
+        with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+            torch.autograd.grad(loss, vectors, create_graph=True)
 
 
 def test_contrast_pulls_views_together_and_pushes_nodes_apart() -> None:

@@ -59,6 +59,21 @@ def test_uniformity_is_that_of_pdist() -> None:
     torch.testing.assert_close(uniformity(vectors), expected)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_short_numbers_are_summed_in_32_bits(kind: torch.dtype, autocast: bool) -> None:
+    vectors = torch.nn.functional.normalize(torch.randn(600, 6), dim=-1).to(kind).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = uniformity(vectors)
+    assert found.dtype == torch.float32
+    wide = vectors.detach().double().requires_grad_()
+    expected = (2 * (2 * wide @ wide.T - 2)).exp().triu(1).sum().div(600 * 599 / 2).log()
+    torch.testing.assert_close(found.double(), expected, rtol=2e-4, atol=0)  # summed in 16 bits it is off by 8e-4
+    one, two = torch.autograd.grad(found, vectors)[0], torch.autograd.grad(expected, wide)[0]
+    assert one.dtype == kind
+    torch.testing.assert_close(one.double(), two, rtol=0.05, atol=0.05 * two.abs().max().item())
+
+
 def test_uniformity_of_opposite_and_of_equal_vectors() -> None:
     one = torch.tensor([[1.0, 0.0]])
     assert uniformity(torch.cat([one, -one])).item() == pytest.approx(-8)  # the lowest there is, with two vectors

@@ -19,7 +19,7 @@ from recgraph.errors import ConfigError
 from recgraph.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
 from recgraph.objectives.contrastive import distinct, info_nce
-from recgraph.objectives.rows import mean_over_rows
+from recgraph.objectives.rows import first_order, mean_over_rows
 from recgraph.objectives.softmax import Softmax
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
@@ -226,7 +226,7 @@ class _BothWays(torch.autograd.Function):
         return ((rows.log() + columns.log()) / 2 - own).mean()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, Tensor, None]:
         one, two = ctx.gradients
         return one * arriving, two * arriving, None

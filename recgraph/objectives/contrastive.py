@@ -21,7 +21,7 @@ from torch import Tensor
 from recgraph.errors import ConfigError
 from recgraph.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
-from recgraph.objectives.rows import cached_chunks
+from recgraph.objectives.rows import cached_chunks, first_order
 from recgraph.objectives.softmax import losses_and_shares
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
@@ -238,7 +238,8 @@ def info_nce(
         targets: which candidate is the anchor's other vector.
         temperature: τ, above 0.
     """
-    wide = torch.promote_types(anchors.dtype, torch.float32)  # 16 bits are too coarse for sums
+    # 16 bits are too coarse for sums.
+    wide = torch.promote_types(torch.promote_types(anchors.dtype, candidates.dtype), torch.float32)
     # τ divides the anchors, which are fewer numbers than the logits.
     anchors, candidates = unit(anchors.to(wide)) / temperature, unit(candidates.to(wide))
     found: Tensor = _InfoNCE.apply(anchors, candidates, targets.unsqueeze(-1))
@@ -250,26 +251,32 @@ class _InfoNCE(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, anchors: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
-        mean = 1 / len(anchors)
-        wanted = ctx.needs_input_grad
-        ctx.gradients = [
+        gradients = [
             torch.zeros_like(side) if needed else None
-            for side, needed in zip((anchors, candidates), wanted, strict=False)
+            for side, needed in zip((anchors, candidates), ctx.needs_input_grad, strict=False)
         ]
-        of_anchors, of_candidates = ctx.gradients
         total = anchors.new_zeros(())
         for where in cached_chunks(anchors, width=len(candidates)):
-            part, own = anchors[where], targets[where]
-            losses, shares = losses_and_shares(inner_products(part, candidates), own)
-            total += losses.sum() * mean
-            gradient = shares.scatter_add_(-1, own, shares.new_full((), -1.0).expand_as(own)).mul_(mean)
-            if of_anchors is not None:
-                of_anchors[where] = inner_products(gradient, candidates.T)
-            if of_candidates is not None:
-                of_candidates += inner_products(gradient.T, part.T)
-        return total
+            total += _add_chunk(anchors[where], candidates, targets[where], gradients, where)
+        ctx.gradients, ctx.num = gradients, max(1, len(anchors))
+        return total / ctx.num
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        return *(None if gradient is None else gradient * arriving for gradient in ctx.gradients), None
+        scale = arriving / ctx.num
+        return *(None if gradient is None else gradient * scale for gradient in ctx.gradients), None
+
+
+def _add_chunk(
+    part: Tensor, candidates: Tensor, targets: Tensor, gradients: list[Tensor | None], where: slice
+) -> Float[Tensor, ""]:
+    """The sum of a chunk's losses, adding their gradient; a function, so that its tensors are gone before the next."""
+    losses, shares = losses_and_shares(inner_products(part, candidates), targets)
+    shares.scatter_add_(-1, targets, shares.new_full((), -1.0).expand_as(targets))
+    of_anchors, of_candidates = gradients
+    if of_anchors is not None:
+        of_anchors[where] = inner_products(shares, candidates.T)
+    if of_candidates is not None:  # turned about so that the shares are not copied into another order
+        of_candidates += inner_products(part.T, shares.T).T
+    return losses.sum()

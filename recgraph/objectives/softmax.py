@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recgraph.objectives.base import Objective
 from recgraph.objectives.ranking import Ranking, num_valid
-from recgraph.objectives.rows import mean_over_rows
+from recgraph.objectives.rows import first_order, mean_over_rows
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding, PositiveFloat
@@ -187,7 +187,7 @@ class _LogSumExp(torch.autograd.Function):
         return (peak + total.log()).squeeze(-1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, None, None]:
         shares, total = ctx.saved_tensors
         return (shares * (arriving.unsqueeze(-1) / total)).to(ctx.dtype), None, None
@@ -215,7 +215,7 @@ class _CrossEntropy(torch.autograd.Function):
         return losses
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, None, None]:
         shares, targets = ctx.saved_tensors
         arriving = arriving.unsqueeze(-1) / ctx.temperature

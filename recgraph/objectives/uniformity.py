@@ -11,7 +11,7 @@ from torch import Tensor
 from recgraph.encoders.base import lookup
 from recgraph.matmul import inner_products, unit
 from recgraph.objectives.base import Objective, masked_mean
-from recgraph.objectives.rows import cached_chunks
+from recgraph.objectives.rows import cached_chunks, first_order
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding, NonNegativeFloat
@@ -72,16 +72,21 @@ class _SumOverPairs(torch.autograd.Function):
         ctx.gradient = torch.zeros_like(vectors) if ctx.needs_input_grad[0] else None
         total = vectors.new_zeros(())
         for where in cached_chunks(vectors, width=len(vectors)):
-            part, later = 4 * vectors[where], vectors[where.start :]
-            close = inner_products(part, later).to(vectors.dtype).sub_(4).exp_()
-            close[:, : len(part)].triu_(1)
-            total += close.sum()
-            if ctx.gradient is not None:
-                ctx.gradient[where] += inner_products(close, later.T).mul_(4)
-                ctx.gradient[where.start :] += inner_products(close.T, part.T)
+            total += _add_chunk(vectors, where, ctx.gradient)
         return total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, arriving: Tensor) -> Tensor | None:
         return None if ctx.gradient is None else ctx.gradient * arriving
+
+
+def _add_chunk(vectors: Tensor, where: slice, gradient: Tensor | None) -> Float[Tensor, ""]:
+    """The sum over a chunk's pairs, adding its gradient; a function, so that its tensors are gone before the next."""
+    part, later = 4 * vectors[where], vectors[where.start :]
+    close = inner_products(part, later).to(vectors.dtype).sub_(4).exp_()
+    close[:, : len(part)].triu_(1)
+    if gradient is not None:  # the second turned about so that what is close is not copied into another order
+        gradient[where] += inner_products(close, later.T).mul_(4)
+        gradient[where.start :] += inner_products(part.T, close.T).T
+    return close.sum()
