@@ -247,7 +247,7 @@ def info_nce(
 
 
 class _InfoNCE(torch.autograd.Function):
-    """Takes its gradient in the forward pass, chunk by chunk, while a chunk's logits are in the processor's cache."""
+    """Takes its gradient in the forward pass, chunk by chunk, so that nothing as large as the logits is kept."""
 
     @staticmethod
     def forward(ctx: Any, anchors: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:

@@ -25,9 +25,8 @@ InfoNCE of 2,000 rows by 2,000 and by 40,000 candidates, and of 8,000 by 8,000, 
 with no other power of two from 2^15 to 2^24, or faster by a quarter at most (2^20, for the last)."""
 
 CACHED_ROWS = 256
-"""Rows of a chunk on a CPU for losses that make their own gradient, so that scores of a few thousand candidates stay in
-the cache from one step to the next. InfoNCE of 2,000 by 2,000 takes four fifths of its time as one chunk; 64 and 512
-rows are slower by a tenth."""
+"""Rows of a chunk on a CPU for losses that make their own gradient. Uniformity of 2,048 rows, a triangle of pairs, takes
+half as long as in one square; InfoNCE of 1,900 by 1,900 takes as long with any number from 128 on, and less memory."""
 
 RowLosses = Callable[[Batch, Encoding], Float[Tensor, "*batch"]]
 
@@ -64,7 +63,7 @@ def mean_over_rows(
 
 
 def cached_chunks(rows: Tensor, *, width: int) -> Iterator[slice]:
-    """Slices of rows for losses that make their own gradient: memory stays bounded, on a CPU mostly within its cache.
+    """Slices of rows for losses that make their own gradient: memory stays bounded, and small on a CPU.
 
     Args:
         rows: what is to be sliced.

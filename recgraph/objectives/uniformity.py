@@ -65,7 +65,7 @@ def uniformity(vectors: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
 
 
 class _SumOverPairs(torch.autograd.Function):
-    """Σ exp(4⟨x, y⟩ - 4), with its gradient from the forward pass, while a chunk is in the processor's cache."""
+    """Σ exp(4⟨x, y⟩ - 4), with its gradient from the forward pass, chunk by chunk."""
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor) -> Tensor:
