@@ -25,8 +25,8 @@ InfoNCE of 2,000 rows by 2,000 and by 40,000 candidates, and of 8,000 by 8,000, 
 with no other power of two from 2^15 to 2^24, or faster by a quarter at most (2^20, for the last)."""
 
 CACHED_ROWS = 256
-"""Rows of a chunk on a CPU for losses that make their own gradient. Uniformity of 2,048 rows, a triangle of pairs, takes
-half as long as in one square; InfoNCE of 1,900 by 1,900 takes as long with any number from 128 on, and less memory."""
+"""Rows of a chunk on a CPU for losses that make their own gradient. Uniformity of 2,048 rows, a triangle of pairs,
+takes half as long as in one square; InfoNCE of 1,900 by 1,900 takes as long with any number from 128 on, and less memory."""
 
 RowLosses = Callable[[Batch, Encoding], Float[Tensor, "*batch"]]
 
