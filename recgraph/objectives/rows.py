@@ -26,7 +26,7 @@ with no other power of two from 2^15 to 2^24, or faster by a quarter at most (2^
 
 CACHED_ROWS = 256
 """Rows of a chunk on a CPU for losses that make their own gradient. Uniformity of 2,048 rows, a triangle of pairs,
-takes half as long as in one square; InfoNCE of 1,900 by 1,900 takes as long with any number from 128 on, and less memory."""
+takes half as long as in one square. InfoNCE of 1,900 by 1,900 is as fast with any number from 128 on."""
 
 RowLosses = Callable[[Batch, Encoding], Float[Tensor, "*batch"]]
 
