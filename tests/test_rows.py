@@ -17,7 +17,7 @@ from recgraph.objectives import rows
 from recgraph.positives import Positives
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
-from recgraph.types import Batch, Inputs
+from recgraph.types import Batch, Ego, Encoding, Inputs
 
 
 class Scaled(Head):
@@ -121,11 +121,11 @@ def test_a_chunk_has_no_more_rows_than_its_width_allows() -> None:
 def test_tables_that_a_loss_does_not_read_cost_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "CHUNK_FLOATS", 100)
     recommender, batch = setting(Dot(4))
-    encoding = recommender.encoder(batch.inputs)
-    loss = registry.objectives.build("bpr")(recommender, batch, encoding)
-    read, not_read = (encoding.query, encoding.items), encoding.ego
-    assert all(found is not None for found in torch.autograd.grad(loss, read, retain_graph=True))
-    assert torch.autograd.grad(loss, not_read, allow_unused=True) == (None, None)
+    made = recommender.encoder(batch.inputs)
+    query, items, *ego = (part.detach().requires_grad_() for part in (made.query, made.items, *made.ego))
+    loss = registry.objectives.build("bpr")(recommender, batch, Encoding(query, items, Ego(*ego)))
+    assert all(found is not None for found in torch.autograd.grad(loss, (query, items), retain_graph=True))
+    assert torch.autograd.grad(loss, ego, allow_unused=True) == (None, None)
 
 
 def test_without_gradients_the_value_is_the_same() -> None:
