@@ -21,7 +21,7 @@ from torch import Tensor
 from recgraph.errors import ConfigError
 from recgraph.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
-from recgraph.objectives.rows import cached_chunks, first_order
+from recgraph.objectives.rows import first_order, row_chunks
 from recgraph.objectives.softmax import losses_and_shares
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
@@ -256,7 +256,7 @@ class _InfoNCE(torch.autograd.Function):
             for side, needed in zip((anchors, candidates), ctx.needs_input_grad, strict=False)
         ]
         total = anchors.new_zeros(())
-        for where in cached_chunks(anchors, width=len(candidates)):
+        for where in row_chunks(anchors, width=len(candidates)):
             total += _add_chunk(anchors[where], candidates, targets[where], gradients, where)
         ctx.gradients, ctx.num = gradients, max(1, len(anchors))
         return total / ctx.num

@@ -24,7 +24,7 @@ CHUNK_FLOATS = 2**23
 InfoNCE of 2,000 rows by 2,000 and by 40,000 candidates, and of 8,000 by 8,000, when autograd took it apart, was as fast
 with no other power of two from 2^15 to 2^24, or faster by a quarter at most (2^20, for the last)."""
 
-CACHED_ROWS = 256
+CPU_ROWS = 256
 """Rows of a chunk on a CPU for losses that make their own gradient. Uniformity of 2,048 rows, a triangle of pairs,
 takes half as long as in one square. InfoNCE of 1,900 by 1,900 is as fast with any number from 128 on."""
 
@@ -62,7 +62,7 @@ def mean_over_rows(
     return _Walk.apply(share, parts, encoding.past, encoding.query, ego_query, encoding.items, ego_items, *tensors)
 
 
-def cached_chunks(rows: Tensor, *, width: int) -> Iterator[slice]:
+def row_chunks(rows: Tensor, *, width: int) -> Iterator[slice]:
     """Slices of rows for losses that make their own gradient: memory stays bounded, and small on a CPU.
 
     Args:
@@ -71,7 +71,7 @@ def cached_chunks(rows: Tensor, *, width: int) -> Iterator[slice]:
     """
     size = max(1, CHUNK_FLOATS // max(1, width))
     if rows.device.type == "cpu":
-        size = min(size, CACHED_ROWS)
+        size = min(size, CPU_ROWS)
     return (slice(start, start + size) for start in range(0, len(rows), size))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from recgraph.encoders.base import lookup
 from recgraph.matmul import inner_products, unit
 from recgraph.objectives.base import Objective, masked_mean
-from recgraph.objectives.rows import cached_chunks, first_order
+from recgraph.objectives.rows import first_order, row_chunks
 from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding, NonNegativeFloat
@@ -59,7 +59,7 @@ def uniformity(vectors: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
     if num < 2:
         return vectors.sum() * 0
 
-    # 16 bits are too coarse for sums
+    # 16 bits are too coarse for sums.
     total: Tensor = _SumOverPairs.apply(vectors.to(torch.promote_types(vectors.dtype, torch.float32)))
     return (total / (num * (num - 1) / 2)).log()
 
@@ -71,7 +71,7 @@ class _SumOverPairs(torch.autograd.Function):
     def forward(ctx: Any, vectors: Tensor) -> Tensor:
         ctx.gradient = torch.zeros_like(vectors) if ctx.needs_input_grad[0] else None
         total = vectors.new_zeros(())
-        for where in cached_chunks(vectors, width=len(vectors)):
+        for where in row_chunks(vectors, width=len(vectors)):
             total += _add_chunk(vectors, where, ctx.gradient)
         return total
 
