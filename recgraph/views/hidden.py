@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from recgraph.random import random_integers
 from recgraph.registry import views
 from recgraph.types import Fraction, Inputs, NonNegativeFloat, View
+
+CPU_ROWS = 2048
+"""Rows that get noise at a time on a CPU: of 64 numbers, half a megabyte. All of Gowalla at once took a third to a half
+longer on one core, 1,024 and 4,096 as long."""
 
 
 @views.register("noise")
@@ -39,12 +44,28 @@ class Noise(View):
         """The inputs with noise after what perturbs them already; `generator` is drawn from as the encoder runs."""
 
         def perturb(hidden: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
-            hidden = inputs.perturb(hidden)
-            drawn = coarse_uniform(hidden.shape, hidden.dtype, generator)
-            lengths = self.eps / torch.linalg.vector_norm(drawn, dim=-1, keepdim=True)
-            return torch.addcmul(hidden, drawn.mul_(hidden.detach().sign()), lengths)
+            moved: Tensor = _Moved.apply(inputs.perturb(hidden), self.eps, generator)
+            return moved
 
         return replace(inputs, perturb=perturb)
+
+
+class _Moved(torch.autograd.Function):
+    """h + eps · sign(h) ⊙ x / ‖x‖, with the gradient that arrives; on a CPU in parts that fit its caches."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+        found, levels = torch.empty_like(hidden), coarse_levels(hidden.shape, generator)
+        rows = CPU_ROWS if hidden.device.type == "cpu" else max(1, len(hidden))
+        for before, level, after in zip(*(table.split(rows) for table in (hidden, levels, found)), strict=True):
+            drawn = middles(level, hidden.dtype)
+            lengths = eps / torch.linalg.vector_norm(drawn, dim=-1, keepdim=True)
+            torch.add(before, drawn.mul_(before.sign()).mul_(lengths), out=after)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, None, None]:
+        return arriving, None, None
 
 
 @views.register("feature_mask")
@@ -78,7 +99,11 @@ class FeatureMask(View):
         return replace(inputs, perturb=perturb)
 
 
-def coarse_uniform(shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Float[Tensor, "*shape"]:
-    """Numbers from ½, 1½, … 255½ over 256, each as likely, on the generator's device."""
-    integers = random_integers(shape.numel(), torch.uint8, generator)
-    return integers.view(shape).to(dtype).add_(0.5).mul_(1 / 256)
+def coarse_levels(shape: torch.Size, generator: torch.Generator) -> UInt8[Tensor, "*shape"]:
+    """Which of 256 equal parts of [0, 1) a number is in, each as likely, on the generator's device."""
+    return random_integers(shape.numel(), torch.uint8, generator).view(shape)
+
+
+def middles(levels: UInt8[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
+    """The numbers in the middle of these parts."""
+    return levels.to(dtype).add_(0.5).mul_(1 / 256)
