@@ -65,6 +65,7 @@ def batches_of(
         log_q="log_q" in needs,
         content=recommender.content and recommender.content.to(device),
         labels=labels,
+        draw_by=config["train"].get("draw_by", "interaction"),
         **more,
     )
 

@@ -29,6 +29,10 @@ SEED = {"seed": (int, 0)}
 """What every split takes beside its own arguments."""
 
 
+YOUNG = {"wide": None, "draw_by": "interaction"}
+"""Settings of `train` that are left out of a configuration, and so of its name, when they have these values."""
+
+
 def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     """A run's complete configuration: components held to their signatures and to each other, defaults filled in.
 
@@ -87,6 +91,9 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             f"{where}: clicks: encoder {encoder['name']} reads {sorted(seen)[0]}, which holds the rows whose labels "
             "are to be predicted; take one that does not, such as fields"
         )
+    if config.train.draw_by == "user" and (config.clicks is not None or "history" in reads):
+        kind = "labelled" if config.clicks is not None else "histories"
+        raise ConfigError(f"{where}: train.draw_by: 'user' draws single interactions, and rows are {kind} here")
     if "history" in reads:
         checked["sequences"] = config.sequences.model_dump()
     checked |= _content_for(encoder["name"], reads, config, where)
@@ -138,8 +145,8 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         | built
         | {
             "negatives": negatives,
-            # Without `wide: null`, for the same reason as `ids: false`.
-            "train": config.train.model_dump(exclude=None if config.train.wide else {"wide"}),
+            # Without what is younger than results and does nothing, for the same reason as `ids: false`.
+            "train": {key: one for key, one in config.train.model_dump().items() if YOUNG.get(key, ...) != one},
             "blend": blend,
             **({"pretrained": config.pretrained} if config.pretrained else {}),
         }

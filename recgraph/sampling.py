@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -211,7 +212,7 @@ class InBatch(Sampler):
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """All training interactions once an epoch, in a fresh order, with only the fields that somebody reads.
+    """As many rows an epoch as there are training interactions, with only the fields that somebody reads.
 
     Attributes:
         train: the training interactions.
@@ -226,6 +227,7 @@ class Batches:
         log_q: give batches the probabilities of their negatives.
         content: handed to the encoder, already on the device; None if no encoder reads it.
         labels: what objectives learn to predict, already on the device.
+        draw_by: the rows are all interactions, in a fresh order, or those of users drawn evenly; see `TrainSettings`.
     """
 
     train: Interactions
@@ -240,6 +242,7 @@ class Batches:
     log_q: bool = False
     content: Content | None = None
     labels: Mapping[str, LabelData] = field(default_factory=dict)
+    draw_by: Literal["interaction", "user"] = "interaction"
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -249,8 +252,25 @@ class Batches:
         """One epoch."""
         users, items = torch.from_numpy(self.train.user_indices), torch.from_numpy(self.train.item_indices)
         block = max(1, BLOCK // self.batch_size) * self.batch_size
-        for rows in torch.randperm(len(users), generator=self.order).split(block):
+        for rows in self._rows().split(block):
             yield from self._batches(users.index_select(0, rows), items.index_select(0, rows), rows)
+
+    def _rows(self) -> Int[Tensor, "rows"]:
+        """Which interactions an epoch has, in its order."""
+        if self.draw_by == "interaction":
+            return torch.randperm(len(self.train), generator=self.order)
+        rows, starts, counts = self._by_user
+        users = torch.randint(len(counts), (len(rows),), generator=self.order)
+        shares = torch.rand(len(rows), generator=self.order, dtype=torch.float64)
+        return rows[starts[users] + (shares * counts[users]).long()]
+
+    @cached_property
+    def _by_user(self) -> tuple[Int[Tensor, "rows"], Int[Tensor, "active"], Int[Tensor, "active"]]:
+        """Interactions in the order of users; and of each user who has any, where they begin and how many they are."""
+        users = torch.from_numpy(self.train.user_indices)
+        counts = torch.bincount(users, minlength=self.train.num_users)
+        active = counts > 0
+        return users.argsort(stable=True), (counts.cumsum(0) - counts)[active], counts[active]
 
     def _batches(self, users: Tensor, items: Tensor, rows: Tensor) -> Iterator[Batch]:
         sampler, each = self.sampler, self.batch_size

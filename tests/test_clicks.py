@@ -315,6 +315,7 @@ def test_a_sealed_task_predicts_validation_alone(rated: Path) -> None:
         ({"encoder": {"name": "lightgcn"}}, "encoder lightgcn reads graph, which holds the rows whose labels"),
         ({"encoder": {"name": "sasrec"}}, "encoder sasrec reads history"),
         ({"evaluate.sampled": True}, "evaluate.sampled: it ranks"),
+        ({"train.draw_by": "user"}, "train.draw_by: 'user' draws single interactions, and rows are labelled here"),
         ({"sharing": "mmoe"}, "sharing: it is between tasks, and with `clicks:` there is one"),
         ({"balance": "gradnorm"}, "balance: it is between tasks"),
         ({"blend": {"baseline": "bspm"}}, "blend: it ranks"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from cases import interactions, random_interactions
 from hypothesis import example, given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from recgraph import registry
 from recgraph.alias import alias_table
@@ -72,6 +74,21 @@ def test_an_epoch_holds_every_interaction_once(batch_size: int) -> None:
     expected = zip(batches.train.user_indices.tolist(), batches.train.item_indices.tolist(), strict=True)
     assert sorted(rows) == sorted(expected)
     assert len(batches) == sum(1 for _ in batches)
+
+
+def test_users_are_drawn_evenly_and_of_each_its_interactions() -> None:
+    """Users who have anything, that is, as often as those who have much; both tested at once, by a chi-square."""
+    table = random_interactions()
+    made = replace(make_batches(97), draw_by="user")
+    drawn = Counter(pair for _ in range(400) for pair in rows_of(made))
+    assert sum(drawn.values()) == 400 * len(table)
+    degrees = Counter(table.user_indices.tolist())
+    pairs = list(zip(table.user_indices.tolist(), table.item_indices.tolist(), strict=True))
+    assert set(drawn) == set(pairs)
+    assert len(set(degrees.values())) > 3
+    expected = [400 * len(table) / len(degrees) / degrees[user] for user, _ in pairs]
+    assert chisquare([drawn[pair] for pair in pairs], expected).pvalue > 1e-3
+    assert rows_of(replace(make_batches(97), draw_by="user")) == rows_of(replace(make_batches(5), draw_by="user"))
 
 
 def test_order_depends_on_seed_and_epoch_only() -> None:

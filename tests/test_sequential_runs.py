@@ -206,6 +206,13 @@ def test_targets_that_the_encoder_cannot_learn_from_are_refused(planted: Path) -
         run(planted, **{"encoder": "bert4rec"})
 
 
+def test_users_are_not_drawn_where_rows_are_histories(planted: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.draw_by: 'user' draws single interactions, and rows are histories"):
+        plan(planted, rows=["SASRec"], overrides={"train.draw_by": "user"})
+    (pairs,) = plan(planted, rows=["SASRec"], overrides={"encoder": "embedding", "train.draw_by": "user"})
+    assert pairs.config["train"]["draw_by"] == "user"
+
+
 def test_runs_without_histories_are_what_they_were(planted: Path) -> None:
     (one,) = plan(planted, rows=["SASRec"])
     assert one.config["sequences"] == {"targets": "every"}

@@ -58,6 +58,9 @@ class TrainSettings(BaseModel):
     What is validated, kept and saved is the average. 0 for none."""
     batch_size: PositiveInt = 2048
     """Rows a step (2048 in LightGCN)."""
+    draw_by: Literal["interaction", "user"] = "interaction"
+    """What an epoch's rows are: each interaction once; or as many draws of a user, and then of one of its interactions,
+    both evenly, so that users count alike whatever they have (the authors' code of LightGCN and of NGCF)."""
     max_epochs: PositiveInt = 1000
     """Upper bound on epochs (1000 in LightGCN)."""
     patience: PositiveInt = 50
