@@ -17,10 +17,8 @@ def normed(layer: object, vector: Tensor) -> Tensor:
     return layer.weight * centred / (centred.square().mean() + layer.eps).sqrt() + layer.bias
 
 
-def attention(
-    layer: object, queries: list[Tensor], steps: list[Tensor], *, causal: bool = True, padding: int = 0
-) -> list[Tensor]:
-    """Each query attends to the steps up to its own, or to all, and to so many steps of zeros."""
+def attention(layer: object, queries: list[Tensor], steps: list[Tensor], *, causal: bool = True) -> list[Tensor]:
+    """Each query attends to the steps up to its own, or to all."""
     dim, heads = len(steps[0]), layer.num_heads
     width, out = dim // heads, []
     for number, vector in enumerate(queries):
@@ -28,7 +26,7 @@ def attention(
         for head in range(heads):
             mine = slice(head * width, (head + 1) * width)
             weights, values = [], []
-            for step in [torch.zeros_like(steps[0])] * padding + (steps[: number + 1] if causal else steps):
+            for step in steps[: number + 1] if causal else steps:
                 both = linear(layer.key_value, step)
                 key, value = both[:dim][mine], both[dim:][mine]
                 weights.append((query[mine] @ key / math.sqrt(width)).exp())
@@ -61,7 +59,6 @@ def low_pass(layer: object, steps: list[Tensor], max_length: int, num_low: int) 
 def sasrec(encoder: object, items: list[int], num_low: int = 5) -> list[Tensor]:
     """The query after each step of one history of item indices, which is not longer than `max_length`."""
     first = encoder.max_length - len(items)
-    padding = first if encoder.attend_padding else 0
     scale = math.sqrt(encoder.dim) if encoder.norm == "query" else 1.0
     steps = [encoder.items.weight[item] * scale + encoder.positions[first + n] for n, item in enumerate(items)]
     if encoder.norm == "post":
@@ -69,16 +66,16 @@ def sasrec(encoder: object, items: list[int], num_low: int = 5) -> list[Tensor]:
     for block in encoder.blocks:
         if encoder.norm == "query":
             queries = [normed(block.first, step) for step in steps]
-            found = attention(block.attention, queries, steps, padding=padding)
+            found = attention(block.attention, queries, steps)
             steps = [normed(block.second, q + f) for q, f in zip(queries, found, strict=True)]
             steps = [step + network(block.network, step) for step in steps]
         elif encoder.norm == "pre":
             queries = [normed(block.first, step) for step in steps]
-            found = attention(block.attention, queries, queries, padding=padding)
+            found = attention(block.attention, queries, queries)
             steps = [step + f for step, f in zip(steps, found, strict=True)]
             steps = [step + network(block.network, normed(block.second, step)) for step in steps]
         else:
-            found = attention(block.attention, steps, steps, padding=padding)
+            found = attention(block.attention, steps, steps)
             mixed = [normed(block.first, step + f) for step, f in zip(steps, found, strict=True)]
             if block.low is not None:
                 slow = low_pass(block.low, steps, encoder.max_length, num_low)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from recgraph import registry
 from recgraph.data.interactions import Interactions
 from recgraph.encoders import SASRec
-from recgraph.encoders.transformer import Attention, causal, with_padding
+from recgraph.encoders.transformer import Attention, causal
 from recgraph.errors import ConfigError, DataError
 from recgraph.explaining import Bars, Grid, explain
 from recgraph.graph.links import Links
@@ -92,22 +92,18 @@ def test_paths_of_a_graph_add_up_to_the_score_and_are_paths(encoder: dict[str, A
         assert sum(panel.values) + sum(panel.rest.values()) == pytest.approx(score, abs=1e-5)
 
 
-@pytest.mark.parametrize("length", [LENGTH, 20])
-def test_attention_is_that_of_loops(length: int) -> None:
-    options = {"max_length": length, "attend_padding": length > LENGTH}
-    model, table = build({"name": "sasrec", "num_heads": 2, "num_blocks": 2, **options})
-    items = history(table, 3, length)
-    padding = length - len(items)
+def test_attention_is_that_of_loops() -> None:
+    model, table = build({"name": "sasrec", "max_length": LENGTH, "num_heads": 2, "num_blocks": 2})
     found = explain(model, table.users.ids[3])
     (panel,) = found.panels
     assert isinstance(panel, Grid)
-    assert list(panel.names) == ["(before the history)"] * bool(padding) + titled(table, items)
+    assert list(panel.names) == titled(table, history(table, 3))
     assert panel.columns == ["block 1 head 1", "block 1 head 2", "block 2 head 1", "block 2 head 2"]
     values = torch.tensor(panel.values)
     torch.testing.assert_close(values.sum(0), torch.ones(4))
     encoder = model.encoder
     assert isinstance(encoder, SASRec)
-    steps = [encoder.items.weight[i] * encoder.scale for i in items]
+    steps = [encoder.items.weight[i] * encoder.scale for i in history(table, 3)]
     steps = [step + place for step, place in zip(steps, encoder.positions[-len(steps) :], strict=True)]
     block = encoder.blocks[0]
     query = references_sequence.linear(block.attention.query, references_sequence.normed(block.first, steps[-1]))
@@ -115,26 +111,16 @@ def test_attention_is_that_of_loops(length: int) -> None:
         mine = slice(3 * head, 3 * head + 3)
         keys = [references_sequence.linear(block.attention.key_value, step)[:6][mine] for step in steps]
         powers = torch.stack([torch.exp(query[mine] @ key / 3**0.5) for key in keys])
-        if padding:
-            none = torch.exp(query[mine] @ block.attention.key_value.bias[:6][mine] / 3**0.5)
-            powers = torch.cat([padding * none[None], powers])
         torch.testing.assert_close(values[:, head], (powers / powers.sum()).detach())
 
 
-@pytest.mark.parametrize("padding", [False, True])
-def test_weights_of_attention_are_what_its_output_is_made_of(padding: bool) -> None:
+def test_weights_of_attention_are_what_its_output_is_made_of() -> None:
     with isolated(0, "modules"):
         attention = Attention(6, 2, 0.0, project=False).double().eval()
     steps = torch.randn(2, 5, 6, dtype=torch.float64)
-    history = torch.tensor([[0, 0, 3, 1, 2], [4, 5, 6, 7, 8]])
-    mask = with_padding(causal(history), history, 7) if padding else causal(history)
+    mask = causal(torch.tensor([[0, 0, 3, 1, 2], [4, 5, 6, 7, 8]]))
     weights = attention.weights(steps, steps, mask)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, 5, dtype=torch.float64))
-    value = (
-        attention.key_value(torch.cat([torch.zeros(2, int(padding), 6, dtype=torch.float64), steps], 1))[..., 6:]
-        .unflatten(-1, (2, 3))
-        .transpose(1, 2)
-    )
+    value = attention.key_value(steps)[..., 6:].unflatten(-1, (2, 3)).transpose(1, 2)
     made = (weights @ value).transpose(1, 2).flatten(2)
     torch.testing.assert_close(attention(steps, steps, mask), made)
 

@@ -29,8 +29,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "heads": {"num_heads": 2},
     "pre": {"norm": "pre", "num_heads": 2},
     "post": {"norm": "post", "feed_forward": 4, "activation": "gelu"},
-    "padding": {"attend_padding": True, "num_heads": 2},
-    "padding, pre": {"attend_padding": True, "norm": "pre"},
     "bsarec": BSAREC,
 }
 

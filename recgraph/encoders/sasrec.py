@@ -17,17 +17,7 @@ from torch import Tensor, nn
 from recgraph.dropout import Dropout
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
-from recgraph.encoders.transformer import (
-    EPS,
-    Attention,
-    Block,
-    LowPass,
-    Norm,
-    causal,
-    check_heads,
-    network,
-    with_padding,
-)
+from recgraph.encoders.transformer import EPS, Attention, Block, LowPass, Norm, causal, check_heads, network
 from recgraph.errors import ConfigError
 from recgraph.registry import encoders
 from recgraph.types import Fraction, Inputs, NonNegativeInt, PositiveFloat, PositiveInt
@@ -55,9 +45,6 @@ class SASRec(SequenceEncoder):
             BSARec.
         feed_forward: width of the network in between, as a multiple of `dim` (1 in the authors' code, 4 in BSARec).
         activation: of the network ("relu" in the authors' code, "gelu" in BSARec).
-        attend_padding: let steps see the padding up to `max_length`, as steps that are 0, so that attention adds the
-            less the shorter a history is. The authors' code masks it; RecBoard and RecTools, on PyTorch's attention, do
-            not, and without this their figures are not reached (experiments/README.md).
         std: standard deviation of the initial item vectors and positions (0.02 in BSARec).
         frequency: α of BSARec, the share in each block of a filter of the history (0.7 on Beauty); 0 for none. It sees
             all steps at once, so that only the last may have a target, and wants `norm` "post".
@@ -80,7 +67,6 @@ class SASRec(SequenceEncoder):
         norm: Norm = "query",
         feed_forward: PositiveInt = 1,
         activation: Literal["relu", "gelu"] = "relu",
-        attend_padding: bool = False,
         std: PositiveFloat = 0.02,
         frequency: Fraction = 0.0,
         low_pass: PositiveInt = 5,
@@ -105,7 +91,7 @@ class SASRec(SequenceEncoder):
         self.scale = math.sqrt(dim) if norm == "query" else 1.0
         # As long as the steps that they are added to.
         self.positions = nn.Parameter(torch.randn(max_length, dim) * std * self.scale)
-        self.norm, self.dropout, self.attend_padding = norm, Dropout(dropout), attend_padding
+        self.norm, self.dropout = norm, Dropout(dropout)
         self.edge = nn.LayerNorm(dim, eps=EPS)  # first with "post", else last
         act = {"relu": nn.ReLU, "gelu": nn.GELU}[activation]
         weights = dropout if attention_dropout is None else attention_dropout
@@ -134,8 +120,6 @@ class SASRec(SequenceEncoder):
         hidden = hidden * self.scale + self.positions[self.max_length - history.shape[1] :]
         hidden = self.dropout(self.edge(hidden) if self.norm == "post" else hidden) * real
         mask = causal(history)
-        if self.attend_padding:
-            mask = with_padding(mask, history, self.max_length)
         for block in self.blocks:
             hidden = inputs.perturb(block(hidden, mask)) * real
         found = at_positions(hidden, inputs)

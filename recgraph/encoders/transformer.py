@@ -48,7 +48,7 @@ class Block(nn.Module):
         self.first, self.second = (nn.LayerNorm(attention.dim, eps=EPS) for _ in range(2))
 
     def forward(self, hidden: Float[Tensor, "batch length dim"], mask: Tensor) -> Float[Tensor, "batch length dim"]:
-        """`mask` as in `Attention`."""
+        """`mask` is True where a step (next to last axis) sees another."""
         if self.norm == "query":
             query = self.first(hidden)
             hidden = self.second(query + self.attention(query, hidden, mask))
@@ -66,9 +66,6 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Scaled dot-product attention of several heads.
 
-    What it is given as `mask` is True where a step (next to last axis) sees another; or, from `with_padding`, a number
-    to add to each logit, with a column in front for steps that are 0.
-
     Args:
         dim: width of the vectors.
         num_heads: divides `dim`.
@@ -84,35 +81,27 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, steps: Tensor, mask: Tensor) -> Float[Tensor, "batch length dim"]:
         """Attention of `query` to `steps`, both [batch, length, dim]."""
-        asked, key, value = self._parts(query, steps, mask)
+        key, value = map(self._heads, self.key_value(steps).chunk(2, dim=-1))
+        asked = self._heads(self.query(query))
         if self.training and self.dropout and asked.device.type == "cpu":
             found = dropout(_weights(asked, key, mask), self.dropout) @ value  # nor does torch fuse it then
         else:
             rate = self.dropout if self.training else 0.0
-            mask = mask.to(asked.dtype) if mask.is_floating_point() else mask
             found = F.scaled_dot_product_attention(asked, key, value, mask, rate)
         return self.output(found.transpose(1, 2).flatten(2))
 
-    def weights(self, query: Tensor, steps: Tensor, mask: Tensor) -> Float[Tensor, "batch heads length steps"]:
-        """What each query (next to last axis) gives each step, padding first if `mask` has its column; no dropout."""
-        asked, key, _ = self._parts(query, steps, mask)
-        return _weights(asked, key, mask)
-
-    def _parts(self, query: Tensor, steps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, [batch, heads, length, part]."""
-        if mask.is_floating_point():
-            steps = F.pad(steps, (0, 0, 1, 0))
-        key, value = self.key_value(steps).chunk(2, dim=-1)
-        return self._heads(self.query(query)), self._heads(key), self._heads(value)
+    def weights(self, query: Tensor, steps: Tensor, mask: Tensor) -> Float[Tensor, "batch heads length length"]:
+        """What each query (next to last axis) gives each step; no dropout."""
+        key, _ = map(self._heads, self.key_value(steps).chunk(2, dim=-1))
+        return _weights(self._heads(self.query(query)), key, mask)
 
     def _heads(self, vectors: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch heads length part"]:
         return vectors.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
-def _weights(asked: Tensor, key: Tensor, mask: Tensor) -> Float[Tensor, "batch heads length steps"]:
+def _weights(asked: Tensor, key: Tensor, mask: Tensor) -> Float[Tensor, "batch heads length length"]:
     logits = (asked / math.sqrt(asked.shape[-1])) @ key.transpose(-1, -2)
-    logits = logits + mask if mask.is_floating_point() else logits.masked_fill_(~mask, -math.inf)
-    return logits.softmax(-1)
+    return logits.masked_fill_(~mask, -math.inf).softmax(-1)
 
 
 def causal(history: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
@@ -123,17 +112,6 @@ def causal(history: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length
     before = torch.ones(history.shape[1], history.shape[1], dtype=torch.bool, device=history.device).tril()
     itself = torch.eye(history.shape[1], dtype=torch.bool, device=history.device)
     return ((before & (history != PAD)[:, None, :]) | itself).unsqueeze(1)
-
-
-def with_padding(
-    mask: Bool[Tensor, "batch 1 length length"], history: Int[Tensor, "batch length"], max_length: int
-) -> Float[Tensor, "batch 1 length steps"]:
-    """`mask` as logarithms, with a column in front for the padding up to `max_length`, all of which each step may see.
-
-    Padding is 0 and has one key, so that n steps of it are one whose logit is higher by ln n.
-    """
-    count = (max_length - (history != PAD).sum(-1)).view(-1, 1, 1, 1).expand(-1, 1, mask.shape[-2], 1)
-    return torch.cat([count, mask], -1).float().log()
 
 
 def check_heads(dim: int, num_heads: int) -> None:
