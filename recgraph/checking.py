@@ -126,6 +126,12 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         heads[name] = registry.heads.check(spec, f"{where}: heads.{name}")
         check_head(heads[name], reads, f"{where}: heads.{name}", f"encoder {encoder['name']}")
     negatives = registry.samplers.check(config.negatives, f"{where}: negatives")
+    corrected = any(spec.get("logq") for spec in objectives.values())
+    if config.train.draw_by == "user" and negatives["name"] == "in_batch" and corrected:
+        raise ConfigError(
+            f"{where}: train.draw_by: `logq` takes in_batch negatives to be as frequent as in training, which they are "
+            "not where users are drawn; take popularity with alpha 1"
+        )
     drawn = any("negatives" in registry.objectives.find(spec["name"]).needs for spec in objectives.values())
     evenly = {"uniform": "uniform", "popularity": "popularity with alpha 0"}.get(negatives["name"])
     linked = any(entry["side"] == "item" for entry in checked.get("relations", {}).values())

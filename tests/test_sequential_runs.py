@@ -206,6 +206,17 @@ def test_targets_that_the_encoder_cannot_learn_from_are_refused(planted: Path) -
         run(planted, **{"encoder": "bert4rec"})
 
 
+def test_users_are_not_drawn_where_negatives_are_corrected_for_the_frequency_of_rows(planted: Path) -> None:
+    changes = {
+        **{"encoder": "embedding", "train.draw_by": "user", "negatives": "in_batch"},
+        "objectives.rank": {"name": "softmax", "logq": True},
+    }
+    with pytest.raises(ConfigError, match=r"train\.draw_by: `logq` takes in_batch negatives"):
+        plan(planted, rows=["SASRec"], overrides=changes)
+    for change in ({"train.draw_by": "interaction"}, {"objectives.rank": "softmax"}, {"negatives": "popularity"}):
+        assert plan(planted, rows=["SASRec"], overrides=changes | change)
+
+
 def test_users_are_not_drawn_where_rows_are_histories(planted: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.draw_by: 'user' draws single interactions, and rows are histories"):
         plan(planted, rows=["SASRec"], overrides={"train.draw_by": "user"})
