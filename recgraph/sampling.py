@@ -5,7 +5,7 @@ Sampling runs on the CPU, vectorised, so that a seed means the same on every dev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -75,6 +75,15 @@ class Sampler:
             drawn[todo] = self.draw(len(todo), generator)
             todo = todo[self.positives.among(owners[todo], drawn[todo])]
         return drawn.view(len(users), self.num)
+
+    def hits(
+        self,
+        users: Int[Tensor, "batch"],
+        sets: Int[Tensor, "sets negatives"],
+        find: Callable[[Positives, Tensor, Tensor], list[Tensor]] = Positives.hits,
+    ) -> list[Int[Tensor, "hits"]]:
+        """For shared sets that `sample` gave these users, what rows leave out: see `Positives.hits`, or another way."""
+        return find(self.positives, users, sets)
 
     def log_q(
         self, users: Int[Tensor, "batch"], negatives: Int[Tensor, "sets negatives"]
@@ -196,10 +205,13 @@ class InBatch(Sampler):
     Args:
         train: the training interactions.
         shared_by: rows that share a set, and about the size of it.
+        keep_positives: count as negatives of a row whatever other rows have, even if its user likes it, as the authors
+            of BSL do; otherwise such items are left out.
     """
 
-    def __init__(self, train: Interactions, *, shared_by: PositiveInt = 2048) -> None:
+    def __init__(self, train: Interactions, *, shared_by: PositiveInt = 2048, keep_positives: bool = False) -> None:
         super().__init__(train, num=shared_by, shared_by=shared_by)
+        self.keep_positives = keep_positives
         counts = torch.bincount(torch.from_numpy(train.item_indices), minlength=self.num_items)
         self.probabilities = counts.double() / len(train)
 
@@ -208,6 +220,19 @@ class InBatch(Sampler):
         assert self.shared_by is not None  # for the type checker
         sets = -(-len(items) // self.shared_by)
         return items[torch.arange(-(-len(items) // sets) * sets) % len(items)].view(sets, -1)
+
+    def hits(
+        self,
+        users: Tensor,
+        sets: Tensor,
+        find: Callable[[Positives, Tensor, Tensor], list[Tensor]] = Positives.hits,
+    ) -> list[Tensor]:
+        """See `Sampler.hits`; with `keep_positives` a row leaves out its own place alone."""
+        if not self.keep_positives:
+            return super().hits(users, sets, find)
+        each = -(-len(users) // len(sets))
+        own = torch.arange(len(users)) % each
+        return list((own * sets.shape[1] + own).split(each))
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +307,7 @@ class Batches:
             negatives, hits = None if drawn is None else drawn[some], None
             if sampler is not None and drawn is None:
                 negatives = sampler.sample(users[some], items[some], self.sampling)
-                hits = tuple(map(self._move, sampler.positives.hits(users[some], negatives)))
+                hits = tuple(map(self._move, sampler.hits(users[some], negatives)))
             log_q = None
             if self.log_q and sampler is not None and negatives is not None:
                 log_q = sampler.log_q(users[some], negatives)

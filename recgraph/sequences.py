@@ -125,7 +125,7 @@ class SequenceBatches(Batches):
         if self.sampler is not None:
             negatives = self.sampler.sample(users, items, self.sampling)
             if self.sampler.shared_by is not None:
-                hits = tuple(map(self._move, hits_of_runs(self.sampler.positives, users, negatives)))
+                hits = tuple(map(self._move, self.sampler.hits(users, negatives, hits_of_runs)))
             if self.log_q:
                 log_q = self._move(self.sampler.log_q(users, negatives))
             negatives = self._move(negatives)

@@ -183,6 +183,26 @@ def test_rows_share_sets_evenly(make: type[Sampler]) -> None:
     assert [sample(rows).shape for rows in (3, 10, 100)] == [(4, 5), (1, 5), (1, 5)]
 
 
+@pytest.mark.parametrize("size", [1, 3, 7, 40])
+def test_in_batch_can_keep_what_the_user_likes_but_not_the_row_itself(size: int) -> None:
+    table = random_interactions()
+    users, items = torch.from_numpy(table.user_indices)[:23], torch.from_numpy(table.item_indices)[:23]
+    sampler = InBatch(table, shared_by=size, keep_positives=True)
+    sets = sampler.sample(users, items, torch_generator(0, "negatives"))
+    found, row = sampler.hits(users, sets), 0
+    assert len(found) == len(sets)
+    for kept, hits in zip(sets, found, strict=True):
+        for number, place in enumerate(hits.tolist()):
+            assert place // len(kept) == number
+            assert kept[place % len(kept)] == items[row]
+            row += 1
+    assert row == 23
+    masked = InBatch(table, shared_by=size).hits(users, sets)
+    assert sum(map(len, masked)) > 23 or size == 1
+    for own, all_of_them in zip(found, masked, strict=True):
+        assert set(own.tolist()) <= set(all_of_them.tolist())
+
+
 def test_in_batch_sets_are_the_items_of_the_rows_that_share_them() -> None:
     table = random_interactions()
     items = torch.tensor([3, 1, 4, 1, 5, 9, 2])
