@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from recgraph import registry
+from recgraph.batches import Batches
 from recgraph.data import datasets
 from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
@@ -19,7 +20,6 @@ from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.objectives.base import Objectives
 from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
-from recgraph.sampling import Batches
 from recgraph.training.trackers import Record, Tracker
 from recgraph.training.trainer import Trainer, TrainSettings
 from recgraph.types import Content

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from recgraph import registry
+from recgraph.batches import Batches
 from recgraph.clicks import ClickBatches
 from recgraph.data.interactions import Interactions
 from recgraph.data.labels import LabelData
@@ -17,7 +18,6 @@ from recgraph.errors import ConfigError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.objectives.base import Objectives
 from recgraph.recommender import Recommender
-from recgraph.sampling import Batches
 from recgraph.sequences import SequenceBatches
 
 

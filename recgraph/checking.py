@@ -9,13 +9,13 @@ from pydantic import Field
 
 from recgraph import registry
 from recgraph.baselines.base import Baseline
+from recgraph.batches import BUILT, check_draws
 from recgraph.data.cards import Card
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
 from recgraph.pairing import check_head
 from recgraph.registry import Component
 from recgraph.rehearsing import rehearse
-from recgraph.sampling import BUILT
 from recgraph.schema import RunConfig, Spec
 from recgraph.tasks import can_name, check_tasks
 
@@ -27,10 +27,6 @@ INIT: dict[str, tuple[Any, Any]] = {"init": (Any, None)}
 
 SEED = {"seed": (int, 0)}
 """What every split takes beside its own arguments."""
-
-
-YOUNG = {"wide": None, "draw_by": "interaction"}
-"""Settings of `train` that are left out of a configuration, and so of its name, when they have these values."""
 
 
 def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
@@ -91,9 +87,6 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             f"{where}: clicks: encoder {encoder['name']} reads {sorted(seen)[0]}, which holds the rows whose labels "
             "are to be predicted; take one that does not, such as fields"
         )
-    if config.train.draw_by == "user" and (config.clicks is not None or "history" in reads):
-        kind = "labelled" if config.clicks is not None else "histories"
-        raise ConfigError(f"{where}: train.draw_by: 'user' draws single interactions, and rows are {kind} here")
     if "history" in reads:
         checked["sequences"] = config.sequences.model_dump()
     checked |= _content_for(encoder["name"], reads, config, where)
@@ -126,12 +119,10 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         heads[name] = registry.heads.check(spec, f"{where}: heads.{name}")
         check_head(heads[name], reads, f"{where}: heads.{name}", f"encoder {encoder['name']}")
     negatives = registry.samplers.check(config.negatives, f"{where}: negatives")
-    corrected = any(spec.get("logq") for spec in objectives.values())
-    if config.train.draw_by == "user" and negatives["name"] == "in_batch" and corrected:
-        raise ConfigError(
-            f"{where}: train.draw_by: `logq` takes in_batch negatives to be as frequent as in training, which they are "
-            "not where users are drawn; take popularity with alpha 1"
-        )
+    if config.train.draw_by == "user":
+        corrected = any(spec.get("logq") for spec in objectives.values()) and negatives["name"] == "in_batch"
+        rows = "labelled" if config.clicks is not None else "histories" if "history" in reads else ""
+        check_draws(rows, corrected=corrected, where=f"{where}: train.draw_by")
     drawn = any("negatives" in registry.objectives.find(spec["name"]).needs for spec in objectives.values())
     evenly = {"uniform": "uniform", "popularity": "popularity with alpha 0"}.get(negatives["name"])
     linked = any(entry["side"] == "item" for entry in checked.get("relations", {}).values())
@@ -151,8 +142,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         | built
         | {
             "negatives": negatives,
-            # Without what is younger than results and does nothing, for the same reason as `ids: false`.
-            "train": {key: one for key, one in config.train.model_dump().items() if YOUNG.get(key, ...) != one},
+            "train": config.train.entries(),
             "blend": blend,
             **({"pretrained": config.pretrained} if config.pretrained else {}),
         }

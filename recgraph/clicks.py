@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from recgraph.batches import Batches
 from recgraph.data.clicks import context_of, outcomes
-from recgraph.sampling import Batches
 from recgraph.types import Batch, Distinct, Inputs
 
 

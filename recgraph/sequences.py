@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from recgraph.batches import Batches
 from recgraph.positives import Positives
-from recgraph.sampling import Batches
 from recgraph.types import MASK, PAD, Batch, Distinct, Inputs
 from recgraph.views.sequence import hidden, lengths
 

@@ -45,6 +45,7 @@ TESTED_WITH = {
     "alias": ("sampling",),
     "toy": ("experiments",),
     "extending": ("newcomers", "coldstart"),
+    "batches": ("sampling",),
     "batching": ("sequential_runs", "clicks", "running"),
     "attentive": ("encoders", "sequential"),
     "base": ("encoders", "objectives", "model"),

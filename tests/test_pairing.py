@@ -11,6 +11,7 @@ import torch
 from cases import graph_of, random_content, random_interactions
 
 from recgraph import registry
+from recgraph.batches import Batches
 from recgraph.checking import check, reads_of
 from recgraph.data import cards
 from recgraph.encoders import SequenceEncoder
@@ -18,7 +19,7 @@ from recgraph.errors import ConfigError
 from recgraph.objectives import Objectives
 from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
-from recgraph.sampling import Batches, Uniform
+from recgraph.sampling import Uniform
 from recgraph.schema import RunConfig
 from recgraph.sequences import SequenceBatches
 from recgraph.types import Distinct, Past

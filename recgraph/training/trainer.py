@@ -14,11 +14,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
+from recgraph.batches import Batches
 from recgraph.errors import TrainingError
 from recgraph.files import replacing
 from recgraph.objectives.base import Objectives
 from recgraph.recommender import Recommender
-from recgraph.sampling import Batches
 from recgraph.training.optimization import Optimization
 from recgraph.training.trackers import Tracker
 
@@ -78,6 +78,11 @@ class TrainSettings(BaseModel):
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Of matrix products in a step: tf32 lets a GPU round their arguments to 10 bits; bf16 is torch's autocast.
     Parameters, sparse products, sums and ranking stay in float32."""
+
+    def entries(self) -> dict[str, Any]:
+        """All settings, without `wide: null` and the usual `draw_by`, which would give old configurations new names."""
+        young = {"wide": None, "draw_by": "interaction"}
+        return {key: value for key, value in self.model_dump().items() if young.get(key, ...) != value}
 
     @model_validator(mode="after")
     def _validates_before_it_stops(self) -> TrainSettings:
