@@ -151,6 +151,13 @@ class Shared:
         # A stream for each trial: processes with one would all begin with the same trials, as would a second call.
         seed = stream_seed(self.search.run.seed, f"trial {trial.number}") % 2**32
         study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        known = self.known(trial)
+        if len(known.distributions) < len(self.search.space):
+            # Of a trial that was killed while it chose, what is left is drawn from where its stream stood.
+            for address in self.search.space:
+                distribution = known.distributions.get(address)
+                if distribution is not None and not distribution.single():
+                    study.sampler.sample_independent(study, known, address, distribution)
         self.search.draw(trial)
         return trial, lock
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 import yaml
@@ -121,6 +122,28 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(file: Path, monkeypatc
         tuning.tune(found, options(root=Path("cut"), prune=False))
     tuning.tune(found, options(root=Path("cut"), prune=False))
     assert len(epochs) == 4 * 12 + 1  # of four trials with twelve epochs, only the one after the checkpoint came again
+    assert timeless(history("cut")) == timeless(history("whole"))
+
+
+@pytest.mark.parametrize("chosen", [1, 2])
+def test_a_trial_interrupted_while_it_chooses_chooses_the_same(
+    file: Path, monkeypatch: pytest.MonkeyPatch, chosen: int
+) -> None:
+    found = searches(file, rows=["LightGCN"])
+    tuning.tune(found, options(root=Path("whole"), prune=False))
+    real, choices = optuna.Trial.suggest_categorical, 0
+
+    def interrupted(self: optuna.Trial, name: str, values: Any) -> Any:
+        nonlocal choices
+        choices += 1
+        if choices == 2 + chosen:  # in the second trial: two are lists, after a range
+            raise KeyboardInterrupt
+        return real(self, name, values)
+
+    monkeypatch.setattr(optuna.Trial, "suggest_categorical", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune(found, options(root=Path("cut"), prune=False))
+    tuning.tune(found, options(root=Path("cut"), prune=False))
     assert timeless(history("cut")) == timeless(history("whole"))
 
 
