@@ -14,9 +14,9 @@ from recgraph.registry import views
 from recgraph.types import Fraction, Inputs, NonNegativeFloat, View
 
 CPU_ROWS = 4096
-"""Rows that get noise at a time on a CPU: of 64 numbers, a megabyte. All of Gowalla at once took a third to a half longer
-on one quiet thread and on two, 2,048 as long. Two threads that share a core with another program wait for each other at
-every part, and then all at once is faster, by 2.5 times with 4,096 and 3.5 with 2,048."""
+"""Rows that get noise at a time on a CPU: of 64 numbers, a megabyte. All of Gowalla at once took a third to a half
+longer on one quiet thread and on two, 2,048 as long. Two threads that share a core with another program wait for each
+other at every part, and then all at once is faster, by 2.5 times with 4,096 and 3.5 with 2,048."""
 
 
 @views.register("noise")
