@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -10,11 +10,11 @@ from pydantic import Field
 from recgraph import registry
 from recgraph.baselines.base import Baseline
 from recgraph.batches import BUILT, check_draws
+from recgraph.compatibility import check_view, misfit, reads_of, within
 from recgraph.data.cards import Card
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
 from recgraph.pairing import check_head
-from recgraph.registry import Component
 from recgraph.rehearsing import rehearse
 from recgraph.schema import RunConfig, Spec
 from recgraph.tasks import can_name, check_tasks
@@ -106,11 +106,11 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         objectives[role] = checked_spec = registry.objectives.check(spec, address, WEIGHT)
         needs = registry.objectives.find(checked_spec["name"]).needs
         _check_built(needs, f"{address} needs")
-        if refused := _misfit(checked_spec, config, encoder):
+        if refused := misfit(checked_spec, encoder, clicks=config.clicks is not None):
             raise ConfigError(f"{address}: {checked_spec['name']} {refused}")
         if "partners" in needs and "sequences" not in checked:
             raise ConfigError(f"{address}: {checked_spec['name']} wants an encoder that reads histories")
-        _check_view(checked_spec.get("view"), encoder, f"{address}.view", linked="relations" in checked)
+        check_view(checked_spec.get("view"), encoder, f"{address}.view", linked="relations" in checked)
         head = checked_spec.get("head", "rank")
         if head not in config.heads:
             raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
@@ -170,24 +170,6 @@ def _check_clicks(config: RunConfig, where: str) -> None:
             raise ConfigError(f"{where}: {what}: it is between tasks, and with `clicks:` there is one; take it out")
 
 
-def _misfit(objective: Mapping[str, Any], config: RunConfig, encoder: Mapping[str, Any]) -> str:
-    """Why an objective cannot learn from the rows, or the vectors, that it is to be given; empty if it can."""
-    kind = registry.objectives.find(objective["name"])
-    if "click" in kind.needs and config.clicks is None:
-        return "learns from labelled rows: give a block `clicks:`"
-    if config.clicks is not None and not (kind.of_parameters or kind.needs & {"click", "distinct"}):
-        return "takes every row for a positive, and of `clicks:` some are not: take log_loss or squared_error"
-    if "content" in kind.needs and "content" not in reads_of(encoder):
-        return f"compares items by content, which encoder {encoder['name']} does not read: take hybrid or content"
-    if config.clicks is not None and "graph" in kind.needs:
-        return "reads the graph, which holds the rows whose labels are to be predicted"
-    if kind.compares_sides and not registry.encoders.find(encoder["name"]).two_sided:
-        return f"compares collaborative with content vectors, and encoder {encoder['name']} lacks one; take hybrid"
-    if encoder.get("wide") and not (kind.of_parameters or "head" in objective):
-        return f"compares vectors, and encoder {encoder['name']} gives weights beside them: set encoder.wide to false"
-    return ""
-
-
 def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str) -> dict[str, Any]:
     """The `content:` block, for what reads it; it is no part of other rows' configurations."""
     if "content" not in reads:
@@ -216,7 +198,7 @@ def _relations_for(encoder: Mapping[str, Any], config: RunConfig, where: str) ->
     """The `relations:` block, for encoders that read the graph."""
     if not config.relations or "graph" not in reads_of(encoder):
         return {}
-    for kind in _within(encoder):
+    for kind, _ in within(encoder):
         if "graph" in kind.reads and not kind.linked:
             raise ConfigError(f"{where}: relations: {kind.__name__} reads interactions alone; take `relations` out")
     for name, entry in config.relations.items():
@@ -237,38 +219,6 @@ def _check_blend(config: RunConfig, where: str) -> dict[str, Any] | None:
         raise ConfigError(f"{where}: evaluate.parity measures the encoder of each epoch, which is not yet a blend")
     baseline = registry.baselines.check(config.blend.baseline, f"{where}: blend.baseline")
     return {"baseline": baseline, "weight": config.blend.weight}
-
-
-def _within(encoder: Mapping[str, Any]) -> Iterator[Component]:
-    """An encoder's class, and those of the encoders within it."""
-    kind = registry.encoders.find(encoder["name"])
-    yield kind
-    for key in registry.nested(kind):
-        if encoder[key] is not None:
-            yield from _within(encoder[key])
-
-
-def reads_of(encoder: Mapping[str, Any]) -> frozenset[str]:
-    """What an encoder reads, and what those within it read."""
-    return frozenset().union(*(kind.reads for kind in _within(encoder)))
-
-
-def _check_view(view: Mapping[str, Any] | None, encoder: Mapping[str, Any], where: str, *, linked: bool) -> None:
-    """Refuse a view that changes nothing the encoder reads, or makes a graph that its reader cannot read.
-
-    Args:
-        linked: whether the graph has links of relations, which not every view can do with.
-    """
-    if view is None:
-        return
-    kind, name = registry.views.find(view["name"]), encoder["name"]
-    if not kind.changes & (reads_of(encoder) | {"perturb"}):
-        raise ConfigError(f"{where}: {view['name']} changes {sorted(kind.changes)}, which {name} does not read")
-    if linked and not kind.linked:
-        raise ConfigError(f"{where}: {view['name']} is of interactions alone: it has no place for relations")
-    readers = [reader for reader in _within(encoder) if "graph" in reader.reads]
-    if kind.leaves is not None and any(kind.leaves not in reader.graphs for reader in readers):
-        raise ConfigError(f"{where}: {view['name']} leaves a {kind.leaves.__name__}, which {name} cannot read")
 
 
 def _check_init(spec: Spec, dim: int, where: str) -> dict[str, Any]:

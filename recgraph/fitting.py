@@ -12,7 +12,7 @@ from recgraph import registry
 from recgraph.baselines.base import Baseline
 from recgraph.batching import batches_of
 from recgraph.blend import Blend
-from recgraph.checking import reads_of
+from recgraph.compatibility import reads_of
 from recgraph.data.interactions import Interactions
 from recgraph.data.labels import LabelData, Part
 from recgraph.evaluation.prediction import Predictions

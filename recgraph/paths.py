@@ -5,8 +5,8 @@ An encoder that sums layers over neighbours gives a user u and an item i
     e_u = o_u + Σ_j a_uj m_j,   e_i = o_i + Σ_v b_iv n_v
 
 over the items j that u has had and the users v who had i, where the message m_j is the weighted sum of j's layers that
-reach a neighbour, whatever went into them, and o_u is what u has of its own. For a head that is an inner product ⟨·,·⟩
-the score is then a sum over pairs,
+reach a neighbour, whatever went into them, and o_u is what u has of its own, or from links to other users. For a head
+that is an inner product ⟨·,·⟩ the score is then a sum over pairs,
 
     ⟨e_u, e_i⟩ = ⟨o_u, o_i⟩ + Σ_j a_uj ⟨m_j, o_i⟩ + Σ_v b_iv ⟨o_u, n_v⟩ + Σ_j Σ_v a_uj b_iv ⟨m_j, n_v⟩
 
@@ -27,6 +27,7 @@ from recgraph.encoders.base import Encoder
 from recgraph.encoders.gat import GAT
 from recgraph.encoders.lightgcn import LightGCN
 from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.graph.propagate import product
 from recgraph.heads import GMF, Cosine, Dot, Head
 from recgraph.types import Inputs
 
@@ -77,6 +78,7 @@ def messages(encoder: Encoder, inputs: Inputs) -> Messages | None:
     if not isinstance(encoder, LightGCN | GAT) or not isinstance(inputs.graph, BipartiteGraph):
         return None
     layers = encoder(replace(inputs, every_layer=True)).layers
+    links: list[Tensor | None] = [None, None]
     if isinstance(encoder, GAT):
         weights, first, unit = [1 / len(layers)] * len(layers), 0, False
         to_users, to_items = (side.T for side in encoder.attention(inputs))
@@ -84,15 +86,16 @@ def messages(encoder: Encoder, inputs: Inputs) -> Messages | None:
         graph = inputs.graph.normalised(encoder.alpha, encoder.beta)
         weights, first, unit = [float(w) for w in encoder.layer_weights], encoder.first_layer, encoder.unit_messages
         operator = graph.operator_in(layers[0][0].dtype)
+        links = [operator.user_user, operator.item_item]
         to_users = operator.user_item.values().unsqueeze(1)
         to_items = torch.empty_like(to_users)
         to_items[graph.by_item] = operator.item_user.values().unsqueeze(1)
     weights = [0.0] * first + weights
     own, told = [], []
-    for side in zip(*layers, strict=True):
-        own.append(weights[0] * side[0])
+    for side, linked in zip(zip(*layers, strict=True), links, strict=True):
         sent = [F.normalize(layer, dim=-1) if unit else layer for layer in side[:-1]]
         told.append(sum((w * layer for w, layer in zip(weights[1:], sent, strict=True)), torch.zeros_like(side[0])))
+        own.append(weights[0] * side[0] if linked is None else weights[0] * side[0] + product(linked, told[-1], 1.0))
     return Messages((own[0], own[1]), (told[0], told[1]), to_users, to_items)
 
 

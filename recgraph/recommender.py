@@ -113,32 +113,31 @@ class Recommender(Extensible):
         Returns:
             Scores [*batch, candidates], or [*batch, items].
         """
-        scorer = self._head(head)
-        query = scorer.prepare_query(asked(scorer, encoding))
+        scorer = self.head(head)
+        query = asked(scorer, encoding)
         if items is None:
-            return scorer.match_all(query, scorer.prepare_items(encoding.items))
+            return scorer.all_pairs(query, encoding.items)
         if items.numel() < len(encoding.items):
-            vectors = scorer.prepare_items(lookup(encoding.items, items))
-        else:  # a step that reads every item more than once, in the mean
-            vectors = lookup(scorer.prepare_items(encoding.items), items)
-        if items.dim() == 1:
-            return scorer.match_all(query, vectors)
-        return scorer.match(query.unsqueeze(-2), vectors)
+            vectors = lookup(encoding.items, items)
+            return scorer.all_pairs(query, vectors) if items.dim() == 1 else scorer(query.unsqueeze(-2), vectors)
+        query = scorer.prepare_query(query)  # a step that reads every item more than once, in the mean
+        vectors = lookup(scorer.prepare_items(encoding.items), items)
+        return scorer.match_all(query, vectors) if items.dim() == 1 else scorer.match(query.unsqueeze(-2), vectors)
 
     def score_pairs(self, encoding: Encoding, items: Int[Tensor, "*batch"], *, head: str = "rank") -> Tensor:
         """Scores [*batch] of one item for each row of a batch; otherwise as `score`."""
-        return self._head(head)(encoding.query, lookup(encoding.items, items))
+        return self.head(head)(asked(self.head(head), encoding), lookup(encoding.items, items))
 
     def scorer(self) -> Scorer:
         """See `Model.scorer`; encodes and prepares items once, and users too unless they have histories to read."""
-        head = self._head("rank")
+        head = self.head("rank")
         if isinstance(self.encoder, SequenceEncoder):
             catalogue = self.encoder.catalogue(self._inputs())
-            items = head.prepare_items(self._share("item", catalogue.items))
+            items = head.prepare_items(shared := self._share("item", catalogue.items))
 
             def scores(users: Int[Tensor, "batch"]) -> Tensor:
                 query = self._share("query", self._queries(users, catalogue))
-                encoding = replace(catalogue, query=query, past=self._past(users))
+                encoding = replace(catalogue, query=query, items=shared, past=self._past(users))
                 return head.match_all(head.prepare_query(asked(head, encoding)), items)
 
             return scores
@@ -168,7 +167,8 @@ class Recommender(Extensible):
             found.append(self.score_pairs(encoding, items[some].to(self.device), head=head))
         return torch.cat(found)
 
-    def _head(self, name: str) -> Head:
+    def head(self, name: str) -> Head:
+        """A head that scores items for a query."""
         head = self.heads[name]
         assert isinstance(head, Head)  # for the type checker: a ModuleDict holds any module
         return head

@@ -49,6 +49,7 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
         sides[entry["side"]][name] = Modality(values, torch.ones(1, dtype=torch.bool))
     more = {"content": Content(sides["item"], sides["user"])} if content else {}
     needs: frozenset[str] = frozenset()
+    trained = set()
     with isolated(0, "rehearsal"):
         encoder = built("encoder", registry.encoders.build, config["encoder"], 1, 1, **more)
         heads = {
@@ -56,7 +57,14 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
             for name, spec in config["heads"].items()
         }
         for role, spec in config["objectives"].items():
-            needs |= built(f"objectives.{role}", registry.objectives.build, spec).needs
+            objective = built(f"objectives.{role}", registry.objectives.build, spec)
+            needs |= objective.needs
+            trained.add(getattr(objective, "head", ""))
+    if "rank" not in trained and any(True for _ in heads["rank"].parameters()):
+        raise ConfigError(
+            f"{where}: heads.rank: {config['heads']['rank']['name']} has weights, and no objective has `head: rank` "
+            "and trains them: the catalogue would be ranked by random ones"
+        )
     made("train.wide", wide_optimizer, nn.ModuleDict({"encoder": encoder, "heads": nn.ModuleDict(heads)}), train)
     if isinstance(encoder, SequenceEncoder):
         made("sequences", sequence_options, encoder, config["sequences"], needs)

@@ -62,6 +62,13 @@ def check_tasks(
                 f"{where}: balance: expected two tasks at least, the objective `rank` and labels that are no probes, "
                 f"got {list(tasks_of(objectives))}"
             )
+        for role in tasks_of(objectives):
+            loss, way = objectives[role]["name"], found["balance"]["name"]
+            if registry.objectives.find(loss).signed and registry.balances.find(way).weighs:
+                raise ConfigError(
+                    f"{where}: balance: {way} weighs losses by their size, and objectives.{role}, {loss}, can fall "
+                    "below 0: take pcgrad, or another loss"
+                )
     return found
 
 

@@ -53,6 +53,7 @@ TESTED_WITH = {
     "cells": ("tables",),
     "checking": ("experiment",),
     "common": ("cli",),
+    "compatibility": ("pairing", "experiment"),
     "content": ("content", "encoders", "clcrec"),
     "data": ("cli",),
     "download": ("fetch",),

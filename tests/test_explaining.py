@@ -71,6 +71,20 @@ def test_contributions_of_a_pooled_history_add_up_to_the_score(name: str, head: 
         assert sum(parts.values) == pytest.approx(score, abs=1e-5)  # of the items alone, by no difference
 
 
+@pytest.mark.parametrize("head", ["dot", "gmf"])
+def test_paths_of_a_graph_with_links_add_up_too(head: str) -> None:
+    model, table = build({"name": "lightgcn", "layer_weights": [0.4, 0.3, 0.2, 0.1]}, head)
+    pairs = set(zip(table.user_indices.tolist(), table.item_indices.tolist(), strict=True))
+    item = next(item for item in range(17) if (3, item) not in pairs)
+    friends = Links.of(torch.tensor([3, 3, 1]), torch.tensor([1, 7, 2]), torch.tensor([1.0, 2.0, 0.5]), 12)
+    alike = Links.of(torch.tensor([item, 0]), torch.tensor([(item + 1) % 17, 16]), torch.tensor([1.5, 1.0]), 17)
+    model.graph = graph_of(table).linked(friends, alike)
+    with torch.no_grad():
+        score = model.scorer()(torch.tensor([3]))[0, item].item()
+    for panel in explain(model, table.users.ids[3], int(table.items.ids[item])).panels:
+        assert sum(panel.values) + sum(panel.rest.values()) == pytest.approx(score, abs=1e-5)
+
+
 @pytest.mark.parametrize("encoder", [{"name": "lightgcn"}, {"name": "gat", "num_heads": 2}])
 def test_paths_of_a_graph_add_up_to_the_score_and_are_paths(encoder: dict[str, Any]) -> None:
     model, table = build(encoder)

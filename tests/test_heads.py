@@ -182,12 +182,33 @@ def test_chunks_change_nothing(name: str, floats: int, monkeypatch: pytest.Monke
     torch.testing.assert_close(with_gradients(head, head.all_pairs(query, items), query, items), whole)
 
 
-def test_memory_of_a_catalogue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    head, sizes = MLP(8, hidden=(16, 4)), []
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_pair_keeps_for_its_gradient_is_as_much_as_a_head_says(name: str) -> None:
+    """By what autograd saves: objectives size their chunks by `pair_floats`. DIN's walk keeps to bounds of its own."""
+    head, query, items = build(name), queries(name, 40), vectors(50, seed=1)
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        scores = head.all_pairs(query, items)
+    pairs = scores.numel()
+    floats = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / 8  # of double
+    of_sides = 4 * (query.numel() + items.numel() + sum(parameter.numel() for parameter in head.parameters()))
+    assert floats - of_sides <= head.pair_floats * pairs
+    if name != "din":  # nor does it say far more
+        assert head.pair_floats * pairs <= 2 * floats + pairs
+
+
+@pytest.mark.parametrize("hidden", [(16, 4), (4, 16), (2, 16, 3)])
+def test_memory_of_a_catalogue_is_bounded(hidden: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    head, sizes = MLP(8, hidden=hidden), []
     match = MLP.match
 
     def watched(self: MLP, query: Tensor, items: Tensor) -> Tensor:
-        sizes.append((query + items).numel())
+        sizes.append(torch.broadcast_shapes(query.shape[:-1], items.shape[:-1]).numel() * max(hidden))
         return match(self, query, items)
 
     monkeypatch.setattr(MLP, "match", watched)

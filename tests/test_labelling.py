@@ -161,6 +161,10 @@ def test_gates_of_users(file: Path) -> None:
         ({"labels.gender.feature": "sex"}, r"labels\.gender\.feature: no feature 'sex' of users.*gender"),
         ({"labels.liked.text": "review"}, r"labels\.liked\.text: no column 'review'"),
         ({"balance": "kendall"}, "no balance 'kendall'"),
+        (
+            {"balance": "gradnorm", "objectives.rank": "bsl"},
+            r"balance: gradnorm weighs losses by their size, and objectives\.rank, bsl, can fall below 0: take pcgrad",
+        ),
         ({"sharing": {"name": "mmoe", "expert": 3}}, "sharing.expert: sharing 'mmoe' takes no 'expert'.*experts"),
         ({"encoder": "sasrec"}, "an encoder of histories has no rows of interactions"),
         (
@@ -177,6 +181,16 @@ def test_what_does_not_fit_is_refused(file: Path, changes: dict, message: str) -
 def test_a_balance_wants_two_tasks(file: Path) -> None:
     with pytest.raises(ConfigError, match=r"balance: expected two tasks at least.*\['rank'\]"):
         run_of(file, "probes", balance="uncertainty")
+
+
+def test_factors_of_a_balance_are_on_record(file: Path) -> None:
+    run = run_of(file, "all", balance="gradnorm")
+    do(run)
+    lines = (run.folder(Path("runs")) / "metrics.jsonl").read_text().splitlines()
+    found = [json.loads(line)["balance"] for line in lines]
+    assert all(set(one) == {"rank", "gender", "genres", "liked"} for one in found)
+    assert all(sum(one.values()) == pytest.approx(4) for one in found)
+    assert found[0] != found[-1]
 
 
 def test_histories_predict_labels_of_users_and_items(file: Path) -> None:

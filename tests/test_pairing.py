@@ -12,7 +12,8 @@ from cases import graph_of, random_content, random_interactions
 
 from recgraph import registry
 from recgraph.batches import Batches
-from recgraph.checking import check, reads_of
+from recgraph.checking import check
+from recgraph.compatibility import misfit, reads_of
 from recgraph.data import cards
 from recgraph.encoders import SequenceEncoder
 from recgraph.errors import ConfigError
@@ -43,7 +44,10 @@ CONTRASTS: dict[str, dict[str, Any]] = {
         }
         for name, kind in registry.views.components().items()
     },
+    "of layers": {"ssl": {"name": "layer_contrast", "weight": 0.1}},
+    "by dropout": {"ssl": {"name": "sequence_contrast", "weight": 0.1}},
 }
+"""By the name of the view, or by what takes its place."""
 
 
 LINEAR = {"linear", "fm", "wide_deep", "deepfm"}
@@ -57,7 +61,13 @@ def spec_of(encoder: str, head: str) -> dict[str, Any]:
 def reason(encoder: str, head: str, contrast: str) -> str | None:
     """Why the three do not go together, or None."""
     reads = reads_of(registry.encoders.check(ENCODERS[encoder], "encoder"))
-    if contrast != "none":
+    if contrast == "of layers" and encoder not in ("lightgcn", "gat"):
+        return "gives weights beside them" if encoder == "fields" and head in LINEAR else "compares layers"
+    if contrast == "by dropout" and encoder == "pooling":  # whose default is none
+        return "would be the same"
+    if contrast == "by dropout" and "history" not in reads:
+        return "gives weights beside them" if encoder == "fields" and head in LINEAR else "does not read"
+    if contrast in registry.views.components():
         view = registry.views.find(contrast)
         if encoder == "fields" and head in LINEAR:
             return "gives weights beside them"
@@ -147,8 +157,58 @@ def test_what_is_known_not_to_go_together() -> None:
         ("attentive on lightgcn", "din", "edge_drop"): None,
         ("attentive on lightgcn", "neumf", "crop_mask_reorder"): None,
         ("lightgcn", "neumf", "svd"): None,
+        ("gat", "neumf", "of layers"): None,
+        ("ngcf", "dot", "of layers"): "compares layers",
+        ("sasrec", "din", "by dropout"): None,
+        ("hybrid", "dot", "by dropout"): "does not read",
     }
     assert {key: reason(*key) for key in refused} == refused
+
+
+MISFITS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
+    (
+        {"name": "attentive"},
+        {"name": "view_contrast", "against": "all", "view": "feature_mask"},
+        "dot",
+        "depend on a hist",
+    ),
+    (
+        LIGHTGCN,
+        {"name": "layer_contrast", "layer": 2},
+        "dot",
+        "compares layer 2, and encoder lightgcn has layers 0 to 1",
+    ),
+    (LIGHTGCN, {"name": "layer_contrast", "layer": 0, "anchor": 3}, "dot", "compares layer 3"),
+    (LIGHTGCN, {"name": "direct_au"}, "neumf", r"heads\.rank: neumf has weights, and no objective has `head: rank`"),
+    ({"name": "pooling"}, {"name": "direct_au"}, "din", "no objective has `head: rank`"),
+]
+
+
+@pytest.mark.parametrize(("encoder", "objective", "head", "why"), MISFITS)
+def test_what_could_not_learn_is_refused(
+    encoder: dict[str, Any], objective: dict[str, Any], head: str, why: str, toy: Path
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        check(
+            RunConfig(
+                encoder=encoder,
+                heads={"rank": head, "other": "dot"},
+                objectives={"one": objective, "two": {"name": "bpr", "head": "other"}},
+                split="random_by_user",
+                train={"monitor": "ndcg@10"},
+                evaluate={"metrics": ["ndcg@10"]},
+            ),
+            cards.find("toy"),
+            "test",
+        )
+
+
+def test_a_history_is_contrasted_with_itself_where_dropout_makes_two_of_it() -> None:
+    for encoder, refused in (({"name": "pooling"}, True), ({"name": "pooling", "dropout": 0.1}, False)):
+        found = misfit(
+            registry.objectives.check("sequence_contrast", ""), registry.encoders.check(encoder, ""), clicks=False
+        )
+        assert bool(found) == refused
 
 
 def test_a_head_that_an_encoder_cannot_serve_is_refused_at_build_too() -> None:

@@ -12,7 +12,7 @@ from cases import graph_of, random_interactions
 from torch import Tensor
 
 from recgraph import registry
-from recgraph.checking import reads_of
+from recgraph.compatibility import reads_of
 from recgraph.encoders import LightGCN, SequenceEncoder
 from recgraph.errors import ConfigError
 from recgraph.heads import Dot

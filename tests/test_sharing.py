@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from cases import random_interactions
 from torch import Tensor
 
 from recgraph import registry
@@ -17,7 +18,7 @@ from recgraph.objectives import BPR, Label, Objectives
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
 from recgraph.sharing import PLE, Experts, MMoE
-from recgraph.types import Batch, Inputs
+from recgraph.types import Batch, Inputs, Past
 
 TASKS = ["rank", "sex"], ["rank", "genre"]
 
@@ -152,6 +153,24 @@ def test_training_ranks_with_what_validation_ranks_with() -> None:
         scores = model.eval().scorer()(BATCH.users)
     ahead = scores.gather(1, BATCH.items[:, None]) - scores.gather(1, BATCH.negatives)
     torch.testing.assert_close(loss, torch.nn.functional.softplus(-ahead).mean())
+
+
+@pytest.mark.parametrize("encoder", ["attentive", "pooling"])
+def test_target_attention_ranks_with_the_vectors_that_it_learns_from(encoder: str) -> None:
+    """Its steps are items too, and have gone through the experts."""
+    table = random_interactions()
+    spec = {"encoder": {"name": encoder, "dim": 6}, "heads": {"rank": "din"}, "sharing": {"name": "mmoe", "experts": 3}}
+    with isolated(0, "modules"):
+        model = Recommender.build(12, 17, spec, None).double().eval()
+    model.observe(table)
+    users, items = torch.arange(12).repeat_interleave(17), torch.arange(17).repeat(12)
+    inputs = Inputs(users, history=table.histories.last(users, model.encoder.max_length))
+    encoding = model.encoder(inputs)
+    learned = model.shares(replace(encoding, past=Past(inputs.history)))["rank"]
+    with torch.no_grad():
+        expected = model.score(learned, items[:, None])[:, 0]
+        torch.testing.assert_close(model.scorer()(torch.arange(12)).flatten(), expected)
+        torch.testing.assert_close(model.score_pairs(learned, items), expected)
 
 
 def test_hard_sharing_hands_all_tasks_the_same_vectors() -> None:

@@ -33,6 +33,9 @@ class Encoder(nn.Module):
     linked: ClassVar[bool] = False
     """Whether it reads the links of a graph beside its interactions (`BipartiteGraph.linked`)."""
 
+    layered: ClassVar[bool] = False
+    """Whether its encodings have `layers` where these are asked for: 0 to `num_layers`."""
+
     two_sided: ClassVar[bool] = False
     """Whether its encodings have `sides`, which objectives that compare content with the rest want."""
 

@@ -64,6 +64,8 @@ class GAT(Encoder):
 
     reads = frozenset({"graph"})
 
+    layered = True
+
     def __init__(
         self,
         num_users: int,

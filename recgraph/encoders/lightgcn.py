@@ -62,6 +62,7 @@ class LightGCN(Encoder):
     reads = frozenset({"graph"})
     graphs = (BipartiteGraph, LowRankGraph, GraphPerLayer)
     linked = True
+    layered = True
 
     def __init__(
         self,

@@ -23,6 +23,9 @@ class Head(nn.Module):
     reads: ClassVar[frozenset[str]] = frozenset()
     """{"history"} for a head whose queries are to be `with_steps`; the encoder must read it too."""
 
+    pair_floats: int = 1
+    """Floats that `match` keeps of a pair of a query and a catalogue's item for the gradient: what bounds chunks."""
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim

@@ -6,9 +6,12 @@ import math
 from typing import Annotated
 
 from annotated_types import MinLen
-from torch import nn
+from torch import Tensor, nn
 
 from recgraph.types import PositiveInt
+
+FLOATS = 2**24
+"""Floats of the widest layer in a chunk of pairs on other devices than a CPU: 64 MB, not measured."""
 
 Widths = Annotated[tuple[PositiveInt, ...], MinLen(1)]
 """Type of an option that lists layers by their widths."""
@@ -28,6 +31,11 @@ def xavier_uniform(layer: nn.Linear, fan_in: int | None = None) -> nn.Linear:
 def lecun_uniform(layer: nn.Linear) -> nn.Linear:
     """A layer with weights from U(±√(3 / inputs)) and bias 0: the output of GMF, MLP and NeuMF in the authors' code."""
     return _drawn(layer, math.sqrt(3 / layer.in_features))
+
+
+def room(vectors: Tensor, on_cpu: int) -> int:
+    """Floats of the widest layer in a chunk of pairs, on the device of `vectors`."""
+    return on_cpu if vectors.device.type == "cpu" else FLOATS
 
 
 def _drawn(layer: nn.Linear, bound: float) -> nn.Linear:

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from recgraph.dropout import dropout
 from recgraph.errors import ConfigError
 from recgraph.heads.base import Head
-from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
+from recgraph.heads.layers import Widths, lecun_uniform, room, xavier_uniform
 from recgraph.heads.products import GMF
 from recgraph.matmul import Linear
 from recgraph.registry import heads
 from recgraph.types import PositiveInt
 
 CHUNK_FLOATS = 2**18
-"""Floats of the widest layer in a chunk of pairs: 1 MB, the second-level cache of the core that it was measured on.
+"""Floats of the widest layer in a chunk of pairs on a CPU: 1 MB, the second-level cache of the core that was measured.
 Half and twice as many took the same within a tenth, an eighth and 16 times as many a tenth to a fifth longer."""
 
 
@@ -47,6 +47,7 @@ class MLP(Head):
         self.item_layer = xavier_uniform(Linear(item_dim, first, bias=False), fan_in=query_dim + item_dim)
         self.layers = nn.ModuleList(xavier_uniform(Linear(wide, narrow)) for wide, narrow in pairwise(hidden))
         self.output = lecun_uniform(nn.Linear(hidden[-1], 1))
+        self.widest, self.pair_floats = max(hidden), sum(hidden)
 
     def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
         """The query's half of the first layer, and its bias."""
@@ -65,7 +66,7 @@ class MLP(Head):
 
     def match_all(self, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items width"]) -> Tensor:
         """Chunk by chunk over queries and items, whose pairs are never in memory at once."""
-        return in_chunks(self, query, items)
+        return in_chunks(self, query, items, self.widest)
 
     def _drop(self, values: Tensor) -> Tensor:
         return dropout(values, self.dropout) if self.training else values
@@ -98,6 +99,7 @@ class NeuMF(Head):
         self.gmf, self.mlp = GMF(gmf_dim), MLP(dim - gmf_dim, hidden=hidden)
         self.columns = [gmf_dim, dim - gmf_dim]
         self.widths = [gmf_dim, hidden[0]]
+        self.pair_floats = self.gmf.pair_floats + self.mlp.pair_floats
 
     def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
         """Both sides, beside each other."""
@@ -114,6 +116,11 @@ class NeuMF(Head):
         query_parts, item_parts = query.split(self.widths, -1), items.split(self.widths, -1)
         return self.gmf.match(query_parts[0], item_parts[0]) + self.mlp.match(query_parts[1], item_parts[1])
 
+    def forward(self, query: Float[Tensor, "*#batch dim"], items: Float[Tensor, "*#batch dim"]) -> Tensor:
+        """The sum of both, whose sides are never put together: that would take a tenth of a step."""
+        query_parts, item_parts = query.split(self.columns, -1), items.split(self.columns, -1)
+        return self.gmf(query_parts[0], item_parts[0]) + self.mlp(query_parts[1], item_parts[1])
+
     def match_all(self, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items width"]) -> Tensor:
         """A matrix product, and the chunks of the MLP."""
         query_parts, item_parts = query.split(self.widths, -1), items.split(self.widths, -1)
@@ -121,16 +128,16 @@ class NeuMF(Head):
 
 
 def in_chunks(
-    head: Head, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items wide"], floats: int | None = None
+    head: Head, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items wide"], floats: int
 ) -> Tensor:
     """`match_all` by `match` of some queries with some items at a time.
 
     Args:
         head, query, items: as in `match_all`.
-        floats: that `match` makes for a pair; None for as many as a prepared query has.
+        floats: of the largest tensor that `match` makes for a pair.
     """
     flat = query.reshape(-1, query.shape[-1])
-    num_items = max(1, CHUNK_FLOATS // (floats or query.shape[-1]))
+    num_items = max(1, room(query, CHUNK_FLOATS) // floats)
     num_queries = max(1, num_items // max(1, len(items)))
     rows = [
         torch.cat([head.match(some.unsqueeze(-2), part) for part in items.split(num_items)], -1)

@@ -48,6 +48,8 @@ class LinearPart(Part):
         if not layout.wide:
             self.sides = nn.ModuleList(lecun_uniform(nn.Linear(width, 1, bias=False)) for width in layout.widths)
         self.crosses = nn.ParameterList(torch.zeros(layout.buckets) for _ in layout.crosses)
+        # Of a cross: both ids, their mixture, the bucket and its weight, most of them of twice a float's size.
+        self.pair_floats = 1 + sum(10 * one * other for one, other in layout.crosses)
 
     @property
     def widths(self) -> tuple[int, int]:
@@ -81,8 +83,7 @@ class LinearPart(Part):
         """An outer sum; crosses chunk by chunk."""
         if not len(self.crosses):
             return query[..., :1] + items[:, 0]
-        # Of a cross: both ids, their mixture, the bucket and its weight, most of them of twice a float's size.
-        return in_chunks(self, query, items, max(10 * one * other for one, other in self.layout.crosses))
+        return in_chunks(self, query, items, self.pair_floats)
 
     def _prepare(self, vectors: Tensor, side: int, bias: Tensor | None = None) -> Tensor:
         weight = vectors[..., :1] if self.layout.wide else self.sides[side](self.layout.fields(vectors, side))
@@ -144,6 +145,7 @@ class CrossPart(Part):
         self.item_layer = xavier_uniform(Linear(items, total, bias=False), fan_in=total)
         self.layers = nn.ModuleList(xavier_uniform(Linear(total, total)) for _ in range(num_layers - 1))
         self.output = lecun_uniform(nn.Linear(total, 1))
+        self.pair_floats = (2 + 2 * num_layers) * total
 
     @property
     def widths(self) -> tuple[int, int]:
@@ -209,6 +211,7 @@ class Sum(Head):
         super().__init__(dim)
         self.parts = nn.ModuleDict(parts)
         self.widths = [[part.widths[side] for part in parts.values()] for side in range(2)]
+        self.pair_floats = sum(part.pair_floats for part in parts.values())
 
     def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
         """What each part prepares, side by side."""
@@ -221,6 +224,10 @@ class Sum(Head):
     def match(self, query: Float[Tensor, "*#batch width"], items: Float[Tensor, "*#batch wide"]) -> Tensor:
         """The sum."""
         return reduce(torch.add, (part.match(*sides) for part, *sides in self._each(query, items)))
+
+    def forward(self, query: Float[Tensor, "*#batch dim"], items: Float[Tensor, "*#batch dim"]) -> Tensor:
+        """The sum; what the parts prepare is not put side by side."""
+        return reduce(torch.add, (part(query, items) for part in self._parts))
 
     def match_all(self, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items wide"]) -> Tensor:
         """The sum; each part in its own way."""

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from recgraph.heads.base import Head, steps_of
-from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
+from recgraph.heads.layers import Widths, lecun_uniform, room, xavier_uniform
 from recgraph.matmul import Linear
 from recgraph.registry import heads
 
 CHUNK_FLOATS = 2**20
-"""Floats of the widest layer over pairs of a step and an item that are in memory at once: 4 MB a layer."""
+"""Floats of the widest layer over pairs of a step and an item that are in memory at once on a CPU: 4 MB a layer."""
 
 
 @heads.register("din")
@@ -115,7 +115,7 @@ class DIN(Head):
     def _pairs(self, query: Tensor) -> int:
         """Pairs of a chunk."""
         first, (length, _) = self.from_item.out_features, self._widths(query)
-        return max(1, CHUNK_FLOATS // (max(1, length) * max(self.dim, first)))
+        return max(1, room(query, CHUNK_FLOATS) // (max(1, length) * max(self.dim, first)))
 
     def _widths(self, query: Tensor) -> tuple[int, list[int]]:
         """How long the histories of prepared queries are, and the widths of what these are made of."""
@@ -167,13 +167,14 @@ class DIN(Head):
         own, steps, _, known = self._taken_apart(query)
         each, place = steps.flatten(0, 1).unique(dim=0, return_inverse=True)
         parts, place = self._step_parts(each), place.view(known.shape)
-        size = max(1, CHUNK_FLOATS // max(1, len(each)))
+        floats = room(query, CHUNK_FLOATS)
+        size = max(1, floats // max(1, len(each)))
         columns = []
         for some in items.split(size):
-            few = max(1, CHUNK_FLOATS // (len(some) * max(self.dim, parts.shape[-1])))
+            few = max(1, floats // (len(some) * max(self.dim, parts.shape[-1])))
             pairs = zip(each.unsqueeze(1).split(few), parts.unsqueeze(1).split(few), strict=True)
             table = torch.cat([self._logits(*pair, some) for pair in pairs])
-            few = max(1, CHUNK_FLOATS // (len(some) * max(known.shape[1], self.dim, own.shape[-1])))
+            few = max(1, floats // (len(some) * max(known.shape[1], self.dim, own.shape[-1])))
             rows = []
             for number in range(0, max(1, len(own)), few):
                 row = slice(number, number + few)

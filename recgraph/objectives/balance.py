@@ -28,6 +28,9 @@ class Balance(nn.Module):
     needs: ClassVar[frozenset[str]] = frozenset()
     """Fields of `Batch` that it reads."""
 
+    weighs: ClassVar[bool] = True
+    """Whether it weighs tasks by how large their losses are, which must then be above 0."""
+
     def __init__(self, num: int) -> None:
         super().__init__()
         self.num = num
@@ -139,6 +142,7 @@ class PCGrad(Balance):
     """
 
     needs = frozenset({"generator"})
+    weighs = False
 
     def backward(
         self, losses: Tensor, rest: Tensor, shared: Sequence[nn.Parameter], generator: torch.Generator | None

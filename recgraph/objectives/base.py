@@ -32,6 +32,15 @@ class Objective(nn.Module):
     compares_sides: ClassVar[bool] = False
     """Whether it reads `Encoding.sides`, which only encoders that are `two_sided` give."""
 
+    compares_layers: ClassVar[bool] = False
+    """Whether it reads `Encoding.layers`, which only encoders that are `layered` give."""
+
+    compares_histories: ClassVar[bool] = False
+    """Whether it compares queries after two histories, and so wants an encoder that reads them."""
+
+    signed: ClassVar[bool] = False
+    """Whether its value can fall below 0: no size of what is left to learn, by which tasks could be weighed."""
+
     task: ClassVar[str | None] = RANK
     """Whose share of the representation it reads, where tasks have experts; None reads the encoder's own vectors."""
 
@@ -81,6 +90,10 @@ class Objectives(nn.Module):
         """See `Objective.begin_epoch`."""
         for term in self.terms.values():
             term.begin_epoch(recommender, epoch, generator)  # type: ignore[operator]  # a ModuleDict holds any module
+
+    def factors(self) -> dict[str, float]:
+        """What the balance multiplies each of its tasks' losses with, as it is now; empty without one."""
+        return {} if self.balance is None else dict(zip(self.balanced, self.balance.weights().tolist(), strict=True))
 
     def forward(self, recommender: Recommender, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "terms"]]:
         """Encode the batch once; return the total to minimise and each objective's value, detached and unweighted."""

@@ -166,6 +166,8 @@ class LayerContrast(Contrast):
         item_weight: of the items' mean (α in NCL, 0.5 to 1.5).
     """
 
+    compares_layers = True
+
     def __init__(
         self,
         *,

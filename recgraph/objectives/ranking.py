@@ -68,12 +68,12 @@ class Ranking(Objective):
             return self.part_losses(recommender.score(encoding, positives, head=self.head), negatives, part, num_items)
 
         assert batch.negatives is not None
-        num = batch.negatives.shape[-1]
+        num, floats = batch.negatives.shape[-1], recommender.head(self.head).pair_floats
         return mean_over_rows(
             losses,
             batch,
             encoding,
-            width=num if batch.hits is not None else (1 + num) * encoding.items.shape[1],
+            width=num * floats if batch.hits is not None else (1 + num) * max(floats, encoding.items.shape[1]),
             parameters=tuple(recommender.heads.parameters()),
         )
 

@@ -44,6 +44,7 @@ class SequenceContrast(Objective):
 
     needs = frozenset({"generator"})
     task = None
+    compares_histories = True
 
     def __init__(
         self, *, temperature: PositiveFloat = 1.0, similarity: Similarity = "dot", view: View | None = None

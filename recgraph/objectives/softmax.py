@@ -78,9 +78,9 @@ class CrossEntropy(Objective):
     """Softmax over the whole catalogue: -ln ( exp(s⁺/τ) / Σ exp(s/τ) ), the mean over rows, with no negatives drawn.
 
     Every item but the row's own is below the fraction bar as one that is not wanted, also those that the user has had.
-    Rows are walked in chunks, so that rows × items scores are never in memory at once. For SASRec the best of the
-    losses that Klenitskiy and Vasilev compared, "Turning dross into gold loss: is BERT4Rec really better than SASRec?",
-    RecSys 2023, https://arxiv.org/abs/2309.07602.
+    Rows are walked in chunks, so that rows × items scores, and what a head makes for them, are never in memory at once.
+    For SASRec the best of the losses that Klenitskiy and Vasilev compared, "Turning dross into gold loss: is BERT4Rec
+    really better than SASRec?", RecSys 2023, https://arxiv.org/abs/2309.07602.
 
     Args:
         temperature: τ.
@@ -97,9 +97,8 @@ class CrossEntropy(Objective):
         def losses(part: Batch, encoding: Encoding) -> Tensor:
             return cross_entropy(recommender.score(encoding, head=self.head), part.items, self.temperature)
 
-        return mean_over_rows(
-            losses, batch, encoding, width=len(encoding.items), parameters=tuple(recommender.heads.parameters())
-        )
+        width = len(encoding.items) * recommender.head(self.head).pair_floats
+        return mean_over_rows(losses, batch, encoding, width=width, parameters=tuple(recommender.heads.parameters()))
 
 
 @objectives.register("bsl")
@@ -122,6 +121,8 @@ class BSL(Ranking):
         head: name of the head whose scores are compared. They train with cosines; LightGCN then ranks by inner products
             on Gowalla, Yelp2018 and Amazon, which is `heads: {rank: dot, cosine: cosine}` and `head: cosine` here.
     """
+
+    signed = True
 
     def __init__(
         self,

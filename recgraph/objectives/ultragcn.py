@@ -98,7 +98,7 @@ class UltraGCN(Ranking):
 
         total = super().forward(recommender, batch, encoding)
         if self.item_weight:
-            width = near.items.shape[1] * encoding.items.shape[1]
+            width = near.items.shape[1] * max(encoding.items.shape[1], recommender.head(self.head).pair_floats)
             heads = tuple(recommender.heads.parameters())
             total = total + self.item_weight * mean_over_rows(losses, batch, encoding, width=width, parameters=heads)
         squares = sum(parameter.square().sum() for parameter in recommender.encoder.parameters())

@@ -33,6 +33,8 @@ class DirectAU(Objective):
         gamma: γ (0.5, 5 and 1 on the authors' Beauty, Gowalla and Yelp2018, with matrix factorisation).
     """
 
+    signed = True
+
     def __init__(self, *, gamma: NonNegativeFloat = 1.0) -> None:
         super().__init__()
         self.gamma = gamma

@@ -208,7 +208,8 @@ class Trainer:
         seconds = time.perf_counter() - started
         progress.seconds += seconds
         times = {"seconds": round(seconds, 4), "elapsed": round(progress.seconds, 4)}
-        return {"epoch": progress.epoch, **times, "losses": losses}
+        factors = self.objectives.factors()
+        return {"epoch": progress.epoch, **times, "losses": losses, **({"balance": factors} if factors else {})}
 
     def _record(self, progress: Progress, record: dict[str, Any]) -> bool:
         """Validate if it is time to, and tell the trackers; returns whether it was."""

@@ -88,7 +88,8 @@ class WeightsAndBiases(Tracker):
         """Tell of an epoch, unless the server has it; the step at W&B is the epoch."""
         with self._guarded():
             if self._run is not None and record["epoch"] >= self._run.starting_step:
-                curves = {"loss": record["losses"], "validation": record.get("validation", {})}
+                more = {key: record.get(key, {}) for key in ("balance", "validation")}
+                curves = {"loss": record["losses"], **more}
                 values = {"epoch_seconds": record["seconds"], **_flat(curves, "/")}
                 self._run.log(values, step=record["epoch"], commit=True)
 

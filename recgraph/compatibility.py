@@ -1,0 +1,84 @@
+"""What an encoder cannot serve: views and objectives that would change, compare or read what it does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from recgraph import registry
+from recgraph.errors import ConfigError
+from recgraph.registry import Component
+
+
+def within(encoder: Mapping[str, Any]) -> Iterator[tuple[Component, Mapping[str, Any]]]:
+    """An encoder's class and its checked entry, and those of the encoders within it."""
+    kind = registry.encoders.find(encoder["name"])
+    yield kind, encoder
+    for key in registry.nested(kind):
+        if encoder[key] is not None:
+            yield from within(encoder[key])
+
+
+def reads_of(encoder: Mapping[str, Any]) -> frozenset[str]:
+    """What an encoder reads, and what those within it read."""
+    return frozenset().union(*(kind.reads for kind, _ in within(encoder)))
+
+
+def misfit(objective: Mapping[str, Any], encoder: Mapping[str, Any], *, clicks: bool) -> str:
+    """Why an objective cannot learn from the rows, or the vectors, that it is to be given; empty if it can.
+
+    Args:
+        objective, encoder: their checked entries.
+        clicks: whether rows are labelled, and not all of them positives.
+    """
+    kind, name, reads = registry.objectives.find(objective["name"]), encoder["name"], reads_of(encoder)
+    if "click" in kind.needs and not clicks:
+        return "learns from labelled rows: give a block `clicks:`"
+    if clicks and not (kind.of_parameters or kind.needs & {"click", "distinct"}):
+        return "takes every row for a positive, and of `clicks:` some are not: take log_loss or squared_error"
+    if "content" in kind.needs and "content" not in reads:
+        return f"compares items by content, which encoder {name} does not read: take hybrid or content"
+    if clicks and "graph" in kind.needs:
+        return "reads the graph, which holds the rows whose labels are to be predicted"
+    if kind.compares_sides and not registry.encoders.find(name).two_sided:
+        return f"compares collaborative with content vectors, and encoder {name} lacks one; take hybrid"
+    if encoder.get("wide") and not (kind.of_parameters or "head" in objective):
+        return f"compares vectors, and encoder {name} gives weights beside them: set encoder.wide to false"
+    if kind.compares_layers:
+        layered = [one for one, other in registry.encoders.components().items() if other.layered]
+        if name not in layered:
+            return f"compares layers, of which encoder {name} shows none: take {' or '.join(layered)}"
+        if (wanted := max(objective["layer"], objective["anchor"] or 0)) > encoder["num_layers"]:
+            return f"compares layer {wanted}, and encoder {name} has layers 0 to {encoder['num_layers']}"
+    elif objective.get("against") == "all" and "history" in reads:
+        return "against 'all' wants all users' queries, which depend on a history; take 'batch'"
+    if kind.compares_histories:
+        if "history" not in reads:
+            return f"compares histories, which encoder {name} does not read: for graphs and tables take view_contrast"
+        if objective.get("view", "") is None and not any(_drops(entry) for _, entry in within(encoder)):
+            return f"has no view and encoder {name} no dropout: the two vectors of a history would be the same"
+    return ""
+
+
+def _drops(encoder: Mapping[str, Any]) -> bool:
+    return any(bool(value) for key, value in encoder.items() if key.endswith("dropout"))
+
+
+def check_view(view: Mapping[str, Any] | None, encoder: Mapping[str, Any], where: str, *, linked: bool) -> None:
+    """Refuse a view that changes nothing the encoder reads, or makes a graph that its reader cannot read.
+
+    Args:
+        view, encoder: their checked entries.
+        where: the view's address, for messages.
+        linked: whether the graph has links of relations, which not every view can do with.
+    """
+    if view is None:
+        return
+    kind, name = registry.views.find(view["name"]), encoder["name"]
+    if not kind.changes & (reads_of(encoder) | {"perturb"}):
+        raise ConfigError(f"{where}: {view['name']} changes {sorted(kind.changes)}, which {name} does not read")
+    if linked and not kind.linked:
+        raise ConfigError(f"{where}: {view['name']} is of interactions alone: it has no place for relations")
+    readers = [reader for reader, _ in within(encoder) if "graph" in reader.reads]
+    if kind.leaves is not None and any(kind.leaves not in reader.graphs for reader in readers):
+        raise ConfigError(f"{where}: {view['name']} leaves a {kind.leaves.__name__}, which {name} cannot read")
