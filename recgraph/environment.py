@@ -127,7 +127,12 @@ def check_memory(needed: int, what: str) -> None:
 
 
 def reset_peak_memory() -> None:
-    """Let `peak_memory` count from now on, where the system can (Linux)."""
+    """Let `peak_memory` count from now on, where the system can (Linux).
+
+    Freed memory goes back to the system first, where it would count for what comes after it: `keep_freed_memory`.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # man 5 proc: resets VmHWM
 

@@ -140,41 +140,13 @@ def _section(study: Study, styles: Mapping[str, int]) -> str:
         parts.append(f"<h3>{page.escape(key[0])}</h3>")
         told = study.experiment
         found = grids(runs, published=told.published, against=told.against, marks=told.marks)
-        main, *others = [page.table(grid, styles) for grid in (*found, *_diagnostics(runs))]
+        main, *others = [page.table(grid, styles) for grid in found]
         monitor = study.monitor if study.monitor in key[2] else next(iter(key[2]))
         parts += [main, page.figures(figures(runs, found, monitor, styles)), *others]
     parts.append("<h3>Where the figures come from</h3>")
     parts.append(page.table(_provenance(study.runs), {}))
     parts.append(page.folded(f"Settings: {study.file.name}", text))
     return "".join(parts)
-
-
-def _diagnostics(runs: Sequence[Finished]) -> list[Grid]:
-    """How the vectors of each row lie, mean of its seeds; no table if no row has any."""
-    rows: dict[str, list[dict[str, float]]] = {}
-    for one in runs:
-        if "diagnostics" in one.result:
-            rows.setdefault(one.result["row"], []).append(one.result["diagnostics"])
-    if not rows:
-        return []
-    names = list(next(iter(rows.values()))[0])
-    body = [
-        [Cell(row), *(Cell(f"{statistics.fmean(one[name] for one in found):.3f}") for name in names)]
-        for row, found in rows.items()
-    ]
-    notes = [
-        "Alignment: mean squared distance of a user and an item of theirs, on unit vectors; lower is nearer.",
-        "Uniformity: from 0, all on one point, to about -4, evenly spread. Effective rank: of at most the width.",
-        "Norm-popularity: rank correlation of a vector's length with its number of training interactions.",
-    ]
-    return [
-        Grid(
-            f"{runs[0].result['dataset']}, how the vectors lie",
-            ["", *(name.replace("_", " ") for name in names)],
-            body,
-            notes,
-        )
-    ]
 
 
 def _doubts(study: Study) -> list[str]:

@@ -30,7 +30,7 @@ def tidy(results: Iterable[Result]) -> pl.DataFrame:
     """One row per run, part, group and metric, with what is needed to judge and repeat it.
 
     Labels are measured as label:metric; their group "guessed" is what is most frequent in training.
-    `part` is validation, test, or parity: test at the epoch that is best on test.
+    `part` is validation, test, parity (test at the epoch that is best on test), or vectors: how those of the model lie.
     """
     rows = []
     for result in results:
@@ -38,11 +38,14 @@ def tidy(results: Iterable[Result]) -> pl.DataFrame:
         about = {key: result.get(key) if key in REACHED else result[key] for key in ABOUT}
         # Ten digits tell them apart, as they do everywhere else; whole, they are a third of the file.
         about |= {key: str(about[key])[:10] for key in ("commit", "data_fingerprint") if about[key]}
-        measured = [(part, "all", result[part]) for part in ("validation", "test", "parity") if part in result]
+        measured: list[tuple[str, str, Any]] = [
+            (part, "all", result[part]) for part in ("validation", "test", "parity") if part in result
+        ]
         measured += [("test", group, found) for group, found in result.get("groups", {}).items()]
         labels = result.get("labels", {})
         measured += [(part, "all", labels[part]) for part in ("validation", "test") if part in labels]
         measured += [("test", "guessed", labels["guessed"])] if labels else []
+        measured += [("vectors", "all", result["diagnostics"])] if "diagnostics" in result else []
         rows += [
             names | {"part": part, "group": group, "metric": metric, "value": value} | about
             for part, group, found in measured
@@ -93,6 +96,8 @@ def grids(
             found.append(_learned(rows, dataset, (marks or {}).get(dataset, {})))
         if all(one.result.get("groups") for one in runs):
             found.append(_grouped(rows, metrics, dataset))
+        if any("diagnostics" in one.result for one in runs):
+            found.append(_diagnosed(rows, dataset))
         found += label_grids(rows, dataset, against)
     return found
 
@@ -259,6 +264,21 @@ def _learned(rows: Mapping[str, Sequence[Finished]], dataset: str, marks: Mappin
     if marks:
         notes.append("s to: until it was at " + ", ".join(f"{name} {value:g}" for name, value in marks.items()) + ".")
     return Grid(f"{dataset}, speed of learning", head, body, notes)
+
+
+def _diagnosed(rows: Mapping[str, Sequence[Finished]], dataset: str) -> Grid:
+    """How vectors lie, of the rows that have any."""
+    body, head = [], [""]
+    for row, runs in rows.items():
+        if values := [one.result["diagnostics"] for one in runs if "diagnostics" in one.result]:
+            head = ["", *(name.replace("_", " ") for name in values[0])]
+            body.append([Cell(row), *(Cell(f"{statistics.mean(one[key] for one in values):.3f}") for key in values[0])])
+    notes = [
+        "Alignment: mean squared distance of a user and an item of theirs, on unit vectors; lower is nearer.",
+        "Uniformity: from 0, all on one point, to about -4, evenly spread. Effective rank: of at most the width.",
+        "Norm-popularity: rank correlation of a vector's length with its number of training interactions.",
+    ]
+    return Grid(f"{dataset}, how the vectors lie", head, body, notes)
 
 
 def _mean(runs: Sequence[Finished], part: str, metric: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -393,6 +395,20 @@ def test_memory_stays_bounded_however_many_rows(monkeypatch: pytest.MonkeyPatch)
     with Largest() as largest:
         uniformity(candidates).backward()
     assert largest.size == 4000
+
+
+def test_16384_rows_against_each_other_stay_within_2_gb() -> None:
+    """The whole process, in one that has done nothing else."""
+    code = """
+import torch
+from recgraph.environment import peak_memory
+from recgraph.objectives.contrastive import info_nce
+anchors, candidates = (torch.randn(16384, 64, requires_grad=True) for _ in range(2))
+info_nce(anchors, candidates, torch.arange(16384), temperature=0.2).backward()
+print(peak_memory())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2 * 2**10  # logits, shares and their product whole would be 3 GB
 
 
 def test_what_no_batch_holds_costs_nothing() -> None:

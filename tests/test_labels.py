@@ -15,6 +15,7 @@ from recgraph.data.features import Attributes, Features
 from recgraph.data.interactions import Interactions
 from recgraph.data.label_settings import LabelSettings, check_labels
 from recgraph.data.labels import MISSING, held_out, labels_of
+from recgraph.data.modalities import ModalitySettings, fit_modality
 from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError, DataError
 from recgraph.heads import Dot
@@ -163,9 +164,37 @@ def test_the_sign_of_a_rating_and_its_text() -> None:
     assert (closeness[~same] < 0.9).all()
 
 
+def test_a_text_may_tell_by_vectors_of_its_words_which_training_rows_alone_have_taught() -> None:
+    way = {"of": "interaction", "feature": "rating", "around": 3, "text": "review", "pair": False}
+    found = label(**way, text_by="words", text_dim=5)
+    assert found.table.tolist() == label(**way).table.tolist()
+    assert found.text.shape == (len(found.table), 5)
+    some = found.examples["test"]
+    torch.testing.assert_close(some.text.norm(dim=1), torch.ones(len(some.text)))
+    assert not torch.allclose(some.text @ some.text.T, label(**way).examples["test"].text @ some.text.T)
+    rows = PARTS["train"].frame
+    settings = ModalitySettings(columns=("review",), by="words", dim=5)
+    fitted = fit_modality(settings, rows, {"review": "text"}, np.ones(len(rows), bool), "it")
+    torch.testing.assert_close(found.text, fitted.transform(rows, "it").values)
+
+
+def test_entries_of_before_there_were_ways_of_text_keep_their_name() -> None:
+    plain = LabelSettings(of="interaction", feature="rating", text="review")
+    assert not {"text_by", "text_model"} & set(plain.model_dump(mode="json"))
+    words = LabelSettings(of="interaction", feature="rating", text="review", text_by="words")
+    assert words.model_dump(mode="json")["text_by"] == "words"
+    assert LabelSettings(**words.model_dump(mode="json")) == words
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
+        ({"of": "interaction", "feature": "rating", "text_by": "words"}, "name its column"),
+        (
+            {"of": "interaction", "feature": "rating", "text": "review", "text_by": "sentences"},
+            "`text_model`, a folder",
+        ),
+        ({"of": "interaction", "feature": "rating", "text": "review", "text_model": "x"}, "goes with `text_by: sent"),
         ({"of": "user", "feature": "age", "bands": (18,), "around": 3}, "not both"),
         ({"of": "user", "feature": "age", "bands": (35, 18)}, "must rise"),
         ({"of": "user", "feature": "age", "text": "review"}, "of interactions"),

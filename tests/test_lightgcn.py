@@ -47,6 +47,7 @@ def check(encoder: LightGCN, weights: list[float] | Tensor, inputs: Inputs = ALL
     [
         ({"layer_weights": [0.5, 0, -2, 1]}, [0.5, 0, -2, 1]),
         ({"layer_weights": [2, 3], "first_layer": 2}, [0, 0, 2, 3]),
+        ({"layer_weights": [1, 3, 3, 1]}, [1, 3, 3, 1]),
         ({"layer_weights": 0.1}, [0.1, 0.3, 0.3, 0.3]),
         ({"layer_weights": 1, "num_layers": 2}, [1, 0, 0]),
         ({"first_layer": 1}, [0, 1 / 3, 1 / 3, 1 / 3]),  # as files before `layer_weights` have it
@@ -54,6 +55,13 @@ def check(encoder: LightGCN, weights: list[float] | Tensor, inputs: Inputs = ALL
 )
 def test_weights_of_layers(options: dict[str, object], weights: list[float], every_layer: bool) -> None:
     check(build(**options), weights, Inputs(ALL.users, graph=GRAPH, every_layer=every_layer))
+
+
+def test_weights_of_layers_may_be_a_tuple() -> None:
+    """From Python, where no file has made a list of them."""
+    with isolated(0, "modules"):
+        encoder = LightGCN(TABLE.num_users, TABLE.num_items, dim=4, layer_weights=(1.0, 3.0, 3.0, 1.0)).double()
+    check(encoder, [1, 3, 3, 1], Inputs(ALL.users, graph=GRAPH, every_layer=True))
 
 
 @pytest.mark.parametrize("first_layer", [0, 1])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from inspect import signature
+from typing import Any
 
 import pytest
 import torch
@@ -133,11 +135,32 @@ def test_masked_rows_do_not_count_with_shared_negatives_either(name: str) -> Non
     torch.testing.assert_close(value(objective, recommender, masked), value(objective, recommender, two))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_value_is_a_finite_scalar_at_huge_scores(name: str) -> None:
+STRESS = [
+    {"name": name, **SPECS.get(name, {}), **options, **more}
+    for name in NAMES
+    for more in ({}, {"by_user": True}, {"by_user": True, "positive_temperature": 10.0}, {"exponent": 1.3})
+    if set(more) <= set(signature(registry.objectives.find(name)).parameters)
+    for options in (
+        [{"temperature": temperature} for temperature in (0.01, 0.1, 1.0, 10.0)]
+        if "temperature" in signature(registry.objectives.find(name)).parameters
+        else [{}]
+    )
+]
+"""Every objective; those with a temperature at four."""
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("spec", STRESS, ids=lambda spec: " ".join(map(str, spec.values())))
+def test_value_is_a_finite_scalar_at_huge_scores(spec: dict[str, Any], dtype: torch.dtype, shared: bool) -> None:
     recommender, batch = model_and_batch(scale=70.0)  # scores reach ±1e4
+    recommender = recommender.to(dtype)
+    if shared:
+        batch = replace(batch, negatives=torch.tensor([[2, 5, 3]]), hits=NO_HITS)
     assert recommender.score(recommender.encoder(batch.inputs)).abs().max() > 1e4
-    loss = value(build(name, recommender), recommender, batch)
+    objective = registry.objectives.build(spec)
+    objective.begin_epoch(recommender, 1, torch.Generator().manual_seed(0))
+    loss = value(objective, recommender, batch)
     assert loss.shape == ()
     loss.backward()
     assert loss.isfinite()

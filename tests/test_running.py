@@ -336,3 +336,21 @@ def test_a_split_without_validation_is_refused(toy: Path) -> None:
     )
     with pytest.raises(DataError, match="dataset toy: the validation part of split random_by_user is empty"):
         execute(run, Path("runs"), settings=Settings(CPU), console=Console())
+
+
+def test_peak_memory_is_not_that_of_what_ran_before() -> None:
+    """Freed memory is kept for what is allocated next, and would count for the next row of a table."""
+    code = """
+import torch
+from recgraph.environment import keep_freed_memory, peak_memory, reset_peak_memory
+keep_freed_memory()
+before = [torch.ones(2**20) for _ in range(256)]  # 1 GB
+del before
+high = peak_memory()
+reset_peak_memory()
+print(high, peak_memory())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    high, low = map(int, done.stdout.split())
+    assert high > 1100
+    assert low < 700

@@ -183,6 +183,23 @@ def test_bsl_by_user_takes_the_mean_over_the_positives_of_the_user(masked: bool)
     torch.testing.assert_close(found, with_gradients(recommender, total / len(some)), rtol=1e-9, atol=1e-10)
 
 
+def test_bsl_with_two_temperatures_is_the_papers_loss() -> None:
+    """-τ₁ ln E⁺ exp(s/τ₁) + τ₂ ln E⁻ exp(s/τ₂), over τ₂: a user's mean once for each of its rows."""
+    recommender, batch = setting(Cosine)
+    batch = replace(batch, mask=None)
+    scores = naive.cosines(recommender.encoder.users.weight, recommender.encoder.items.weight)
+    users, items, negatives = batch.inputs.users.tolist(), batch.items.tolist(), batch.negatives.tolist()
+    one, two, total = 0.5, 0.2, torch.zeros((), dtype=torch.float64)
+    for user, row in zip(users, negatives, strict=True):
+        mine = [torch.exp(scores[user, item] / one) for other, item in zip(users, items, strict=True) if other == user]
+        below = sum(torch.exp(scores[user, item] / two) for item in row) / NUM
+        total = total - one * torch.log(sum(mine) / len(mine)) + two * torch.log(below)
+    found = both(BSL(temperature=two, positive_temperature=one, by_user=True), recommender, batch)
+    torch.testing.assert_close(found, with_gradients(recommender, total / two / len(users)), rtol=1e-9, atol=1e-10)
+    with pytest.raises(ConfigError, match="positive_temperature is of the mean over a user's positives"):
+        BSL(positive_temperature=0.5)
+
+
 def test_bsl_by_user_is_finite_at_huge_scores_and_without_valid_rows() -> None:
     recommender, batch = setting(Dot)
     with torch.no_grad():

@@ -172,3 +172,19 @@ def test_seconds_to_a_mark_stand_beside_the_speed_of_learning(tmp_path: Path) ->
     assert [*grid.head[-2:]] == ["s to filter", "s to more"]
     assert [cell.text for cell in grid.rows[0]] == ["A", "2.0", "3.0", "4.0", "6.5", "3.0", ""]
     assert "filter 0.4, more 0.6" in grid.notes[-1]
+
+
+def test_how_vectors_lie_is_a_table_and_rows_of_the_csv() -> None:
+    lying = [
+        result("A", seed, 0.3, diagnostics={"alignment": 0.5 + seed, "item_effective_rank": 20.0}) for seed in (0, 1)
+    ]
+    plain = result("B", 0, 0.2)
+    grid = grids(finished([*lying, plain]))[-1]
+    assert grid.title == "toy, how the vectors lie"
+    assert [[cell.text for cell in row] for row in grid.rows] == [["A", "1.000", "20.000"]]
+    rows = tidy([*lying, plain]).filter(pl.col("part") == "vectors")
+    assert rows.select("row", "seed", "metric", "value").rows() == [
+        ("A", seed, name, value)
+        for seed in (0, 1)
+        for name, value in (("alignment", 0.5 + seed), ("item_effective_rank", 20.0))
+    ]

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from recgraph.data.features import Kind, Side
+from recgraph.data.text_settings import Way
 from recgraph.errors import ConfigError, suggest
 from recgraph.types import LabelKind
 
@@ -33,10 +42,14 @@ class LabelSettings(BaseModel):
     holdout: tuple[Share, Share] = (0.1, 0.1)
     """Of users or items: shares whose labels are kept for validation and for test; nobody learns from them."""
     text: str | None = None
-    """Of interactions: a column of text that tells the label, such as `review`. It becomes TF-IDF + SVD, fitted on
-    training rows."""
+    """Of interactions: a column of text that tells the label, such as `review`. What makes vectors of it is fitted on
+    training rows; a row without a known word has one of zeros."""
+    text_by: Way = "tfidf"
+    """What makes the vectors, as `by` of a modality does: TF-IDF + SVD, vectors of words, or a language model."""
     text_dim: PositiveInt = 300
-    """Width after the SVD."""
+    """Width after the SVD, and of words' vectors; a language model has its own."""
+    text_model: str | None = None
+    """Of `text_by: sentences`: a folder, or a name that sentence-transformers knows."""
     pair: bool = True
     """Of interactions: user and item tell the label; with `text`, they and the text together."""
 
@@ -48,9 +61,23 @@ class LabelSettings(BaseModel):
             raise ValueError(f"bands must rise, got {list(self.bands)}")
         if self.of != "interaction" and (self.text is not None or not self.pair):
             raise ValueError("`text` and `pair` are for labels of interactions")
+        if self.text is None and self.text_by != "tfidf":
+            raise ValueError("`text_by` is of a `text` that tells the label: name its column")
+        if (self.text_model is not None) != (self.text_by == "sentences"):
+            raise ValueError(
+                "`text_model`, a folder or a name such as all-MiniLM-L6-v2, goes with `text_by: sentences`"
+            )
         if not self.pair and self.text is None:
             raise ValueError("without `pair`, a `text` must tell the label")
         return self
+
+    @model_serializer(mode="wrap")
+    def _at_work(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without ways of text that are not taken: what was configured before there were any keeps its name."""
+        idle = (
+            {"text_by", "text_model"} if self.text_by == "tfidf" else {"text_model"} if not self.text_model else set()
+        )
+        return {option: value for option, value in handler(self).items() if option not in idle}
 
     def kind(self, of_feature: Kind, where: str) -> LabelKind:
         """What is predicted, of a feature of that kind.

@@ -171,7 +171,8 @@ def _of_interactions(
 
 def _fit_text(entry: LabelSettings, frame: pl.DataFrame, seen: np.ndarray, where: str) -> FittedModality:
     assert entry.text is not None
-    settings = ModalitySettings(columns=(entry.text,), dim=entry.text_dim)
+    width = {} if entry.text_by == "sentences" else {"dim": entry.text_dim}
+    settings = ModalitySettings(columns=(entry.text,), by=entry.text_by, model=entry.text_model, **width)
     return fit_modality(settings, frame, {entry.text: "text"}, seen, f"{where}.text")
 
 

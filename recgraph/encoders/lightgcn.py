@@ -72,7 +72,7 @@ class LightGCN(Encoder):
         dim: PositiveInt = 64,
         num_layers: NonNegativeInt = 3,
         first_layer: NonNegativeInt = 0,
-        layer_weights: Literal["mean", "learned"] | float | list[float] = "mean",
+        layer_weights: Literal["mean", "learned"] | float | Sequence[float] = "mean",
         alpha: float = 0.5,
         beta: float = 0.5,
         unit_messages: bool = False,
@@ -115,15 +115,15 @@ class LightGCN(Encoder):
         return Encoding(lookup(users, inputs.users), items, ego, every if inputs.every_layer else None)
 
 
-def _weights(given: str | float | list[float], first: int, last: int) -> list[float]:
+def _weights(given: str | float | Sequence[float], first: int, last: int) -> list[float]:
     """A weight for each layer from `first` to `last`."""
     count = last - first + 1
     if isinstance(given, str):
         return [1 / count] * count
-    if isinstance(given, list):
+    if isinstance(given, Sequence):
         if len(given) != count:
             raise ConfigError(f"layer_weights has {len(given)} numbers; expected {count}, for layers {first} to {last}")
-        return given
+        return [float(weight) for weight in given]
     if first or not last or not 0 <= given <= 1:
         raise ConfigError(
             f"layer_weights is {given}, the weight of layer 0; expected a number from 0 to 1, first_layer 0 and "

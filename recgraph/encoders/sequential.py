@@ -28,6 +28,7 @@ class SequenceEncoder(Encoder):
         max_length: how much of a history is read, counted from its end.
         std: standard deviation of the initial vectors of items, and of users if they have any.
         items: another encoder, whose item vectors are used in place of a table, such as a graph's; of the same width.
+            Such a graph is that of training as a whole, a step's own target and what came after it included.
         item_table: have a table all the same, and mix both by a gate: g ⊙ table + (1 - g) ⊙ vector, with
             g = σ(W [table; vector] + b) for each item.
         user: "history" for queries from histories alone, "sum" to add a vector of the user's own, "gate" to mix both by

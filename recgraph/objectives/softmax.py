@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from recgraph.errors import ConfigError
 from recgraph.objectives.base import Objective
 from recgraph.objectives.ranking import Ranking, num_valid
 from recgraph.objectives.rows import first_order, mean_over_rows
@@ -110,7 +111,11 @@ class BSL(Ranking):
     utils/losses.py): E⁻ is the mean over the row's negatives, c their `temperature_2`, an exponent on what is below the
     fraction bar. Where they sum negatives instead of taking the mean, the value differs by a constant and the gradient
     not at all. Unlike `softmax`, the positive is not below the bar: the loss is no probability and can be negative.
-    With c = 1 and `by_user` false it is what the authors call SL.
+    With c = 1 and `by_user` false it is what the authors call SL. The paper has two temperatures instead,
+
+        -τ₁ ln E⁺[exp(s⁺/τ₁)] + τ₂ ln E⁻[exp(s⁻/τ₂)],
+
+    which is τ₂ times the above with τ = τ₂, `positive_temperature: τ₁`, `by_user: true` and c = 1.
 
     Args:
         temperature: τ, their `temperature` (0.08 to 0.30 in their settings).
@@ -118,6 +123,7 @@ class BSL(Ranking):
         by_user: E⁺ is the mean over all positives of the row's user in the batch (their mode "multi"; MF on Gowalla,
             Yelp2018 and MovieLens-1M), which goes easy on positives that do not fit in with the others. Otherwise over
             the row's own one (their mode "reweight": MF on Amazon, and LightGCN).
+        positive_temperature: τ₁ of the positives of a user, whose part is then -(τ₁/τ) ln E⁺[exp(s⁺/τ₁)]; None for τ.
         head: name of the head whose scores are compared. They train with cosines; LightGCN then ranks by inner products
             on Gowalla, Yelp2018 and Amazon, which is `heads: {rank: dot, cosine: cosine}` and `head: cosine` here.
     """
@@ -130,22 +136,27 @@ class BSL(Ranking):
         temperature: PositiveFloat = 0.1,
         exponent: PositiveFloat = 1.0,
         by_user: bool = False,
+        positive_temperature: PositiveFloat | None = None,
         head: str = "rank",
     ) -> None:
         super().__init__(head=head)
+        if positive_temperature is not None and not by_user:
+            raise ConfigError("bsl: positive_temperature is of the mean over a user's positives: set by_user to true")
         self.temperature, self.exponent, self.by_user = temperature, exponent, by_user
+        self.positive_temperature = positive_temperature or temperature
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """See the class; a user's positives are in several rows, so that their mean is outside of the chunks."""
         total = super().forward(recommender, batch, encoding)
         if not self.by_user:
             return total
-        scores = recommender.score(encoding, batch.items.unsqueeze(-1), head=self.head).squeeze(-1) / self.temperature
-        users = batch.users
+        scores = recommender.score(encoding, batch.items.unsqueeze(-1), head=self.head).squeeze(-1)
+        scores, users = scores / self.positive_temperature, batch.users
         if batch.mask is not None:
             scores, users = scores[batch.mask], users[batch.mask]
         difference = scores - log_mean_exp_of_groups(scores.flatten(), users.flatten()).view(scores.shape)
-        return total + difference.sum() / max(1, difference.numel())
+        scale = self.positive_temperature / self.temperature
+        return total + scale * difference.sum() / max(1, difference.numel())
 
     def row_losses(self, positives: Tensor, negatives: Tensor, hits: Tensor | None, num_items: int) -> Tensor:
         """With E⁺ over the row's own positive; a row without valid negatives has that part alone."""
