@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -171,7 +171,7 @@ def _of_interactions(
 
 def _fit_text(entry: LabelSettings, frame: pl.DataFrame, seen: np.ndarray, where: str) -> FittedModality:
     assert entry.text is not None
-    width = {} if entry.text_by == "sentences" else {"dim": entry.text_dim}
+    width: dict[str, Any] = {} if entry.text_by == "sentences" else {"dim": entry.text_dim}
     settings = ModalitySettings(columns=(entry.text,), by=entry.text_by, model=entry.text_model, **width)
     return fit_modality(settings, frame, {entry.text: "text"}, seen, f"{where}.text")
 
