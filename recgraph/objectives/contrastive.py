@@ -68,7 +68,9 @@ class Contrast(Objective):
 
 @objectives.register("view_contrast")
 class ViewContrast(Contrast):
-    """InfoNCE between two encodings of the same inputs under a view; each view drawn costs a pass of the encoder.
+    """InfoNCE between two encodings z', z" of the same inputs under a view; each view drawn costs a pass of the encoder.
+
+        a = z'_n,  a' = z"_n,  c = z"_m  for each node n of the batch and m of the batch, or of all
 
     - SGL (Wu et al. 2021, https://arxiv.org/abs/2010.10783): view `edge_drop`, `node_drop` or `random_walk`,
       `against: all`, `every: epoch`.
@@ -146,6 +148,8 @@ class ViewContrast(Contrast):
 @objectives.register("layer_contrast")
 class LayerContrast(Contrast):
     """InfoNCE between two layers of the shared encoding; costs no pass of its own.
+
+        a = z_n, or the layer e_n^(anchor),  a' = e_n^(layer),  c = e_m^(layer)
 
     - XSimGCL (Yu et al., "XSimGCL: Towards extremely simple graph contrastive learning for recommendation", TKDE 2023,
       https://arxiv.org/abs/2209.02544): view `noise`. It is then part of the encoding that all objectives share,

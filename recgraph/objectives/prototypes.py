@@ -21,7 +21,9 @@ from recgraph.types import Batch, Encoding, NonNegativeFloat, NonNegativeInt, Po
 
 @objectives.register("prototype_contrast")
 class PrototypeContrast(Contrast):
-    """InfoNCE between a node's layer 0 and the prototype of its cluster, against all other prototypes.
+    """InfoNCE between a node's layer 0, e, and the prototype c of its cluster, against all k prototypes.
+
+        mean over e of  -ln ( exp(cos(e, c) / τ) / Σ_k exp(cos(e, c_k) / τ) )
 
     Prototypes are the centroids of k-means over layer 0, of users and of items apart, found before an epoch (E-step)
     and constant in its steps (M-steps). As in the authors' code distances are Euclidean and similarity is the cosine.
