@@ -68,7 +68,7 @@ class Contrast(Objective):
 
 @objectives.register("view_contrast")
 class ViewContrast(Contrast):
-    """InfoNCE between two encodings z', z" of the same inputs under a view; each view drawn costs a pass of the encoder.
+    """InfoNCE between encodings z', z" of the same inputs under a view; each view drawn costs a pass of the encoder.
 
         a = z'_n,  a' = z"_n,  c = z"_m  for each node n of the batch and m of the batch, or of all
 
