@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError
-from recgraph.heads import Cosine, Dot, Head
+from recgraph.heads import MLP, Cosine, Dot, Head
 from recgraph.objectives import BCE, BSL, CCL, GBCE, Objective, Softmax, rows
 from recgraph.objectives.softmax import cross_entropy, log_sum_exp
 from recgraph.positives import Positives
@@ -121,6 +121,27 @@ def test_chunks_change_nothing(
     whole = both(objective, recommender, batch)
     monkeypatch.setattr(rows, "CHUNK_FLOATS", 7 * (1 + NUM) * 4)
     torch.testing.assert_close(both(objective, recommender, batch), whole, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "softmax"])
+def test_what_layers_over_pairs_keep_stays_within_a_chunk(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the whole catalogue, and of a shared set; each with the gradient of one piece."""
+    _, batch = setting(Dot)
+    batch = shared(batch) if loss == "softmax" else batch
+    with isolated(0, "test"):
+        encoder, head = Embedding(TABLE.num_users, TABLE.num_items, dim=4, std=0.8), MLP(4, hidden=(6, 5))
+    recommender, objective = Recommender(encoder, {"rank": head}).double(), objectives.build(loss)
+    whole, kept, match = both(objective, recommender, batch), [], MLP.match
+
+    def watched(self: MLP, query: Tensor, items: Tensor) -> Tensor:
+        found = match(self, query, items)
+        kept.append(found.numel() * (6 + 5))
+        return found
+
+    monkeypatch.setattr(MLP, "match", watched)
+    monkeypatch.setattr(rows, "CHUNK_FLOATS", 2000)
+    torch.testing.assert_close(both(objective, recommender, batch), whole, rtol=1e-9, atol=1e-11)
+    assert max(kept) <= 2000
 
 
 @pytest.mark.parametrize("scale", [1e4, -1e4])
