@@ -1,4 +1,4 @@
-"""Explanations as pictures: SVG, and PNG where Pillow is there.
+"""Explanations as pictures: SVG and PNG.
 
 A picture is a list of boxes and words at places that are worked out here, so that both formats look alike. Nothing is
 said by colour alone: signs show in the direction of bars, and numbers stand beside or in what is drawn. Colours are of
@@ -16,7 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from recgraph.errors import ConfigError
+from PIL import Image, ImageDraw, ImageFont
+
 from recgraph.explaining import Bars, Explanation, Grid
 from recgraph.files import replacing, write_text
 
@@ -242,15 +243,7 @@ def write_svg(picture: Picture, path: Path) -> None:
 
 
 def write_png(picture: Picture, path: Path) -> None:
-    """Write the picture as PNG, atomically.
-
-    Raises:
-        ConfigError: Pillow is not installed.
-    """
-    try:
-        from PIL import Image, ImageDraw
-    except ImportError:
-        raise ConfigError("a PNG wants Pillow, which is not installed: pip install 'recgraph[pictures]'") from None
+    """Write the picture as PNG, atomically."""
     image = Image.new("RGB", (WIDTH * SCALE, round(picture.height * SCALE)), "#ffffff")
     pen = ImageDraw.Draw(image)
     anchors = {"start": "ls", "middle": "ms", "end": "rs"}
@@ -271,8 +264,6 @@ def write_png(picture: Picture, path: Path) -> None:
 
 def _font(size: float, *, bold: bool) -> tuple[Any, bool]:
     """A font, and whether it is Pillow's own."""
-    from PIL import ImageFont
-
     names = [name.replace("Sans.", "Sans-Bold.").replace("-Regular", "-Bold") for name in FONTS] if bold else []
     for name in (*names, *FONTS):
         try:

@@ -17,7 +17,7 @@ if [ ! -f "$stamp" ]; then
         "$python" -m venv .venv || { echo "Is the venv module missing? On Debian: apt-get install python3-venv" >&2; exit 1; }
     fi
     echo "Installing the versions pinned in constraints.txt (a few minutes, once) ..."
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,dgl,wandb,tune,pictures]'
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,dgl,wandb,tune]'
     touch "$stamp"
 fi
 export PATH="$PWD/.venv/bin:$PATH"

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recgraph import registry
-from recgraph.cli.common import app, console, errors, find_device, listed, read_newcomers, say
+from recgraph.cli.common import app, console, find_device, listed, read_newcomers, say
 from recgraph.cli.data import list_datasets
 from recgraph.drawing import draw, shown_rows, write_png, write_svg
 from recgraph.errors import ConfigError
@@ -138,13 +138,8 @@ def explain(
     write_json(base.with_name(f"{base.name}.json"), found.as_json())
     picture = draw(found, " / ".join(run.parts[-4:-2]))
     write_svg(picture, base.with_name(f"{base.name}.svg"))
-    say(f"{base}.json and .svg")
-    try:
-        write_png(picture, base.with_name(f"{base.name}.png"))
-    except ConfigError as error:
-        errors.print(f"no PNG: {error}", markup=False)
-    else:
-        say(f"{base}.png")
+    write_png(picture, base.with_name(f"{base.name}.png"))
+    say(f"{base}.json, .svg and .png")
 
 
 @app.command
