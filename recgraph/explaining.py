@@ -150,7 +150,7 @@ def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> 
     if isinstance(encoder, SequenceEncoder) and inputs.history is not None:
         places = inputs.history[0][inputs.history[0] > 0] - 1
         history = known.items(places.tolist())
-        panels += _attention(blocks, history)
+        panels += _attention(blocks, history, getattr(encoder, "filtered", 0.0))
         if model.sharing is None:  # experts between vectors and score leave nothing that adds up
             panels += _pooled(encoder, rank, inputs, encoding, item, history, score)
     for name, head in model.heads.items():
@@ -196,15 +196,16 @@ def _watched(encoder: Encoder) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def _attention(blocks: Sequence[Tensor], history: Sequence[str]) -> list[Bars | Grid]:
-    """Of a transformer: what each head of each block looks at from the step that the query is made of."""
+def _attention(blocks: Sequence[Tensor], history: Sequence[str], filtered: float) -> list[Bars | Grid]:
+    """Of a transformer: what each head looks at from the last step; a share of each block may be another filter's."""
     if not blocks:
         return []
     columns = [f"block {b} head {h}" for b, heads in enumerate(blocks, 1) for h in range(1, len(heads) + 1)]
     values = torch.cat(list(blocks)).T
     hidden = len(values) - len(history)  # BERT4Rec's step behind the history; padding there is none
     names = [*history, *["(what comes next)"] * hidden]
-    note = "share of the attention of the last step, the newest item last"
+    other = f"; it counts {1 - filtered:.0%} of a block, a filter of frequencies the rest" if filtered else ""
+    note = f"share of the attention of the last step, the newest item last{other}"
     return [Grid("Attention over the history", names, columns, values.tolist(), note)]
 
 

@@ -128,6 +128,14 @@ def test_attention_is_that_of_loops() -> None:
         torch.testing.assert_close(values[:, head], (powers / powers.sum()).detach())
 
 
+def test_attention_beside_a_filter_says_how_much_it_counts() -> None:
+    spec = {"name": "sasrec", "max_length": LENGTH, "num_heads": 2, "norm": "post", "frequency": 0.7, "low_pass": 2}
+    for given, said in ((spec, True), ({**spec, "frequency": 0.0}, False)):
+        model, table = build(given)
+        (panel,) = explain(model, table.users.ids[3]).panels
+        assert panel.note.endswith("it counts 30% of a block, a filter of frequencies the rest") == said
+
+
 def test_weights_of_attention_are_what_its_output_is_made_of() -> None:
     with isolated(0, "modules"):
         attention = Attention(6, 2, 0.0, project=False).double().eval()

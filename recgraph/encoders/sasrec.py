@@ -91,7 +91,7 @@ class SASRec(SequenceEncoder):
         self.scale = math.sqrt(dim) if norm == "query" else 1.0
         # As long as the steps that they are added to.
         self.positions = nn.Parameter(torch.randn(max_length, dim) * std * self.scale)
-        self.norm, self.dropout = norm, Dropout(dropout)
+        self.norm, self.dropout, self.filtered = norm, Dropout(dropout), frequency
         self.edge = nn.LayerNorm(dim, eps=EPS)  # first with "post", else last
         act = {"relu": nn.ReLU, "gelu": nn.GELU}[activation]
         weights = dropout if attention_dropout is None else attention_dropout
