@@ -81,7 +81,8 @@ class SameTargetContrast(SequenceContrast):
     """Contrast between a history and another one that the same item comes after: the supervised part of DuoRec.
 
     See `sequence_contrast`. It needs `sequences: {targets: last}`. In the authors' setting "us_x" the history is
-    encoded once more, with other dropout; here its vector is the one that is ranked with.
+    encoded once more, with other dropout; here its vector is the one that is ranked with. As there,
+    rows of a batch that have the same target are against each other nevertheless.
 
     Args:
         temperature: τ.
