@@ -36,7 +36,9 @@ class ToyTask(Task):
         same_group = np.arange(60)[:, None] % 4 == np.arange(40) % 4
         liked = np.argwhere(generator.random((60, 40)) < np.where(same_group, 0.7, 0.05))
         own = same_group[*liked.T]
-        told = {"rating": np.where(own, 5.0, 1.0), "review": np.where(own, "fine clear sound", "poor dull sound")}
+        praise = np.array(["fine clear sound", "warm full sound", "deep rich sound", "loud bright sound"])
+        review = np.where(own, praise[liked[:, 0] % 4], "poor dull sound")
+        told = {"rating": np.where(own, 5.0, 1.0), "review": review}
         moments = {"time": np.arange(len(liked)) * 3600}
         table = Interactions.from_frame(pl.DataFrame({"user": liked[:, 0], "item": liked[:, 1], **told, **moments}))
         groups = (table.users.series, table.items.series)
