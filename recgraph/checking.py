@@ -108,8 +108,6 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         _check_built(needs, f"{address} needs")
         if refused := misfit(checked_spec, encoder, clicks=config.clicks is not None):
             raise ConfigError(f"{address}: {checked_spec['name']} {refused}")
-        if "partners" in needs and "sequences" not in checked:
-            raise ConfigError(f"{address}: {checked_spec['name']} wants an encoder that reads histories")
         check_view(checked_spec.get("view"), encoder, f"{address}.view", linked="relations" in checked)
         head = checked_spec.get("head", "rank")
         if head not in config.heads:

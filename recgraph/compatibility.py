@@ -44,14 +44,17 @@ def misfit(objective: Mapping[str, Any], encoder: Mapping[str, Any], *, clicks: 
         return f"compares collaborative with content vectors, and encoder {name} lacks one; take hybrid"
     if encoder.get("wide") and not (kind.of_parameters or "head" in objective):
         return f"compares vectors, and encoder {name} gives weights beside them: set encoder.wide to false"
-    if kind.compares_layers:
-        layered = [one for one, other in registry.encoders.components().items() if other.layered]
-        if name not in layered:
-            return f"compares layers, of which encoder {name} shows none: take {' or '.join(layered)}"
-        if (wanted := max(objective["layer"], objective["anchor"] or 0)) > encoder["num_layers"]:
-            return f"compares layer {wanted}, and encoder {name} has layers 0 to {encoder['num_layers']}"
-    elif objective.get("against") == "all" and "history" in reads:
-        return "against 'all' wants all users' queries, which depend on a history; take 'batch'"
+    if "history" in reads and (kind.compares_tables or objective.get("against") == "all"):
+        return "compares vectors of all users, which depend on a history here"
+    if kind.compares_layers or objective.get("layers") == "each":
+        # An encoder of histories takes the last layer of what its items are from.
+        layered = [] if "history" in reads else [entry for one, entry in within(encoder) if one.layered]
+        if not layered:
+            able = [one for one, other in registry.encoders.components().items() if other.layered]
+            return f"compares layers, of which encoder {name} shows none: take {' or '.join(able)}"
+        wanted, last = max(objective.get("layer") or 0, objective.get("anchor") or 0), layered[0].get("num_layers")
+        if last is not None and wanted > last:
+            return f"compares layer {wanted}, and encoder {name} has layers 0 to {last}"
     if kind.compares_histories:
         if "history" not in reads:
             return f"compares histories, which encoder {name} does not read: for graphs and tables take view_contrast"

@@ -100,7 +100,7 @@ def keep_freed_memory() -> None:
     A training step and a ranking allocate the same tens of megabytes over and over. By default glibc gets each block of
     more than 32 MB, and after every large free the top of its heap, fresh from the system, which fills it with zeros
     page by page: a LightGCN step on Gowalla took 38 ms so, and 26 ms with freed memory kept (two cores). The process
-    stays as large as it has ever been. Does nothing where the C library is not glibc.
+    stays as large as it has ever been, until `reset_peak_memory`. Does nothing where the C library is not glibc.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt

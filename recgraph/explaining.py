@@ -161,7 +161,7 @@ def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> 
     found = messages(encoder, model.inputs_of()) if plain else None
     if found is not None and model.graph is not None:
         table = pairs(found, model.graph, rank, user, item)
-        panels += [] if table is None else _paths(table, score, known)
+        panels += [] if table is None else _paths(table, score, known, links=model.graph.has_links)
     return score, panels + _content(encoder, model, item)
 
 
@@ -245,7 +245,7 @@ def _weighed(head: str, key: str, values: Tensor, history: Sequence[str]) -> Bar
     return Bars(f"Weights of {key}", names, values.tolist(), f"in head {head!r}", ordered=True)
 
 
-def _paths(found: Pairs, score: float, known: _Names) -> list[Bars | Grid]:
+def _paths(found: Pairs, score: float, known: _Names, *, links: bool) -> list[Bars | Grid]:
     """Of a graph: what each item of the history, and each path through it, adds to the score."""
     table, inner = found.table, found.table[1:, 1:]
     names, people = known.items(found.items.tolist()), known.users(found.users.tolist())
@@ -255,7 +255,7 @@ def _paths(found: Pairs, score: float, known: _Names) -> list[Bars | Grid]:
         table[1:].sum(1).tolist(),
         "what each item of the history passes on to the user",
         rest={
-            "the user's own vector": float(table[0].sum()),
+            f"the user's own vector{' and links' if links else ''}": float(table[0].sum()),
             **({"the head's constant": found.rest} if found.rest else {}),
         },
         total=score,
@@ -264,7 +264,8 @@ def _paths(found: Pairs, score: float, known: _Names) -> list[Bars | Grid]:
     values = inner[found.linked]
     rest = {
         "pairs that no interaction joins": float(inner[~found.linked].sum()),
-        "pairs with a vector of their own": float(table[0].sum() + table[1:, 0].sum()) + found.rest,
+        f"pairs with a vector of their own{' or of links' if links else ''}": float(table[0].sum() + table[1:, 0].sum())
+        + found.rest,
     }
     by_path = Bars(
         "Paths: an item of the history, and somebody who had both it and this item",

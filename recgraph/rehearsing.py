@@ -14,6 +14,7 @@ from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.errors import ConfigError
 from recgraph.heads import build_head
 from recgraph.random import isolated
+from recgraph.sharing import RANK
 from recgraph.training.optimization import wide_optimizer
 from recgraph.training.trainer import TrainSettings
 from recgraph.types import Content, Modality
@@ -29,7 +30,7 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
         where: file and row, for messages.
 
     Raises:
-        ConfigError: what running it would raise, with the address of the part.
+        ConfigError: what running it would raise, with the address of the part; or nothing trains the head that ranks.
     """
 
     def made(address: str, make: Callable[..., Any], *data: Any, **more: Any) -> Any:
@@ -59,10 +60,11 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
         for role, spec in config["objectives"].items():
             objective = built(f"objectives.{role}", registry.objectives.build, spec)
             needs |= objective.needs
-            trained.add(getattr(objective, "head", ""))
-    if "rank" not in trained and any(True for _ in heads["rank"].parameters()):
+            if objective.task == RANK and spec["weight"] and not (objective.of_parameters or objective.of_vectors):
+                trained.add(getattr(objective, "head", RANK))
+    if RANK not in trained and any(True for _ in heads[RANK].parameters()):
         raise ConfigError(
-            f"{where}: heads.rank: {config['heads']['rank']['name']} has weights, and no objective has `head: rank` "
+            f"{where}: heads.rank: {config['heads'][RANK]['name']} has weights, and no objective has `head: rank` "
             "and trains them: the catalogue would be ranked by random ones"
         )
     made("train.wide", wide_optimizer, nn.ModuleDict({"encoder": encoder, "heads": nn.ModuleDict(heads)}), train)

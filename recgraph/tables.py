@@ -268,17 +268,21 @@ def _learned(rows: Mapping[str, Sequence[Finished]], dataset: str, marks: Mappin
 
 def _diagnosed(rows: Mapping[str, Sequence[Finished]], dataset: str) -> Grid:
     """How vectors lie, of the rows that have any."""
-    body, head = [], [""]
-    for row, runs in rows.items():
-        if values := [one.result["diagnostics"] for one in runs if "diagnostics" in one.result]:
-            head = ["", *(name.replace("_", " ") for name in values[0])]
-            body.append([Cell(row), *(Cell(f"{statistics.mean(one[key] for one in values):.3f}") for key in values[0])])
+    found = {
+        row: [one.result["diagnostics"] for one in runs if "diagnostics" in one.result] for row, runs in rows.items()
+    }
+    keys = list(dict.fromkeys(key for values in found.values() for one in values for key in one))
+    body = []
+    for row, values in found.items():
+        known = [[one[key] for one in values if key in one] for key in keys]
+        if values:
+            body.append([Cell(row), *(Cell(f"{statistics.mean(some):.3f}" if some else "") for some in known)])
     notes = [
         "Alignment: mean squared distance of a user and an item of theirs, on unit vectors; lower is nearer.",
         "Uniformity: from 0, all on one point, to about -4, evenly spread. Effective rank: of at most the width.",
         "Norm-popularity: rank correlation of a vector's length with its number of training interactions.",
     ]
-    return Grid(f"{dataset}, how the vectors lie", head, body, notes)
+    return Grid(f"{dataset}, how the vectors lie", ["", *(key.replace("_", " ") for key in keys)], body, notes)
 
 
 def _mean(runs: Sequence[Finished], part: str, metric: str) -> float:

@@ -83,6 +83,7 @@ def test_paths_of_a_graph_with_links_add_up_too(head: str) -> None:
         score = model.scorer()(torch.tensor([3]))[0, item].item()
     for panel in explain(model, table.users.ids[3], int(table.items.ids[item])).panels:
         assert sum(panel.values) + sum(panel.rest.values()) == pytest.approx(score, abs=1e-5)
+        assert any("links" in name for name in panel.rest)
 
 
 @pytest.mark.parametrize("encoder", [{"name": "lightgcn"}, {"name": "gat", "num_heads": 2}])

@@ -182,10 +182,8 @@ def test_chunks_change_nothing(name: str, floats: int, monkeypatch: pytest.Monke
     torch.testing.assert_close(with_gradients(head, head.all_pairs(query, items), query, items), whole)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_a_pair_keeps_for_its_gradient_is_as_much_as_a_head_says(name: str) -> None:
-    """By what autograd saves: objectives size their chunks by `pair_floats`. DIN's walk keeps to bounds of its own."""
-    head, query, items = build(name), queries(name, 40), vectors(50, seed=1)
+def kept_by(score: Callable[[], Tensor], *sides: Tensor) -> float:
+    """Floats that autograd keeps for each pair, beside the sides and what a head prepares of them."""
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -193,13 +191,29 @@ def test_what_a_pair_keeps_for_its_gradient_is_as_much_as_a_head_says(name: str)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        scores = head.all_pairs(query, items)
-    pairs = scores.numel()
+        scores = score()
     floats = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / 8  # of double
-    of_sides = 4 * (query.numel() + items.numel() + sum(parameter.numel() for parameter in head.parameters()))
-    assert floats - of_sides <= head.pair_floats * pairs
+    return (floats - 4 * sum(side.numel() for side in sides)) / scores.numel()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_pair_keeps_for_its_gradient_is_as_much_as_a_head_says(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objectives size their chunks by `pair_floats`. DIN's walk keeps to bounds of its own."""
+    monkeypatch.setattr(target, "CHUNK_FLOATS", 1000)
+    head, query, items = build(name), queries(name, 40), vectors(50, seed=1)
+    found = kept_by(lambda: head.all_pairs(query, items), query, items, *head.parameters())
+    assert found <= head.pair_floats
     if name != "din":  # nor does it say far more
-        assert head.pair_floats * pairs <= 2 * floats + pairs
+        assert head.pair_floats <= 2 * max(1, found) + 20
+    assert kept_by(lambda: head(query.unsqueeze(1), items), query, items, *head.parameters()) <= head.pair_floats + DIM
+
+
+def test_layers_that_drop_inputs_keep_these_too() -> None:
+    head, query, items = MLP(DIM, 0.3, hidden=(9, 7, 5)).double(), vectors(40), vectors(50, seed=1)
+    found = kept_by(lambda: head.all_pairs(query, items), query, items, *head.parameters())
+    assert sum((9, 7, 5)) < found <= head.pair_floats
 
 
 @pytest.mark.parametrize("hidden", [(16, 4), (4, 16), (2, 16, 3)])
@@ -367,7 +381,11 @@ def test_memory_of_din_is_bounded_in_training_too(monkeypatch: pytest.MonkeyPatc
     head.all_pairs(query, items).sum().backward()
     head(query.unsqueeze(1), items).sum().backward()
     assert max(sizes) <= 1000
-    assert len(sizes) == 2 * (20 + -(-600 // 41))  # each chunk once more for its gradient
+    assert len(sizes) == 2 * (20 + 20)  # each chunk once more for its gradient
+    sizes.clear()
+    head(queries("din", 100), vectors(100, seed=1)).sum().backward()
+    assert max(sizes) <= 1000
+    assert len(sizes) == 2 * -(-100 // 41)
 
 
 @pytest.mark.parametrize("softmax", [True, False])

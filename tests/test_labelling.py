@@ -183,6 +183,13 @@ def test_a_balance_wants_two_tasks(file: Path) -> None:
         run_of(file, "probes", balance="uncertainty")
 
 
+def test_a_loss_that_can_fall_below_0_may_be_balanced_by_what_does_not_weigh_it(file: Path) -> None:
+    run = run_of(file, "all", **{"balance": "pcgrad", "objectives.rank": "bsl"})
+    do(run)
+    lines = (run.folder(Path("runs")) / "metrics.jsonl").read_text().splitlines()
+    assert not any("balance" in json.loads(line) for line in lines)
+
+
 def test_factors_of_a_balance_are_on_record(file: Path) -> None:
     run = run_of(file, "all", balance="gradnorm")
     do(run)

@@ -171,7 +171,8 @@ def test_a_text_may_tell_by_vectors_of_its_words_which_training_rows_alone_have_
     assert found.text.shape == (len(found.table), 5)
     some = found.examples["test"]
     torch.testing.assert_close(some.text.norm(dim=1), torch.ones(len(some.text)))
-    assert not torch.allclose(some.text @ some.text.T, label(**way).examples["test"].text @ some.text.T)
+    plain = label(**way).examples["test"].text
+    assert not torch.allclose(some.text @ some.text.T, plain @ plain.T)
     rows = PARTS["train"].frame
     settings = ModalitySettings(columns=("review",), by="words", dim=5)
     fitted = fit_modality(settings, rows, {"review": "text"}, np.ones(len(rows), bool), "it")
@@ -195,6 +196,11 @@ def test_entries_of_before_there_were_ways_of_text_keep_their_name() -> None:
             "`text_model`, a folder",
         ),
         ({"of": "interaction", "feature": "rating", "text": "review", "text_model": "x"}, "goes with `text_by: sent"),
+        (
+            {"of": "interaction", "feature": "rating", "text": "review", "text_by": "sentences", "text_model": "x"}
+            | {"text_dim": 20},
+            "`text_dim` does nothing",
+        ),
         ({"of": "user", "feature": "age", "bands": (18,), "around": 3}, "not both"),
         ({"of": "user", "feature": "age", "bands": (35, 18)}, "must rise"),
         ({"of": "user", "feature": "age", "text": "review"}, "of interactions"),

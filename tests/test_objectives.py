@@ -146,7 +146,7 @@ STRESS = [
         else [{}]
     )
 ]
-"""Every objective; those with a temperature at four."""
+"""All of `NAMES`; those with a temperature at four."""
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])

@@ -9,21 +9,22 @@ from typing import Any
 import pytest
 import torch
 from cases import graph_of, random_content, random_interactions
+from torch import Tensor
 
 from recgraph import registry
 from recgraph.batches import Batches
 from recgraph.checking import check
 from recgraph.compatibility import misfit, reads_of
 from recgraph.data import cards
-from recgraph.encoders import SequenceEncoder
+from recgraph.encoders import LightGCN, SequenceEncoder
 from recgraph.errors import ConfigError
-from recgraph.objectives import Objectives
+from recgraph.objectives import Objective, Objectives
 from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
 from recgraph.sampling import Uniform
 from recgraph.schema import RunConfig
 from recgraph.sequences import SequenceBatches
-from recgraph.types import Distinct, Past
+from recgraph.types import Batch, Distinct, Encoding, Past
 
 LIGHTGCN: dict[str, Any] = {"name": "lightgcn", "dim": 4, "num_layers": 1}
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -61,7 +62,7 @@ def spec_of(encoder: str, head: str) -> dict[str, Any]:
 def reason(encoder: str, head: str, contrast: str) -> str | None:
     """Why the three do not go together, or None."""
     reads = reads_of(registry.encoders.check(ENCODERS[encoder], "encoder"))
-    if contrast == "of layers" and encoder not in ("lightgcn", "gat"):
+    if contrast == "of layers" and encoder not in ("lightgcn", "gat", "hybrid"):
         return "gives weights beside them" if encoder == "fields" and head in LINEAR else "compares layers"
     if contrast == "by dropout" and encoder == "pooling":  # whose default is none
         return "would be the same"
@@ -161,6 +162,7 @@ def test_what_is_known_not_to_go_together() -> None:
         ("ngcf", "dot", "of layers"): "compares layers",
         ("sasrec", "din", "by dropout"): None,
         ("hybrid", "dot", "by dropout"): "does not read",
+        ("hybrid", "dot", "of layers"): None,
     }
     assert {key: reason(*key) for key in refused} == refused
 
@@ -181,6 +183,14 @@ MISFITS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (LIGHTGCN, {"name": "layer_contrast", "layer": 0, "anchor": 3}, "dot", "compares layer 3"),
     (LIGHTGCN, {"name": "direct_au"}, "neumf", r"heads\.rank: neumf has weights, and no objective has `head: rank`"),
     ({"name": "pooling"}, {"name": "direct_au"}, "din", "no objective has `head: rank`"),
+    (LIGHTGCN, {"name": "bce", "weight": 0}, "mlp", "no objective has `head: rank`"),
+    ({"name": "sasrec"}, {"name": "prototype_contrast"}, "dot", "which depend on a history"),
+    (
+        {"name": "hybrid", "graph": {"name": "ngcf", "dim": 4}},
+        {"name": "content_contrast", "layers": "each"},
+        "dot",
+        "compares layers, of which encoder hybrid shows none",
+    ),
 ]
 
 
@@ -194,6 +204,7 @@ def test_what_could_not_learn_is_refused(
                 encoder=encoder,
                 heads={"rank": head, "other": "dot"},
                 objectives={"one": objective, "two": {"name": "bpr", "head": "other"}},
+                content={"text": {"columns": ["title"]}},
                 split="random_by_user",
                 train={"monitor": "ndcg@10"},
                 evaluate={"metrics": ["ndcg@10"]},
@@ -201,6 +212,32 @@ def test_what_could_not_learn_is_refused(
             cards.find("toy"),
             "test",
         )
+
+
+class Mine(LightGCN):
+    """Somebody's own, from another repository."""
+
+
+class Own(Objective):
+    """It scores with the head that ranks, and does not say so."""
+
+    def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
+        return recommender.score_pairs(encoding, batch.items).mean()
+
+
+def test_what_is_from_another_repository_is_taken_at_its_word(toy: Path) -> None:
+    check(
+        RunConfig(
+            encoder={"name": "test_pairing:Mine", "dim": 4, "num_layers": 2},
+            heads={"rank": "mlp"},
+            objectives={"own": "test_pairing:Own", "ssl": {"name": "layer_contrast", "layer": 2}},
+            split="random_by_user",
+            train={"monitor": "ndcg@10"},
+            evaluate={"metrics": ["ndcg@10"]},
+        ),
+        cards.find("toy"),
+        "test",
+    )
 
 
 def test_a_history_is_contrasted_with_itself_where_dropout_makes_two_of_it() -> None:

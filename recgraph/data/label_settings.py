@@ -47,7 +47,7 @@ class LabelSettings(BaseModel):
     text_by: Way = "tfidf"
     """What makes the vectors, as `by` of a modality does: TF-IDF + SVD, vectors of words, or a language model."""
     text_dim: PositiveInt = 300
-    """Width after the SVD, and of words' vectors; a language model has its own."""
+    """Width after the SVD, and of words' vectors."""
     text_model: str | None = None
     """Of `text_by: sentences`: a folder, or a name that sentence-transformers knows."""
     pair: bool = True
@@ -67,6 +67,8 @@ class LabelSettings(BaseModel):
             raise ValueError(
                 "`text_model`, a folder or a name such as all-MiniLM-L6-v2, goes with `text_by: sentences`"
             )
+        if self.text_by == "sentences" and self.text_dim != type(self).model_fields["text_dim"].default:
+            raise ValueError("`text_dim` does nothing with `text_by: sentences`: a language model has its own")
         if not self.pair and self.text is None:
             raise ValueError("without `pair`, a `text` must tell the label")
         return self
@@ -74,10 +76,8 @@ class LabelSettings(BaseModel):
     @model_serializer(mode="wrap")
     def _at_work(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without ways of text that are not taken: what was configured before there were any keeps its name."""
-        idle = (
-            {"text_by", "text_model"} if self.text_by == "tfidf" else {"text_model"} if not self.text_model else set()
-        )
-        return {option: value for option, value in handler(self).items() if option not in idle}
+        idle = {"text_by": "tfidf", "text_model": None}
+        return {key: value for key, value in handler(self).items() if key not in idle or value != idle[key]}
 
     def kind(self, of_feature: Kind, where: str) -> LabelKind:
         """What is predicted, of a feature of that kind.

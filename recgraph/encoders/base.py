@@ -34,7 +34,7 @@ class Encoder(nn.Module):
     """Whether it reads the links of a graph beside its interactions (`BipartiteGraph.linked`)."""
 
     layered: ClassVar[bool] = False
-    """Whether its encodings have `layers` where these are asked for: 0 to `num_layers`."""
+    """Whether its encodings have `layers` where these are asked for, 0 to `num_layers`; a hybrid has its graph's."""
 
     two_sided: ClassVar[bool] = False
     """Whether its encodings have `sides`, which objectives that compare content with the rest want."""

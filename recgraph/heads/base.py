@@ -24,7 +24,8 @@ class Head(nn.Module):
     """{"history"} for a head whose queries are to be `with_steps`; the encoder must read it too."""
 
     pair_floats: int = 1
-    """Floats that `match` keeps of a pair of a query and a catalogue's item for the gradient: what bounds chunks."""
+    """Floats that `match_all` keeps of a pair for the gradient, by which objectives size their chunks: 1 for a product.
+    Heads with layers over pairs say how many these have."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -48,6 +48,8 @@ class MLP(Head):
         self.layers = nn.ModuleList(xavier_uniform(Linear(wide, narrow)) for wide, narrow in pairwise(hidden))
         self.output = lecun_uniform(nn.Linear(hidden[-1], 1))
         self.widest, self.pair_floats = max(hidden), sum(hidden)
+        if dropout:  # what is left of the inputs of the inner layers, and what they are multiplied with
+            self.pair_floats += 2 * sum(hidden[:-1])
 
     def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
         """The query's half of the first layer, and its bias."""
@@ -134,7 +136,7 @@ def in_chunks(
 
     Args:
         head, query, items: as in `match_all`.
-        floats: of the largest tensor that `match` makes for a pair.
+        floats: that `match` has in memory at once for a pair, such as those of its widest layer.
     """
     flat = query.reshape(-1, query.shape[-1])
     num_items = max(1, room(query, CHUNK_FLOATS) // floats)

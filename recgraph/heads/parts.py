@@ -48,8 +48,7 @@ class LinearPart(Part):
         if not layout.wide:
             self.sides = nn.ModuleList(lecun_uniform(nn.Linear(width, 1, bias=False)) for width in layout.widths)
         self.crosses = nn.ParameterList(torch.zeros(layout.buckets) for _ in layout.crosses)
-        # Of a cross: both ids, their mixture, the bucket and its weight, most of them of twice a float's size.
-        self.pair_floats = 1 + sum(10 * one * other for one, other in layout.crosses)
+        self.pair_floats = 1 + 3 * sum(one * other for one, other in layout.crosses)  # buckets, and which are known
 
     @property
     def widths(self) -> tuple[int, int]:
@@ -83,7 +82,8 @@ class LinearPart(Part):
         """An outer sum; crosses chunk by chunk."""
         if not len(self.crosses):
             return query[..., :1] + items[:, 0]
-        return in_chunks(self, query, items, self.pair_floats)
+        # Of a cross: both ids, their mixture, the bucket and its weight, most of them of twice a float's size.
+        return in_chunks(self, query, items, max(10 * one * other for one, other in self.layout.crosses))
 
     def _prepare(self, vectors: Tensor, side: int, bias: Tensor | None = None) -> Tensor:
         weight = vectors[..., :1] if self.layout.wide else self.sides[side](self.layout.fields(vectors, side))

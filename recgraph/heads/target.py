@@ -79,15 +79,20 @@ class DIN(Head):
         return torch.cat([items, self.from_item(items) + self.from_difference(items), self.item_layer(items)], -1)
 
     def match(self, query: Float[Tensor, "*#batch wide"], items: Float[Tensor, "*#batch width"]) -> Tensor:
-        """Scores of aligned pairs, chunk by chunk."""
+        """Scores of aligned pairs, chunk by chunk; a query of several items is not copied for each of them."""
         shape = torch.broadcast_shapes(query.shape[:-1], items.shape[:-1])
-        queries, flat = (side.expand(*shape, -1).reshape(-1, side.shape[-1]) for side in (query, items))
+        several = query.dim() > 1 and query.shape[-2] == 1
+        num = shape[-1] if several else 1
+        queries = query.expand(*shape[:-1], 1, -1) if several else query.expand(*shape, -1)
+        queries = queries.reshape(-1, 1, query.shape[-1])
+        flat = items.expand(*shape, -1).reshape(-1, num, items.shape[-1])
         size = self._pairs(query)
-        if len(flat) <= size:
+        if shape.numel() <= size:
             return self._scores(queries, flat).view(shape)
-        return torch.cat([self._chunk(*part) for part in zip(queries.split(size), flat.split(size), strict=True)]).view(
-            shape
-        )
+        few = max(1, size // num)
+        parts = zip(queries.split(few), flat.split(few), strict=True)
+        found = [torch.cat([self._chunk(one, some) for some in part.split(size, 1)], 1) for one, part in parts]
+        return torch.cat(found).view(shape)
 
     def match_all(self, query: Float[Tensor, "*batch wide"], items: Float[Tensor, "items width"]) -> Tensor:
         """Chunk by chunk over queries and items; without a gradient, a of each step and item that differ once."""

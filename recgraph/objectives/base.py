@@ -35,8 +35,14 @@ class Objective(nn.Module):
     compares_layers: ClassVar[bool] = False
     """Whether it reads `Encoding.layers`, which only encoders that are `layered` give."""
 
+    compares_tables: ClassVar[bool] = False
+    """Whether it reads vectors of all users, which encoders of histories have none of."""
+
     compares_histories: ClassVar[bool] = False
     """Whether it compares queries after two histories, and so wants an encoder that reads them."""
+
+    of_vectors: ClassVar[bool] = False
+    """Whether it looks at vectors alone and trains no head, though it is part of the task that ranks."""
 
     signed: ClassVar[bool] = False
     """Whether its value can fall below 0: no size of what is left to learn, by which tasks could be weighed."""
@@ -92,8 +98,10 @@ class Objectives(nn.Module):
             term.begin_epoch(recommender, epoch, generator)  # type: ignore[operator]  # a ModuleDict holds any module
 
     def factors(self) -> dict[str, float]:
-        """What the balance multiplies each of its tasks' losses with, as it is now; empty without one."""
-        return {} if self.balance is None else dict(zip(self.balanced, self.balance.weights().tolist(), strict=True))
+        """What the balance multiplies each of its tasks' losses with, as it is now; empty if it multiplies none."""
+        if self.balance is None or not self.balance.weighs:
+            return {}
+        return dict(zip(self.balanced, self.balance.weights().tolist(), strict=True))
 
     def forward(self, recommender: Recommender, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "terms"]]:
         """Encode the batch once; return the total to minimise and each objective's value, detached and unweighted."""

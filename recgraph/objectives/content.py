@@ -143,6 +143,7 @@ class CLCRec(Objective):
             mixed,
             _encoding(encoding.query, torch.cat([known, content])),
             tuple(recommender.heads.parameters()),
+            recommender.head(self.head).pair_floats,
         )
         anchors = unit(known).index_select(0, batch.items)
         items = self._contrast(_inner_products, batch, _encoding(anchors, unit(content)))
@@ -154,8 +155,9 @@ class CLCRec(Objective):
         batch: Batch,
         encoding: Encoding,
         parameters: tuple[Tensor, ...] = (),
+        floats: int = 1,
     ) -> Tensor:
-        """The mean over rows of -ln softmax at the row's item, among its negatives."""
+        """The mean over rows of -ln softmax at the row's item, among its negatives; a pair keeps `floats`."""
 
         def losses(part: Batch, encoding: Encoding) -> Float[Tensor, "*batch"]:
             assert part.negatives is not None
@@ -165,7 +167,7 @@ class CLCRec(Objective):
 
         assert batch.negatives is not None
         num = batch.negatives.shape[-1]
-        width = num if batch.hits is not None else (1 + num) * encoding.items.shape[1]
+        width = num * floats if batch.hits is not None else (1 + num) * max(floats, encoding.items.shape[1])
         return mean_over_rows(losses, batch, encoding, width=width, parameters=parameters)
 
 

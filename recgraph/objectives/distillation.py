@@ -34,6 +34,7 @@ class ContentDistance(Objective):
 
     needs = frozenset({"distinct"})
     compares_sides = True
+    of_vectors = True
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """See the class."""

@@ -42,6 +42,8 @@ class PrototypeContrast(Contrast):
         item_weight: of the items' mean.
     """
 
+    compares_tables = True
+
     def __init__(
         self,
         *,

@@ -19,7 +19,7 @@ from recgraph.objectives.base import masked_mean
 from recgraph.types import Batch, Ego, Encoding, Past
 
 CHUNK_FLOATS = 2**23
-"""Floats that a chunk's largest tensor may have: 32 MB.
+"""Floats of a chunk's largest tensor, or of all that a head keeps for its gradient: 32 MB.
 
 InfoNCE of 2,000 rows by 2,000 and by 40,000 candidates, and of 8,000 by 8,000, when autograd took it apart, was as fast
 with no other power of two from 2^15 to 2^24, or faster by a quarter at most (2^20, for the last)."""
@@ -44,7 +44,7 @@ def mean_over_rows(
             of negatives and the item table, not on other rows.
         batch: the whole batch; a shared set and its rows are one chunk.
         encoding: of the whole batch.
-        width: floats of the largest tensor that `losses` makes for a row.
+        width: floats of the largest tensor that `losses` makes for a row, or of all that a head keeps for it.
         parameters: what else `losses` depends on (parameters of heads and of the objective).
     """
     positions = max(1, batch.items[:1].numel())  # rows may be vectors of positions

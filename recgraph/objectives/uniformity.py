@@ -34,6 +34,7 @@ class DirectAU(Objective):
     """
 
     signed = True
+    of_vectors = True
 
     def __init__(self, *, gamma: NonNegativeFloat = 1.0) -> None:
         super().__init__()

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from recgraph.files import write_text
 
 Record = dict[str, Any]
-"""What happened in an epoch: `epoch`, its `seconds`, those `elapsed` in training so far, `losses` by objective, the
-factors of tasks where a `balance` weighs them and, if validated, `validation` by metric."""
+"""What happened in an epoch: `epoch`, its `seconds`, those `elapsed` in training so far, `losses` by objective; in
+`balance` the factors of tasks, where these are weighed; and, if validated, `validation` by metric."""
 
 
 class Tracker:
