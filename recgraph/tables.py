@@ -29,7 +29,7 @@ ABOUT = (
 def tidy(results: Iterable[Result]) -> pl.DataFrame:
     """One row per run, part, group and metric, with what is needed to judge and repeat it.
 
-    Labels are measured as label:metric; their group "guessed" is what is most frequent in training.
+    Labels are measured as label:metric; their group "guessed" is what is most frequent in training, once for all rows.
     `part` is validation, test, parity (test at the epoch that is best on test), or vectors: how those of the model lie.
     """
     rows = []
@@ -38,9 +38,8 @@ def tidy(results: Iterable[Result]) -> pl.DataFrame:
         about = {key: result.get(key) if key in REACHED else result[key] for key in ABOUT}
         # Ten digits tell them apart, as they do everywhere else; whole, they are a third of the file.
         about |= {key: str(about[key])[:10] for key in ("commit", "data_fingerprint") if about[key]}
-        measured: list[tuple[str, str, Any]] = [
-            (part, "all", result[part]) for part in ("validation", "test", "parity") if part in result
-        ]
+        measured: list[tuple[str, str, Any]]
+        measured = [(part, "all", result[part]) for part in ("validation", "test", "parity") if part in result]
         measured += [("test", group, found) for group, found in result.get("groups", {}).items()]
         labels = result.get("labels", {})
         measured += [(part, "all", labels[part]) for part in ("validation", "test") if part in labels]
@@ -51,7 +50,9 @@ def tidy(results: Iterable[Result]) -> pl.DataFrame:
             for part, group, found in measured
             for metric, value in found.items()
         ]
-    return pl.DataFrame(rows, infer_schema_length=None)
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    new = pl.struct("data_fingerprint", "seed", "group", "metric", "value").is_first_distinct()
+    return frame.filter((pl.col("group") != "guessed") | new) if rows else frame
 
 
 def write_csv(path: Path, results: Iterable[Result]) -> None:
