@@ -21,10 +21,10 @@ from recgraph.heads import Head
 from recgraph.labelling import gates
 from recgraph.model import Model
 from recgraph.pairing import asked
-from recgraph.paths import Pairs, inner_product, messages, pairs
+from recgraph.paths import Pairs, Product, inner_product, messages, pairs
 from recgraph.recommender import Recommender
 from recgraph.sharing import RANK
-from recgraph.types import Encoding, Inputs
+from recgraph.types import Inputs
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ class _Names:
 
 
 def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> tuple[float, list[Bars | Grid]]:
-    rank, encoder = model.heads["rank"], model.encoder
-    assert isinstance(rank, Head)
+    rank, encoder = model.head(RANK), model.encoder
+    popularity = 0.0 if model.popularity is None else float(model.popularity[item])
     inputs = model.inputs_of(user)
     with _watched(encoder) as blocks:
         encoding = encoder(inputs)
@@ -152,7 +152,8 @@ def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> 
         history = known.items(places.tolist())
         panels += _attention(blocks, history, getattr(encoder, "filtered", 0.0))
         if model.sharing is None:  # experts between vectors and score leave nothing that adds up
-            panels += _pooled(encoder, rank, inputs, encoding, item, history, score)
+            product = inner_product(rank, encoding.query[0], encoding.items[item], popularity)
+            panels += _pooled(encoder, product, inputs, encoding.items, item, history, score)
     for name, head in model.heads.items():
         assert isinstance(head, Head)
         weights = head.weights(asked(head, shared), shared.items[[item]])
@@ -160,7 +161,7 @@ def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> 
     plain = "graph" in encoder.reads and model.sharing is None
     found = messages(encoder, model.inputs_of()) if plain else None
     if found is not None and model.graph is not None:
-        table = pairs(found, model.graph, rank, user, item)
+        table = pairs(found, model.graph, rank, user, item, popularity)
         panels += [] if table is None else _paths(table, score, known, links=model.graph.has_links)
     return score, panels + _content(encoder, model, item)
 
@@ -210,21 +211,20 @@ def _attention(blocks: Sequence[Tensor], history: Sequence[str], filtered: float
 
 
 def _pooled(
-    encoder: Encoder, head: Head, inputs: Inputs, encoding: Encoding, item: int, history: Sequence[str], score: float
+    encoder: Encoder, product: Product, inputs: Inputs, items: Tensor, item: int, history: Sequence[str], score: float
 ) -> list[Bars | Grid]:
     """Of a weighted mean: the weights, and what each item adds to the score, if the head is an inner product."""
     if not isinstance(encoder, Attentive | Pooling) or inputs.history is None or not history:
         return []
-    vectors, _ = steps(encoding.items, inputs.history)
+    vectors, _ = steps(items, inputs.history)
     weights, there = encoder.weights(vectors, inputs.history)[0, -1], inputs.history[0] > 0
     panels: list[Bars | Grid] = []
     if isinstance(encoder, Attentive):  # in a mean, all are alike
         values = weights[there].tolist()
         panels.append(Bars("Weights of the history", history, values, "share of the query", ordered=True))
-    product = inner_product(head, encoding.query[0], encoding.items[item])
     if product is None or encoder.user == "gate":
         return panels
-    added = (weights.unsqueeze(-1) * vectors[0]) @ (product[0] * encoding.items[item])
+    added = (weights.unsqueeze(-1) * vectors[0]) @ (product[0] * items[item])
     own = encoder.user != "history" or product[1]
     rest = {"the user's own vector and the head's constant": score - float(added[there].sum())} if own else {}
     note = "each item of the history adds to the score"

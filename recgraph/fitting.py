@@ -169,6 +169,7 @@ def _train(
         if labels := labels_of(run, task, refit=train is not task.train):
             parts["label_heads"] = heads_of(labels, config["objectives"])
         recommender = Recommender.build(*sizes, parts, graph, *content).to(device)
+        recommender.observe(train)
         started = time.perf_counter()
         if encoder["init"] is not None and not checkpoint.exists():
             warm_start(getattr(recommender.encoder, "graph", recommender.encoder), encoder["init"], train)

@@ -1,11 +1,14 @@
-"""Graph and content as named tensors, for a file, and back."""
+"""Graph, histories and content as named tensors, for a file, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
+from recgraph.data.content import Pipeline, pack, unpack
+from recgraph.data.histories import Histories
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.graph.links import Links
 from recgraph.types import Content, Modality
@@ -37,6 +40,18 @@ def unpack_graph(tensors: Mapping[str, Tensor], num_users: int, num_items: int) 
     )
 
 
+def pack_histories(histories: Histories | None) -> dict[str, Tensor]:
+    """What users have had; nothing of none."""
+    return {} if histories is None else {"history.items": histories.items, "history.starts": histories.starts}
+
+
+def unpack_histories(tensors: Mapping[str, Tensor]) -> Histories | None:
+    """What `pack_histories` was given."""
+    if "history.items" not in tensors:
+        return None
+    return Histories(tensors["history.items"], tensors["history.starts"])
+
+
 def pack_content(content: Content | None) -> dict[str, Tensor]:
     """The modalities of both sides, numbered, for a layer may have columns in their order; nothing of none."""
     tensors: dict[str, Tensor] = {}
@@ -56,3 +71,16 @@ def unpack_content(tensors: Mapping[str, Tensor]) -> Content | None:
             name = rest.partition(".")[2].removesuffix(".values")
             modalities[side][name] = Modality(tensors[key], tensors[key.removesuffix("values") + "present"])
     return Content(**modalities) if any(modalities.values()) else None
+
+
+def pack_pipeline(pipeline: Pipeline | None) -> dict[str, Tensor]:
+    """The tensors of what makes content; nothing of none."""
+    return {} if pipeline is None else {f"pipeline.{name}": value for name, value in pack(pipeline)[1].items()}
+
+
+def unpack_pipeline(header: Mapping[str, Any] | None, tensors: Mapping[str, Tensor]) -> Pipeline | None:
+    """What `pack_pipeline` was given, with the JSON that `pack` makes of it; None for none."""
+    if header is None:
+        return None
+    prefix = "pipeline."
+    return unpack(header, {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})

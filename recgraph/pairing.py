@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from recgraph import registry
@@ -40,3 +42,11 @@ def asked(head: Head, encoding: Encoding) -> Tensor:
     assert encoding.past is not None  # `check_head` has seen to it
     history = encoding.past.rows()
     return with_steps(encoding.query, steps(encoding.items, history)[0], history > PAD)
+
+
+def offered(head: Head, items: Float[Tensor, "items dim"], popularity: Float[Tensor, "items"] | None) -> Tensor:
+    """The catalogue's vectors as a head wants them; popularity is the ln of 1 + the interactions of each item."""
+    if "popularity" not in head.reads:
+        return items
+    assert popularity is not None  # `Recommender` has it for such a head
+    return torch.cat([items, popularity.to(items).unsqueeze(1)], 1)

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from recgraph import registry
-from recgraph.data.content import Pipeline, pack, unpack
+from recgraph import packing, registry
+from recgraph.data.content import Pipeline, pack
 from recgraph.data.histories import Histories
 from recgraph.data.interactions import Interactions
 from recgraph.data.vectors import write_vectors
@@ -25,8 +25,7 @@ from recgraph.heads import Head, build_head
 from recgraph.heads.labels import LabelHead
 from recgraph.model import Scorer
 from recgraph.newcomers import with_rows
-from recgraph.packing import pack_content, pack_graph, unpack_content, unpack_graph
-from recgraph.pairing import asked, check_head
+from recgraph.pairing import asked, check_head, offered
 from recgraph.random import isolated
 from recgraph.sharing import RANK, Sharing
 from recgraph.types import Content, Encoding, Inputs, Past
@@ -51,8 +50,11 @@ class Recommender(Extensible):
 
     Attributes:
         label_heads: label -> the head that predicts it.
+        popularity: the ln of 1 + the interactions [items] that were observed, if a head reads it; None otherwise.
         sharing: experts between the encoder and all heads; None hands them its vectors as they are.
     """
+
+    popularity: Tensor | None
 
     def __init__(
         self,
@@ -71,6 +73,8 @@ class Recommender(Extensible):
         self.graph, self.spec = graph, spec
         self.content, self.pipeline = content, pipeline
         self.histories: Histories | None = None
+        read = any("popularity" in head.reads for head in heads.values())
+        self.register_buffer("popularity", torch.zeros(self.num_items) if read else None)
 
     @classmethod
     def build(
@@ -114,26 +118,27 @@ class Recommender(Extensible):
             Scores [*batch, candidates], or [*batch, items].
         """
         scorer = self.head(head)
-        query = asked(scorer, encoding)
+        query, catalogue = asked(scorer, encoding), offered(scorer, encoding.items, self.popularity)
         if items is None:
-            return scorer.all_pairs(query, encoding.items)
-        if items.numel() < len(encoding.items):
-            vectors = lookup(encoding.items, items)
+            return scorer.all_pairs(query, catalogue)
+        if items.numel() < len(catalogue):
+            vectors = lookup(catalogue, items)
             return scorer.all_pairs(query, vectors) if items.dim() == 1 else scorer(query.unsqueeze(-2), vectors)
         query = scorer.prepare_query(query)  # a step that reads every item more than once, in the mean
-        vectors = lookup(scorer.prepare_items(encoding.items), items)
+        vectors = lookup(scorer.prepare_items(catalogue), items)
         return scorer.match_all(query, vectors) if items.dim() == 1 else scorer.match(query.unsqueeze(-2), vectors)
 
     def score_pairs(self, encoding: Encoding, items: Int[Tensor, "*batch"], *, head: str = "rank") -> Tensor:
         """Scores [*batch] of one item for each row of a batch; otherwise as `score`."""
-        return self.head(head)(asked(self.head(head), encoding), lookup(encoding.items, items))
+        return self.score(encoding, items.unsqueeze(-1), head=head).squeeze(-1)
 
     def scorer(self) -> Scorer:
         """See `Model.scorer`; encodes and prepares items once, and users too unless they have histories to read."""
         head = self.head("rank")
         if isinstance(self.encoder, SequenceEncoder):
             catalogue = self.encoder.catalogue(self._inputs())
-            items = head.prepare_items(shared := self._share("item", catalogue.items))
+            shared = self._share("item", catalogue.items)
+            items = head.prepare_items(offered(head, shared, self.popularity))
 
             def scores(users: Int[Tensor, "batch"]) -> Tensor:
                 query = self._share("query", self._queries(users, catalogue))
@@ -142,11 +147,15 @@ class Recommender(Extensible):
 
             return scores
         encoding = self.encode_all()
-        query, items = head.prepare_query(encoding.query), head.prepare_items(encoding.items)
+        query = head.prepare_query(encoding.query)
+        items = head.prepare_items(offered(head, encoding.items, self.popularity))
         return lambda users: head.match_all(query[users], items)
 
     def observe(self, interactions: Interactions) -> None:
-        """See `Model.observe`; encoders that read histories read these."""
+        """See `Model.observe`; encoders that read histories read these, and heads that read popularity count them."""
+        if self.popularity is not None:
+            items = torch.from_numpy(interactions.item_indices)
+            self.popularity.copy_(torch.bincount(items, minlength=self.num_items).log1p())
         if "history" in self.encoder.reads:
             self.histories = interactions.histories
 
@@ -259,13 +268,11 @@ class Recommender(Extensible):
         `users.npy` and `items.npy` are float32 matrices; `users.parquet` and `items.parquet` have the columns `id` and
         `vector`, in the same order. Returns the files written.
         """
-        catalogue = self._known()
+        known = self._known()
         with torch.no_grad():
             encoding = self.eval().encode_all()
-        users = write_vectors(Path(folder) / "users", encoding.query.float().cpu().numpy(), catalogue.users.series)
-        return users + write_vectors(
-            Path(folder) / "items", encoding.items.float().cpu().numpy(), catalogue.items.series
-        )
+        users = write_vectors(Path(folder) / "users", encoding.query.float().cpu().numpy(), known.users.series)
+        return users + write_vectors(Path(folder) / "items", encoding.items.float().cpu().numpy(), known.items.series)
 
     def options(self) -> dict[str, Any]:
         """The configuration of encoder and heads, and what makes content of attributes."""
@@ -277,24 +284,16 @@ class Recommender(Extensible):
 
     def extra_tensors(self) -> dict[str, Tensor]:
         """The training graph's edges and links, histories and the content, where there are any."""
-        tensors = pack_graph(self.graph) | pack_content(self.content)
-        if self.histories is not None:
-            tensors |= {"history.items": self.histories.items, "history.starts": self.histories.starts}
-        if self.pipeline is not None:
-            tensors |= {f"pipeline.{name}": value for name, value in pack(self.pipeline)[1].items()}
-        return tensors
+        tensors = packing.pack_graph(self.graph) | packing.pack_content(self.content)
+        return tensors | packing.pack_histories(self.histories) | packing.pack_pipeline(self.pipeline)
 
     @classmethod
     def rebuild(
         cls, num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]
     ) -> Recommender:
         """See `Model.rebuild`."""
-        graph, content, pipeline = unpack_graph(tensors, num_users, num_items), unpack_content(tensors), None
-        if "content" in options:
-            prefix = "pipeline."
-            own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            pipeline = unpack(options["content"], own)
+        graph, content = packing.unpack_graph(tensors, num_users, num_items), packing.unpack_content(tensors)
+        pipeline = packing.unpack_pipeline(options.get("content"), tensors)
         recommender = cls.build(num_users, num_items, options, graph, content, pipeline)
-        if "history.items" in tensors:
-            recommender.histories = Histories(tensors["history.items"], tensors["history.starts"])
+        recommender.histories = packing.unpack_histories(tensors)
         return recommender

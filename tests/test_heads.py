@@ -5,7 +5,9 @@ Heads are found by scanning the registry. A new one fails here until `REFERENCES
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from recgraph import registry
+from recgraph.data import load
 from recgraph.encoders import Embedding, Pooling
 from recgraph.errors import ConfigError
 from recgraph.experiment import plan
@@ -413,3 +416,58 @@ def test_a_catalogue_for_din_equals_its_pairs_and_looks_at_a_step_once(
         found = head.all_pairs(query.unflatten(0, (2, 2)), items)
     torch.testing.assert_close(found, pairs.view(2, 2, 7))
     assert looked == 5 * 7  # items 1, 2, 3 and 7, and no step at all
+
+
+@pytest.mark.parametrize("few", [2, 40])
+def test_popularity_is_added_to_a_cosine(few: int) -> None:
+    """By whatever way a score is asked for, of what was observed last."""
+    table, users = random_interactions(), torch.tensor([3, 0, 3])
+    with isolated(0, "modules"):
+        encoder = Embedding(table.num_users, table.num_items, dim=DIM, std=1.0).double()
+    recommender = Recommender(encoder, {"rank": Cosine(DIM, popularity=0.3), "plain": Cosine(DIM)})
+    encoding = recommender.encode_all()
+    encoding = replace(encoding, query=encoding.query[users])
+    plain = recommender.score(encoding, head="plain")
+    torch.testing.assert_close(recommender.score(encoding), plain)  # nothing was observed: nobody is popular
+    for seen in (table, table.select(np.arange(40))):
+        recommender.observe(seen)
+        counts = [int((seen.item_indices == item).sum()) for item in range(table.num_items)]
+        expected = plain + torch.tensor([0.3 * math.log(1 + count) for count in counts], dtype=torch.float64)
+        torch.testing.assert_close(recommender.score(encoding), expected)
+        items = torch.arange(3 * few).view(3, few) % table.num_items
+        torch.testing.assert_close(recommender.score(encoding, items), expected.gather(1, items))
+        torch.testing.assert_close(recommender.score(encoding, items[0]), expected[:, items[0]])
+        torch.testing.assert_close(recommender.score_pairs(encoding, items[:, 1]), expected[range(3), items[:, 1]])
+        torch.testing.assert_close(recommender.predict(users, items[:, 1]), expected[range(3), items[:, 1]])
+        torch.testing.assert_close(recommender.scorer()(users), expected)
+    assert Recommender(encoder, {"rank": Cosine(DIM)}).popularity is None
+
+
+@pytest.mark.parametrize("encoder", ["lightgcn", "sasrec"])
+def test_popularity_in_training_is_that_of_the_training_part(encoder: str, toy: Path) -> None:
+    """From the first step on, and the model that is saved has that of all interactions it may know."""
+    changes = {
+        "encoder": {"name": encoder, "dim": DIM},
+        "heads.rank": {"name": "cosine", "popularity": 0.5},
+        "objectives.rank": {"name": "softmax", "temperature": 0.5, "logq": True},
+        "negatives": {"name": "popularity", "num": 4},
+        "train": {"max_epochs": 2, "validate_every": 1, "patience": 2, "batch_size": 10_000, "monitor": "ndcg@10"},
+    }
+    (run,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides=changes)
+    seen: list[Tensor] = []
+    score = Recommender.score
+
+    def watched(self: Recommender, *args: Any, **kwargs: Any) -> Tensor:
+        seen.append(self.popularity.clone())
+        return score(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recommender, "score", watched)
+        execute(run, Path("runs"), settings=Settings(torch.device("cpu")), console=Console(quiet=True))
+    split = load("toy").split({key: value for key, value in run.config["split"].items() if key != "seed"}, seed=0)
+    train = np.log1p(np.bincount(split.train.item_indices, minlength=40)).astype(np.float32)
+    both = np.log1p(np.bincount(split.train.concat(split.validation).item_indices, minlength=40)).astype(np.float32)
+    assert seen  # steps, from the first on
+    assert all(np.allclose(one, train) for one in seen)
+    model = Model.load(run.folder(Path("runs")))
+    torch.testing.assert_close(model.popularity, torch.from_numpy(both))

@@ -21,7 +21,8 @@ class Head(nn.Module):
     """
 
     reads: ClassVar[frozenset[str]] = frozenset()
-    """{"history"} for a head whose queries are to be `with_steps`; the encoder must read it too."""
+    """What a head wants to know beside the vectors: "history", for which queries are `with_steps` and the encoder must
+    read it too; "popularity", for which the ln of 1 + an item's interactions comes after its vector."""
 
     pair_floats: int = 1
     """Floats that `match_all` keeps of a pair for the gradient, by which objectives size their chunks: 1 for a product.
@@ -35,7 +36,7 @@ class Head(nn.Module):
         """The query's side: the vector as it is, unless a head does something with it."""
         return query
 
-    def prepare_items(self, items: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch width"]:
+    def prepare_items(self, items: Float[Tensor, "*batch wide"]) -> Float[Tensor, "*batch width"]:
         """The items' side, likewise."""
         return items
 
@@ -47,11 +48,11 @@ class Head(nn.Module):
         """Scores [*batch, items] of every prepared item for every prepared query; overridden by what is faster."""
         return self.match(query.unsqueeze(-2), items)
 
-    def forward(self, query: Float[Tensor, "*#batch wide"], items: Float[Tensor, "*#batch dim"]) -> Tensor:
+    def forward(self, query: Float[Tensor, "*#batch wide"], items: Float[Tensor, "*#batch other"]) -> Tensor:
         """Scores of an encoder's vectors that are aligned; the leading axes broadcast."""
         return self.match(self.prepare_query(query), self.prepare_items(items))
 
-    def all_pairs(self, query: Float[Tensor, "*batch wide"], items: Float[Tensor, "items dim"]) -> Tensor:
+    def all_pairs(self, query: Float[Tensor, "*batch wide"], items: Float[Tensor, "items other"]) -> Tensor:
         """Scores [*batch, items] of every item for every query."""
         return self.match_all(self.prepare_query(query), self.prepare_items(items))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from recgraph.heads.base import Head
 from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
 from recgraph.matmul import Linear, inner_products, unit
 from recgraph.registry import heads
+from recgraph.types import NonNegativeFloat
 
 
 @heads.register("dot")
@@ -31,15 +34,36 @@ class Cosine(Dot):
     """Cosine of the angle between query and item, in [-1, 1]; a vector of length 0 has it 0 with everything.
 
     The vectors of an encoder stay as long as they are: whoever uses exported ones normalises them first.
+
+    With `popularity: c`, c · ln(1 + the item's interactions) is added. An item is among in-batch negatives as often as
+    it is popular, so a softmax against these, at a temperature τ, makes the cosine τ · ln of how much likelier than
+    others the user is to take the item. How likely that is at all is the score with c = τ: the adjustment for frequent
+    classes of Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, https://arxiv.org/abs/2007.07314,
+    section 4.1, the other way round. The objective's own head goes without, as in
+
+        heads: {rank: {name: cosine, popularity: 0.1}, plain: cosine}
+
+    Args:
+        dim: width of query and item vectors.
+        popularity: c.
     """
 
-    def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
-        """Query / ‖query‖."""
-        return unit(query)
+    def __init__(self, dim: int, *, popularity: NonNegativeFloat = 0.0) -> None:
+        super().__init__(dim)
+        self.popularity = popularity
+        if popularity:
+            self.reads = frozenset({"popularity"})  # type: ignore[misc]  # this one's, not the class's
 
-    def prepare_items(self, items: Float[Tensor, "*batch dim"]) -> Tensor:
-        """Item / ‖item‖."""
-        return unit(items)
+    def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
+        """Query / ‖query‖, and c after it."""
+        return F.pad(unit(query), (0, 1), value=self.popularity) if self.popularity else unit(query)
+
+    def prepare_items(self, items: Float[Tensor, "*batch wide"]) -> Tensor:
+        """Item / ‖item‖, and what comes after it."""
+        if not self.popularity:
+            return unit(items)
+        vectors, popularity = items.split([self.dim, 1], -1)
+        return torch.cat([unit(vectors), popularity], -1)
 
 
 @heads.register("gmf")
