@@ -294,3 +294,22 @@ def test_masked_negatives_do_not_count() -> None:
     assert found[0].item() == pytest.approx(-400 + math.log(1 + math.exp(-1)))
     assert found[1].item() == torch.finfo(torch.float32).min
     torch.testing.assert_close(values.grad, torch.tensor([[0, 0.731059, 0.268941], [0, 0, 0]]))
+
+
+def test_against_the_batch_softmax_learns_everything_but_popularity() -> None:
+    """Scores of τ ln p(item | user) - τ ln popularity are where its gradient is 0: `cosine`'s `popularity: τ` undoes it.
+
+    The rows are all interactions of a table of counts, and its items as often as they are in it the negatives.
+    """
+    counts, temperature = torch.tensor([[6, 1, 2, 3], [1, 5, 1, 1], [9, 4, 2, 1]]), 0.3
+    users, items = ((part := counts.nonzero())[:, side].repeat_interleave(counts[tuple(part.T)]) for side in (0, 1))
+    popularity, wanted = counts.sum(0).double(), (counts / counts.sum(1, keepdim=True)).double().log()
+    batch = Batch(Inputs(users), items, items.unsqueeze(0), hits=(torch.empty(0, dtype=torch.long),))
+    for share, still in ((1, True), (0, False), (2, False)):
+        encoder = Embedding(3, 4, dim=4).double()
+        with torch.no_grad():
+            encoder.items.weight.copy_(torch.eye(4))
+            encoder.users.weight.copy_(temperature * (wanted - share * popularity.log()))
+        recommender = Recommender(encoder, {"rank": Dot(4)})
+        BSL(temperature=temperature)(recommender, batch, encoder(batch.inputs)).backward()
+        assert torch.allclose(encoder.users.weight.grad, torch.zeros(3, 4, dtype=torch.float64)) == still
