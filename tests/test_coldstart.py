@@ -401,6 +401,18 @@ def test_a_new_item_with_a_cold_items_content_has_its_scores(films: Path) -> Non
         torch.testing.assert_close(scores[:, 60], scores[:, cold])
 
 
+def test_a_new_item_is_popular_with_nobody(films: Path) -> None:
+    head = {"name": "cosine", "popularity": 0.3}
+    model = Recommender.load(
+        done(films, "hybrid", **{"heads.rank": head, "train.max_epochs": 5, "train.patience": 5})[0]
+    )
+    more, users = model.add_items(NEW), torch.arange(60)
+    assert more.popularity[:60].any()
+    assert not more.popularity[60:].any()
+    with torch.no_grad():
+        torch.testing.assert_close(more.scorer()(users)[:, :60], model.scorer()(users))
+
+
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
