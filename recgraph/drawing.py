@@ -18,8 +18,9 @@ from typing import Any, Literal, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from recgraph.explaining import Bars, Explanation, Grid
+from recgraph.explaining import Explanation
 from recgraph.files import replacing, write_text
+from recgraph.panels import Bars, Grid
 
 WIDTH, MARGIN, ROW = 900, 28, 26
 """Of a picture and a line of it, in units of which `SCALE` pixels make one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -21,46 +21,11 @@ from recgraph.heads import Head
 from recgraph.labelling import gates
 from recgraph.model import Model
 from recgraph.pairing import asked
-from recgraph.paths import Pairs, Product, inner_product, messages, pairs
+from recgraph.panels import Bars, Grid
+from recgraph.paths import Pairs, inner_product, messages, pairs, popularity_in
 from recgraph.recommender import Recommender
 from recgraph.sharing import RANK
-from recgraph.types import Inputs
-
-
-@dataclass(frozen=True)
-class Bars:
-    """Named numbers.
-
-    Attributes:
-        title: what they are.
-        names: of each.
-        values: as many.
-        note: how to read them.
-        tails: said behind the names, however short these are cut; empty for none.
-        rest: name -> value of what is in the sum and not among the values.
-        total: what values and rest add up to; None where they are not said to add up to anything.
-        ordered: whether the order of the names means something, such as time.
-    """
-
-    title: str
-    names: Sequence[str]
-    values: Sequence[float]
-    note: str = ""
-    tails: Sequence[str] = ()
-    rest: Mapping[str, float] | None = None
-    total: float | None = None
-    ordered: bool = False
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Numbers from 0 to 1 by row and column; each column adds up to 1 over all rows."""
-
-    title: str
-    names: Sequence[str]
-    columns: Sequence[str]
-    values: Sequence[Sequence[float]]
-    note: str = ""
+from recgraph.types import Encoding, Inputs
 
 
 @dataclass(frozen=True)
@@ -139,12 +104,13 @@ class _Names:
 
 def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> tuple[float, list[Bars | Grid]]:
     rank, encoder = model.head(RANK), model.encoder
-    popularity = 0.0 if model.popularity is None else float(model.popularity[item])
     inputs = model.inputs_of(user)
     with _watched(encoder) as blocks:
         encoding = encoder(inputs)
     shared = model.shares(encoding).get(RANK, encoding)
     score = float(model.score(shared, torch.tensor([[item]], device=model.device)))
+    popular = popularity_in(rank, model.popularity, item)
+    plain = score - sum(popular.values())
     panels = _experts(model, user, item)
     history: list[str] = []
     if isinstance(encoder, SequenceEncoder) and inputs.history is not None:
@@ -152,8 +118,7 @@ def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> 
         history = known.items(places.tolist())
         panels += _attention(blocks, history, getattr(encoder, "filtered", 0.0))
         if model.sharing is None:  # experts between vectors and score leave nothing that adds up
-            product = inner_product(rank, encoding.query[0], encoding.items[item], popularity)
-            panels += _pooled(encoder, product, inputs, encoding.items, item, history, score)
+            panels += _pooled(encoder, rank, inputs, encoding, item, history, plain)
     for name, head in model.heads.items():
         assert isinstance(head, Head)
         weights = head.weights(asked(head, shared), shared.items[[item]])
@@ -161,8 +126,9 @@ def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> 
     plain = "graph" in encoder.reads and model.sharing is None
     found = messages(encoder, model.inputs_of()) if plain else None
     if found is not None and model.graph is not None:
-        table = pairs(found, model.graph, rank, user, item, popularity)
-        panels += [] if table is None else _paths(table, score, known, links=model.graph.has_links)
+        table = pairs(found, model.graph, rank, user, item)
+        panels += [] if table is None else _paths(table, plain, known, links=model.graph.has_links)
+    panels = [panel.plus(popular) if isinstance(panel, Bars) else panel for panel in panels]
     return score, panels + _content(encoder, model, item)
 
 
@@ -211,20 +177,21 @@ def _attention(blocks: Sequence[Tensor], history: Sequence[str], filtered: float
 
 
 def _pooled(
-    encoder: Encoder, product: Product, inputs: Inputs, items: Tensor, item: int, history: Sequence[str], score: float
+    encoder: Encoder, head: Head, inputs: Inputs, encoding: Encoding, item: int, history: Sequence[str], score: float
 ) -> list[Bars | Grid]:
     """Of a weighted mean: the weights, and what each item adds to the score, if the head is an inner product."""
     if not isinstance(encoder, Attentive | Pooling) or inputs.history is None or not history:
         return []
-    vectors, _ = steps(items, inputs.history)
+    vectors, _ = steps(encoding.items, inputs.history)
     weights, there = encoder.weights(vectors, inputs.history)[0, -1], inputs.history[0] > 0
     panels: list[Bars | Grid] = []
     if isinstance(encoder, Attentive):  # in a mean, all are alike
         values = weights[there].tolist()
         panels.append(Bars("Weights of the history", history, values, "share of the query", ordered=True))
+    product = inner_product(head, encoding.query[0], encoding.items[item])
     if product is None or encoder.user == "gate":
         return panels
-    added = (weights.unsqueeze(-1) * vectors[0]) @ (product[0] * items[item])
+    added = (weights.unsqueeze(-1) * vectors[0]) @ (product[0] * encoding.items[item])
     own = encoder.user != "history" or product[1]
     rest = {"the user's own vector and the head's constant": score - float(added[there].sum())} if own else {}
     note = "each item of the history adds to the score"

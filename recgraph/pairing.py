@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph import registry
@@ -28,7 +28,7 @@ def check_head(head: Any, reads: frozenset[str], where: str, of: str) -> None:
         ConfigError: it does.
     """
     name = head if isinstance(head, str) else head["name"]
-    if lacking := registry.heads.find(name, where).reads - reads:
+    if lacking := registry.heads.find(name, where).reads - reads - {"popularity"}:
         able = [one for one, kind in registry.encoders.components().items() if lacking <= kind.reads]
         raise ConfigError(
             f"{where}: {name} looks at {sorted(lacking)}, which {of} does not read; these do: {', '.join(able)}"
@@ -44,9 +44,23 @@ def asked(head: Head, encoding: Encoding) -> Tensor:
     return with_steps(encoding.query, steps(encoding.items, history)[0], history > PAD)
 
 
-def offered(head: Head, items: Float[Tensor, "items dim"], popularity: Float[Tensor, "items"] | None) -> Tensor:
-    """The catalogue's vectors as a head wants them; popularity is the ln of 1 + the interactions of each item."""
+def offered(
+    head: Head,
+    vectors: Float[Tensor, "*rows dim"],
+    popularity: Float[Tensor, "items"] | None,
+    items: Int[Tensor, "*rows"] | None = None,
+) -> Tensor:
+    """Items' vectors as a head wants them.
+
+    Args:
+        head: it.
+        vectors: of items.
+        popularity: the ln of 1 + the interactions of each item of the catalogue.
+        items: which ones the vectors are of; None for the catalogue, or for several, one after the other.
+    """
     if "popularity" not in head.reads:
-        return items
+        return vectors
     assert popularity is not None  # `Recommender` has it for such a head
-    return torch.cat([items, popularity.to(items).unsqueeze(1)], 1)
+    num = len(popularity)
+    known = popularity.repeat(len(vectors) // num) if items is None else popularity[items % num]
+    return torch.cat([vectors, known.to(vectors).unsqueeze(-1)], -1)

@@ -34,9 +34,6 @@ from recgraph.types import Inputs
 Sides = tuple[Tensor, Tensor]
 """One of the users and one of the items."""
 
-Product = tuple[Tensor, float] | None
-"""Factors s and a number b with which a head's score is Σ s ⊙ query ⊙ item + b; None if it is no such sum."""
-
 
 class Messages(NamedTuple):
     """What vectors are made of; see the module.
@@ -102,13 +99,8 @@ def messages(encoder: Encoder, inputs: Inputs) -> Messages | None:
     return Messages((own[0], own[1]), (told[0], told[1]), to_users, to_items)
 
 
-def pairs(
-    found: Messages, graph: BipartiteGraph, head: Head, user: int, item: int, popularity: float = 0.0
-) -> Pairs | None:
-    """The score of an item for a user as a sum over pairs, or None if the head is no inner product.
-
-    Popularity is the item's, the ln of 1 + its interactions, if the head reads it.
-    """
+def pairs(found: Messages, graph: BipartiteGraph, head: Head, user: int, item: int) -> Pairs | None:
+    """The score of an item for a user as a sum over pairs, or None if the head is no inner product."""
     of_user, of_item = graph.users == user, graph.items == item
     items, users = graph.items[of_user], graph.users[of_item]
     dim = found.own[0].shape[1]
@@ -118,7 +110,7 @@ def pairs(
 
     rows = parts(found.own[0][user], found.told[1][items], found.to_users[of_user])
     columns = parts(found.own[1][item], found.told[0][users], found.to_items[of_item])
-    product = inner_product(head, rows.sum(0), columns.sum(0), popularity)
+    product = inner_product(head, rows.sum(0), columns.sum(0))
     if product is None:
         return None
     scale, rest = product
@@ -128,15 +120,19 @@ def pairs(
     return Pairs((rows * scale) @ columns.T, items, users, linked, rest)
 
 
-def inner_product(
-    head: Head, query: Float[Tensor, "dim"], item: Float[Tensor, "dim"], popularity: float = 0.0
-) -> Product:
-    """What the score of these vectors is, and of an item whose ln of 1 + interactions is `popularity`."""
+def inner_product(head: Head, query: Float[Tensor, "dim"], item: Float[Tensor, "dim"]) -> tuple[Tensor, float] | None:
+    """Factors s and a number b with which the head's score is Σ s ⊙ query ⊙ item + b; None if it is no such sum."""
     if type(head) is Dot:
         return torch.ones_like(query), 0.0
     if type(head) is Cosine:
-        scale = 1 / (query.norm() * item.norm()).clamp(min=1e-12)
-        return scale.expand_as(query), head.popularity * popularity
+        return torch.ones_like(query) / (query.norm() * item.norm()).clamp(min=1e-12), 0.0
     if type(head) is GMF:
         return head.output.weight[0], float(head.output.bias)
     return None
+
+
+def popularity_in(head: Head, popularity: Float[Tensor, "items"] | None, item: int) -> dict[str, float]:
+    """What a head adds to a score for how popular the item is, by name, if it does."""
+    if not isinstance(head, Cosine) or not head.popularity or popularity is None:
+        return {}
+    return {"how popular the item is": head.popularity * float(popularity[item])}

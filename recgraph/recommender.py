@@ -50,7 +50,7 @@ class Recommender(Extensible):
 
     Attributes:
         label_heads: label -> the head that predicts it.
-        popularity: the ln of 1 + the interactions [items] that were observed, if a head reads it; None otherwise.
+        popularity: the ln of 1 + the interactions [items] that were observed, NaN before; None unless a head reads it.
         sharing: experts between the encoder and all heads; None hands them its vectors as they are.
     """
 
@@ -74,7 +74,7 @@ class Recommender(Extensible):
         self.content, self.pipeline = content, pipeline
         self.histories: Histories | None = None
         read = any("popularity" in head.reads for head in heads.values())
-        self.register_buffer("popularity", torch.zeros(self.num_items) if read else None)
+        self.register_buffer("popularity", torch.full((self.num_items,), torch.nan) if read else None)
 
     @classmethod
     def build(
@@ -118,27 +118,28 @@ class Recommender(Extensible):
             Scores [*batch, candidates], or [*batch, items].
         """
         scorer = self.head(head)
-        query, catalogue = asked(scorer, encoding), offered(scorer, encoding.items, self.popularity)
+        query = asked(scorer, encoding)
+        if items is not None and items.numel() < len(encoding.items):
+            vectors = offered(scorer, lookup(encoding.items, items), self.popularity, items)
+            return scorer.all_pairs(query, vectors) if items.dim() == 1 else scorer(query.unsqueeze(-2), vectors)
+        catalogue = offered(scorer, encoding.items, self.popularity)
         if items is None:
             return scorer.all_pairs(query, catalogue)
-        if items.numel() < len(catalogue):
-            vectors = lookup(catalogue, items)
-            return scorer.all_pairs(query, vectors) if items.dim() == 1 else scorer(query.unsqueeze(-2), vectors)
         query = scorer.prepare_query(query)  # a step that reads every item more than once, in the mean
         vectors = lookup(scorer.prepare_items(catalogue), items)
         return scorer.match_all(query, vectors) if items.dim() == 1 else scorer.match(query.unsqueeze(-2), vectors)
 
     def score_pairs(self, encoding: Encoding, items: Int[Tensor, "*batch"], *, head: str = "rank") -> Tensor:
         """Scores [*batch] of one item for each row of a batch; otherwise as `score`."""
-        return self.score(encoding, items.unsqueeze(-1), head=head).squeeze(-1)
+        scorer, vectors = self.head(head), lookup(encoding.items, items)
+        return scorer(asked(scorer, encoding), offered(scorer, vectors, self.popularity, items))
 
     def scorer(self) -> Scorer:
         """See `Model.scorer`; encodes and prepares items once, and users too unless they have histories to read."""
         head = self.head("rank")
         if isinstance(self.encoder, SequenceEncoder):
             catalogue = self.encoder.catalogue(self._inputs())
-            shared = self._share("item", catalogue.items)
-            items = head.prepare_items(offered(head, shared, self.popularity))
+            items = head.prepare_items(offered(head, shared := self._share("item", catalogue.items), self.popularity))
 
             def scores(users: Int[Tensor, "batch"]) -> Tensor:
                 query = self._share("query", self._queries(users, catalogue))
@@ -154,8 +155,8 @@ class Recommender(Extensible):
     def observe(self, interactions: Interactions) -> None:
         """See `Model.observe`; encoders that read histories read these, and heads that read popularity count them."""
         if self.popularity is not None:
-            items = torch.from_numpy(interactions.item_indices)
-            self.popularity.copy_(torch.bincount(items, minlength=self.num_items).log1p())
+            counts = torch.from_numpy(interactions.item_indices).bincount(minlength=self.num_items)
+            self.popularity.copy_(counts.double().log1p())
         if "history" in self.encoder.reads:
             self.histories = interactions.histories
 

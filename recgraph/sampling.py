@@ -187,7 +187,8 @@ class InBatch(Sampler):
 
     An item is in it as often as it is in training, so this is `popularity` with α = 1 without drawing anything. What a
     softmax learns against such items has little of popularity: `softmax` corrects that with `logq` while it learns, and
-    the head `cosine` with `popularity` when it ranks. Where the last set would be short, it is filled with items from the start of the batch.
+    the head `cosine` with `popularity` when it ranks. Where the last set would be short, it is filled with items from
+    the start of the batch.
 
     Args:
         train: the training interactions.

@@ -194,9 +194,9 @@ class Task:
 
         Of clicks, predict the rows of validation.
         """
+        model.observe(self.train)
         if self.clicks is not None:
             return self._predict(model, metrics, self.validation)
-        model.observe(self.train)
         return self._rank(model, metrics, self._validation, self._train)
 
     def sweep(self, model: Blend, weights: Sequence[float], metric: str) -> dict[float, float]:
@@ -220,13 +220,13 @@ class Task:
         Raises:
             DataError: the task is sealed, or has no candidates to rank.
         """
+        model.observe(self.train_and_validation)
         if self.clicks is not None:
             return self._predict(model, metrics, self._unsealed)
         relevant = self._test_matrix
         if sampled and self._candidates is None:
             raise DataError(f"split {self.split_name} has no stored candidates, and none are drawn")
         candidates = self._candidates if sampled else None
-        model.observe(self.train_and_validation)
         return self._rank(model, metrics, relevant, self._train + self._validation, candidates)
 
     def groups(self, test: Evaluation) -> dict[str, dict[str, float]]:

@@ -81,6 +81,7 @@ TESTED_WITH = {
     "ngcf": ("encoders",),
     "operator": ("bipartite", "propagate"),
     "packing": ("model", "newcomers"),
+    "panels": ("explaining", "drawing"),
     "page": ("report",),
     "pooling": ("encoders", "sequential"),
     "parts": ("fields", "heads"),

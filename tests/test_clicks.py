@@ -243,6 +243,16 @@ def test_rows_learn_are_saved_and_make_a_table(rated: Path) -> None:
     assert tables.tidy([one.result for one in finished]).filter(pl.col("metric") == "log_loss").height == 2 * len(runs)
 
 
+def test_a_head_that_reads_popularity_says_the_same_when_asked_again(rated: Path) -> None:
+    """Validation goes by training's popularity, also of a model that knows all."""
+    head = {"name": "cosine", "popularity": 0.5}
+    changes = {"encoder": {"name": "embedding", "dim": 4}, "heads.rank": head, "train.max_epochs": 2}
+    (asked,) = plan(rated, rows=["linear"], overrides={**changes, "train.patience": 2})
+    result = execute(asked, Path("runs"), settings=Settings(CPU), console=Console(quiet=True))
+    again = {name: (one, other) for name, one, other in reevaluate(asked.folder(Path("runs")), [], CPU)}
+    assert again == {name: (result["validation"][name], result["test"][name]) for name in again}
+
+
 def test_the_test_figure_is_that_of_scikit_learn_over_the_rows_of_test(rated: Path) -> None:
     folder, result = run(rated, "wide & deep")
     split = datasets.load("rated").split("random", seed=0)

@@ -401,6 +401,12 @@ def test_a_new_item_with_a_cold_items_content_has_its_scores(films: Path) -> Non
         torch.testing.assert_close(scores[:, 60], scores[:, cold])
 
 
+def test_objectives_that_stack_catalogues_go_with_popularity(films: Path) -> None:
+    head = {"name": "cosine", "popularity": 0.3}
+    _, result = done(films, "CLCRec", **{"heads.rank": head, "train.max_epochs": 5, "train.patience": 5})
+    assert all(0 <= value <= 1 for value in result["test"].values())
+
+
 def test_a_new_item_is_popular_with_nobody(films: Path) -> None:
     head = {"name": "cosine", "popularity": 0.3}
     model = Recommender.load(

@@ -24,7 +24,8 @@ from recgraph.drawing import (
     write_png,
     write_svg,
 )
-from recgraph.explaining import Bars, Explanation, Grid
+from recgraph.explaining import Explanation
+from recgraph.panels import Bars, Grid
 
 LONG = "Dr. Strangelove or: How I Learned to Stop Worrying and Love the Bomb (1963), Director's Cut"
 FILMS = [LONG, "Amélie", "七人の侍 (Seven Samurai) 七人の侍七人の侍七人の侍七人の侍", *(f"Film {n}" for n in range(17))]

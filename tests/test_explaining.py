@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ from recgraph.data.interactions import Interactions
 from recgraph.encoders import SASRec
 from recgraph.encoders.transformer import Attention, causal
 from recgraph.errors import ConfigError, DataError
-from recgraph.explaining import Bars, Grid, explain
+from recgraph.explaining import explain
 from recgraph.graph.links import Links
 from recgraph.heads import Head
 from recgraph.model import catalogue_of
+from recgraph.panels import Bars, Grid
 from recgraph.random import isolated
 from recgraph.recommender import Recommender
 
@@ -66,6 +68,10 @@ def test_contributions_of_a_pooled_history_add_up_to_the_score(name: str, head: 
         score = model.scorer()(torch.tensor([3]))[0, 5].item()
     assert found.score == parts.total == pytest.approx(score, abs=1e-6)
     assert sum(parts.values) + sum((parts.rest or {}).values()) == pytest.approx(score, abs=1e-5)
+    if isinstance(head, dict):
+        popular = 0.3 * math.log(1 + (table.item_indices == 5).sum())
+        assert parts.rest["how popular the item is"] == pytest.approx(popular)
+        assert len(parts.rest) == (1 if user == "history" else 2)
     if user == "history" and head in ("dot", "cosine"):
         assert not parts.rest
         assert sum(parts.values) == pytest.approx(score, abs=1e-5)  # of the items alone, by no difference

@@ -428,7 +428,7 @@ def test_popularity_is_added_to_a_cosine(few: int) -> None:
     encoding = recommender.encode_all()
     encoding = replace(encoding, query=encoding.query[users])
     plain = recommender.score(encoding, head="plain")
-    torch.testing.assert_close(recommender.score(encoding), plain)  # nothing was observed: nobody is popular
+    assert recommender.score(encoding).isnan().all()  # nothing was observed
     for seen in (table, table.select(np.arange(40))):
         recommender.observe(seen)
         counts = [int((seen.item_indices == item).sum()) for item in range(table.num_items)]
@@ -440,14 +440,27 @@ def test_popularity_is_added_to_a_cosine(few: int) -> None:
         torch.testing.assert_close(recommender.score_pairs(encoding, items[:, 1]), expected[range(3), items[:, 1]])
         torch.testing.assert_close(recommender.predict(users, items[:, 1]), expected[range(3), items[:, 1]])
         torch.testing.assert_close(recommender.scorer()(users), expected)
+        stacked = replace(encoding, items=torch.cat([encoding.items, encoding.items]))  # as an objective may have them
+        torch.testing.assert_close(recommender.score(stacked), torch.cat([expected, expected], 1))
+        torch.testing.assert_close(recommender.score(stacked, items + 17), expected.gather(1, items))
     assert Recommender(encoder, {"rank": Cosine(DIM)}).popularity is None
 
 
-@pytest.mark.parametrize("encoder", ["lightgcn", "sasrec"])
-def test_popularity_in_training_is_that_of_the_training_part(encoder: str, toy: Path) -> None:
+def test_pairs_of_one_item_drop_out_each_on_their_own() -> None:
+    """Also where a batch has more rows than there are items, and could look up what was prepared of these once."""
+    with isolated(0, "modules"):
+        recommender = Recommender(Embedding(12, 17, dim=DIM), {"rank": MLP(DIM, 0.5, hidden=(8, 4))})
+        users = torch.zeros(40, dtype=torch.long)
+        scores = recommender.score_pairs(recommender.encoder(Inputs(users)), users + 3)
+    assert len(scores.unique()) > 20
+
+
+@pytest.mark.parametrize(("encoder", "parity"), [("lightgcn", False), ("lightgcn", True), ("sasrec", False)])
+def test_popularity_in_training_is_that_of_the_training_part(encoder: str, parity: bool, toy: Path) -> None:
     """From the first step on, and the model that is saved has that of all interactions it may know."""
     changes = {
         "encoder": {"name": encoder, "dim": DIM},
+        "evaluate.parity": parity,  # which looks at the test part after each epoch
         "heads.rank": {"name": "cosine", "popularity": 0.5},
         "objectives.rank": {"name": "softmax", "temperature": 0.5, "logq": True},
         "negatives": {"name": "popularity", "num": 4},

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from cases import graph_of, random_content, random_interactions
 from torch import Tensor
 
@@ -16,9 +17,11 @@ from recgraph.batches import Batches
 from recgraph.checking import check
 from recgraph.compatibility import misfit, reads_of
 from recgraph.data import cards
-from recgraph.encoders import LightGCN, SequenceEncoder
+from recgraph.encoders import Embedding, LightGCN, SequenceEncoder
 from recgraph.errors import ConfigError
+from recgraph.heads import Dot
 from recgraph.objectives import Objective, Objectives
+from recgraph.pairing import check_head
 from recgraph.random import isolated, torch_generator
 from recgraph.recommender import Recommender
 from recgraph.sampling import Uniform
@@ -303,3 +306,19 @@ def test_contrast_of_users_is_of_their_last_steps_whatever_the_targets(options: 
         )
         found.append(objectives(recommender, one)[0])
     torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_head_may_read_popularity_with_any_encoder() -> None:
+    class Popular(Dot):
+        reads = frozenset({"popularity"})
+
+    recommender = Recommender(Embedding(12, 17, dim=4), {"rank": Popular(5)})
+    recommender.observe(random_interactions())
+    encoding = recommender.encode_all()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dot, "reads", Popular.reads)
+        check_head("dot", frozenset(), "heads.rank", "encoder embedding")  # refuses nothing
+    assert recommender.popularity is not None
+    wide = torch.cat([encoding.items, recommender.popularity.unsqueeze(1)], 1)
+    query = F.pad(encoding.query, (0, 1), value=1.0)
+    torch.testing.assert_close(recommender.score(replace(encoding, query=query)), query @ wide.T)

@@ -15,11 +15,11 @@ from recgraph.cli.common import app, console, find_device, listed, read_newcomer
 from recgraph.cli.data import list_datasets
 from recgraph.drawing import draw, shown_rows, write_png, write_svg
 from recgraph.errors import ConfigError
-from recgraph.explaining import Bars, Grid
 from recgraph.explaining import explain as explained
 from recgraph.files import write_json
 from recgraph.model import Model
 from recgraph.newcomers import free_id
+from recgraph.panels import Bars, Grid
 from recgraph.recommender import Recommender
 from recgraph.running import reevaluate
 from recgraph.schema import folder_name

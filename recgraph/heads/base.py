@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,7 +19,7 @@ class Head(nn.Module):
         dim: width of query and item vectors.
     """
 
-    reads: ClassVar[frozenset[str]] = frozenset()
+    reads: frozenset[str] = frozenset()
     """What a head wants to know beside the vectors: "history", for which queries are `with_steps` and the encoder must
     read it too; "popularity", for which the ln of 1 + an item's interactions comes after its vector."""
 

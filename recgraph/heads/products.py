@@ -35,24 +35,26 @@ class Cosine(Dot):
 
     The vectors of an encoder stay as long as they are: whoever uses exported ones normalises them first.
 
-    With `popularity: c`, c · ln(1 + the item's interactions) is added. An item is among in-batch negatives as often as
-    it is popular, so a softmax against these, at a temperature τ, makes the cosine τ · ln of how much likelier than
-    others the user is to take the item. How likely that is at all is the score with c = τ: the adjustment for frequent
-    classes of Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, https://arxiv.org/abs/2007.07314,
-    section 4.1, the other way round. The objective's own head goes without, as in
+    With `popularity: c`, c · ln(1 + the item's interactions) is added, of which exported vectors know nothing. An item
+    is among in-batch negatives as often as it is popular, so a softmax against these, at a temperature τ, makes the
+    cosine τ · ln of how much likelier than others the user is to take the item. How likely that is at all is the score
+    with c = τ: the adjustment of Menon et al., "Long-tail learning via logit adjustment", ICLR 2021,
+    https://arxiv.org/abs/2007.07314, the other way round. That is exact where negatives keep what the user likes
+    (`in_batch: {keep_positives: true}`) and `bsl` has the exponent 1, and near it elsewhere (experiments/README.md).
+    The objective's own head goes without, as in
 
         heads: {rank: {name: cosine, popularity: 0.1}, plain: cosine}
 
     Args:
         dim: width of query and item vectors.
-        popularity: c.
+        popularity: c, the temperature of the objective; 0 for the cosine alone.
     """
 
     def __init__(self, dim: int, *, popularity: NonNegativeFloat = 0.0) -> None:
         super().__init__(dim)
         self.popularity = popularity
         if popularity:
-            self.reads = frozenset({"popularity"})  # type: ignore[misc]  # this one's, not the class's
+            self.reads = frozenset({"popularity"})
 
     def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
         """Query / ‖query‖, and c after it."""
