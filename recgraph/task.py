@@ -220,13 +220,15 @@ class Task:
         Raises:
             DataError: the task is sealed, or has no candidates to rank.
         """
-        model.observe(self.train_and_validation)
         if self.clicks is not None:
-            return self._predict(model, metrics, self._unsealed)
+            rows = self._unsealed
+            model.observe(self.train_and_validation)
+            return self._predict(model, metrics, rows)
         relevant = self._test_matrix
         if sampled and self._candidates is None:
             raise DataError(f"split {self.split_name} has no stored candidates, and none are drawn")
         candidates = self._candidates if sampled else None
+        model.observe(self.train_and_validation)
         return self._rank(model, metrics, relevant, self._train + self._validation, candidates)
 
     def groups(self, test: Evaluation) -> dict[str, dict[str, float]]:
