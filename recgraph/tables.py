@@ -27,10 +27,11 @@ ABOUT = (
 
 
 def tidy(results: Iterable[Result]) -> pl.DataFrame:
-    """One row per run, part, group and metric, with what is needed to judge and repeat it.
+    """One row per run, part and group, a column per metric, with what is needed to judge and repeat it.
 
-    Labels are measured as label:metric; their group "guessed" is what is most frequent in training, once for all rows.
-    `part` is validation, test, parity (test at the epoch that is best on test), or vectors: how those of the model lie.
+    Metrics of labels are named label:metric; their group "guessed" is what is most frequent in training, once for all
+    rows that have the same. `part` is validation, test, parity (test at the epoch that is best on test), or vectors:
+    how those of the model lie.
     """
     rows = []
     for result in results:
@@ -38,21 +39,19 @@ def tidy(results: Iterable[Result]) -> pl.DataFrame:
         about = {key: result.get(key) if key in REACHED else result[key] for key in ABOUT}
         # Ten digits tell them apart, as they do everywhere else; whole, they are a third of the file.
         about |= {key: str(about[key])[:10] for key in ("commit", "data_fingerprint") if about[key]}
-        measured: list[tuple[str, str, Any]]
-        measured = [(part, "all", result[part]) for part in ("validation", "test", "parity") if part in result]
-        measured += [("test", group, found) for group, found in result.get("groups", {}).items()]
         labels = result.get("labels", {})
-        measured += [(part, "all", labels[part]) for part in ("validation", "test") if part in labels]
+        parts = [part for part in ("validation", "test", "parity") if part in result]
+        measured: list[tuple[str, str, Mapping[str, Any]]]
+        measured = [(part, "all", {**result[part], **labels.get(part, {})}) for part in parts]
+        measured += [("test", group, found) for group, found in result.get("groups", {}).items()]
         measured += [("test", "guessed", labels["guessed"])] if labels else []
         measured += [("vectors", "all", result["diagnostics"])] if "diagnostics" in result else []
-        rows += [
-            names | {"part": part, "group": group, "metric": metric, "value": value} | about
-            for part, group, found in measured
-            for metric, value in found.items()
-        ]
-    frame = pl.DataFrame(rows, infer_schema_length=None)
-    new = pl.struct("data_fingerprint", "seed", "group", "metric", "value").is_first_distinct()
-    return frame.filter((pl.col("group") != "guessed") | new) if rows else frame
+        rows += [{**names, "part": part, "group": group, **found, **about} for part, group, found in measured]
+    if not rows:
+        return pl.DataFrame()
+    frame = pl.DataFrame(rows, infer_schema_length=None).select(pl.exclude(ABOUT), *ABOUT)
+    new = pl.struct(pl.exclude("table", "row", *ABOUT)).is_first_distinct()
+    return frame.filter((pl.col("group") != "guessed") | new)
 
 
 def write_csv(path: Path, results: Iterable[Result]) -> None:

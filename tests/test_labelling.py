@@ -218,9 +218,11 @@ def test_a_table_has_labels_with_their_differences(file: Path) -> None:
     assert "gender:macro_f1" in text
     assert "paired bootstrap" in text
     frame = tidy([one.result for one in finished])
-    (one,) = frame.filter(row="all", seed=1, part="test", group="all", metric="genres:auc")["value"]
+    (one,) = frame.filter(row="all", seed=1, part="test", group="all")["genres:auc"]
     (result,) = (one.result for one in finished if (one.result["row"], one.result["seed"]) == ("all", 1))
     assert one == result["labels"]["test"]["genres:auc"]
-    guesses = frame.filter(group="guessed", metric="gender:accuracy")
+    guesses = frame.filter(group="guessed")
     assert sorted(guesses["seed"]) == [0, 1]  # once, though two rows have it
-    assert guesses["value"].to_list() == [one.result["labels"]["guessed"]["gender:accuracy"] for one in finished[:2]]
+    assert guesses["gender:accuracy"].to_list() == [
+        one.result["labels"]["guessed"]["gender:accuracy"] for one in finished[:2]
+    ]

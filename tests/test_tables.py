@@ -151,9 +151,9 @@ def test_the_csv_is_tidy(tmp_path: Path) -> None:
     frame = pl.read_csv(tmp_path / "t.csv")
     assert frame.height == 3 * 2 + 4  # runs x parts; and C's validation, test, parity, head
     test = frame.filter((pl.col("part") == "test") & (pl.col("row") == "A"))
-    assert test["value"].to_list() == pytest.approx([0.30, 0.32])
-    assert frame.filter(pl.col("group") == "head")["value"].to_list() == [0.6]
-    assert frame.filter(pl.col("part") == "parity")["value"].to_list() == [0.5]
+    assert test["ndcg@10"].to_list() == pytest.approx([0.30, 0.32])
+    assert frame.filter(pl.col("group") == "head")["ndcg@10"].to_list() == [0.6]
+    assert frame.filter(pl.col("part") == "parity")["ndcg@10"].to_list() == [0.5]
     about = {"seed", "commit", "dirty", "code", "config_hash", "data_fingerprint", "train_seconds", "device"}
     assert about <= set(frame.columns)
     assert set(frame["data_fingerprint"]) == {"f" * 10}
@@ -183,8 +183,6 @@ def test_how_vectors_lie_is_a_table_and_rows_of_the_csv() -> None:
     assert grid.title == "toy, how the vectors lie"
     assert [[cell.text for cell in row] for row in grid.rows] == [["A", "1.000", "20.000"]]
     rows = tidy([*lying, plain]).filter(pl.col("part") == "vectors")
-    assert rows.select("row", "seed", "metric", "value").rows() == [
-        ("A", seed, name, value)
-        for seed in (0, 1)
-        for name, value in (("alignment", 0.5 + seed), ("item_effective_rank", 20.0))
+    assert rows.select("row", "seed", "alignment", "item_effective_rank", "ndcg@10").rows() == [
+        ("A", seed, 0.5 + seed, 20.0, None) for seed in (0, 1)
     ]
