@@ -22,7 +22,7 @@ from recgraph.labelling import gates
 from recgraph.model import Model
 from recgraph.pairing import asked
 from recgraph.panels import Bars, Grid
-from recgraph.paths import Pairs, inner_product, messages, pairs, popularity_in
+from recgraph.paths import Pairs, inner_product, messages, pairs
 from recgraph.recommender import Recommender
 from recgraph.sharing import RANK
 from recgraph.types import Encoding, Inputs
@@ -103,13 +103,13 @@ class _Names:
 
 
 def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> tuple[float, list[Bars | Grid]]:
-    rank, encoder = model.head(RANK), model.encoder
+    rank, encoder, popularity = model.head(RANK), model.encoder, model.popularity
     inputs = model.inputs_of(user)
     with _watched(encoder) as blocks:
         encoding = encoder(inputs)
     shared = model.shares(encoding).get(RANK, encoding)
     score = float(model.score(shared, torch.tensor([[item]], device=model.device)))
-    popular = popularity_in(rank, model.popularity, item)
+    popular = {} if popularity is None else rank.added(float(popularity[item]))
     plain = score - sum(popular.values())
     panels = _experts(model, user, item)
     history: list[str] = []
@@ -119,12 +119,11 @@ def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> 
         panels += _attention(blocks, history, getattr(encoder, "filtered", 0.0))
         if model.sharing is None:  # experts between vectors and score leave nothing that adds up
             panels += _pooled(encoder, rank, inputs, encoding, item, history, plain)
-    for name, head in model.heads.items():
-        assert isinstance(head, Head)
+    for name in model.heads:
+        head = model.head(name)
         weights = head.weights(asked(head, shared), shared.items[[item]])
         panels += [_weighed(name, key, one[0], history) for key, one in weights.items()]
-    plain = "graph" in encoder.reads and model.sharing is None
-    found = messages(encoder, model.inputs_of()) if plain else None
+    found = messages(encoder, model.inputs_of()) if "graph" in encoder.reads and model.sharing is None else None
     if found is not None and model.graph is not None:
         table = pairs(found, model.graph, rank, user, item)
         panels += [] if table is None else _paths(table, plain, known, links=model.graph.has_links)

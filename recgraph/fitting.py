@@ -60,7 +60,7 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
 
     def parity(model: Model) -> dict[str, float]:
         found = task.test(model, names).summary
-        model.observe(task.train)  # training is not to know what the test may
+        model.observe(task.train)  # else the next epoch would count what the test may read
         return found
 
     model, progress = _train(

@@ -32,6 +32,7 @@ def heads_of(labels: Mapping[str, LabelData], objectives: Mapping[str, Mapping[s
             "hidden": list(hidden[name]),
             "pair": label.settings.pair,
             "text_width": 0 if label.text is None else label.text.shape[1],
+            **({} if (weights := label.class_weights) is None else {"class_weights": weights.tolist()}),
         }
         for name, label in labels.items()
     }

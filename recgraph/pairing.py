@@ -53,10 +53,14 @@ def offered(
     """Items' vectors as a head wants them.
 
     Args:
-        head: it.
+        head: which one.
         vectors: of items.
         popularity: the ln of 1 + the interactions of each item of the catalogue.
-        items: which ones the vectors are of; None for the catalogue, or for several, one after the other.
+        items: which ones the vectors are of; None for the whole catalogue, or k of them stacked [k · items, dim], as
+            some objectives score an item's several vectors. Numbers from `items` on belong to the later ones.
+
+    Returns:
+        The vectors, with a column of popularity behind them [*rows, dim + 1] where the head reads it.
     """
     if "popularity" not in head.reads:
         return vectors

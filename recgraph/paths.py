@@ -129,10 +129,3 @@ def inner_product(head: Head, query: Float[Tensor, "dim"], item: Float[Tensor, "
     if type(head) is GMF:
         return head.output.weight[0], float(head.output.bias)
     return None
-
-
-def popularity_in(head: Head, popularity: Float[Tensor, "items"] | None, item: int) -> dict[str, float]:
-    """What a head adds to a score for how popular the item is, by name, if it does."""
-    if not isinstance(head, Cosine) or not head.popularity or popularity is None:
-        return {}
-    return {"how popular the item is": head.popularity * float(popularity[item])}

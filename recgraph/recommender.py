@@ -89,12 +89,10 @@ class Recommender(Extensible):
         """Make all from `spec`: `encoder`, `heads` and `sharing` as in a file, `label_heads` label -> its options."""
         more = {} if content is None else {"content": content}
         encoder = registry.encoders.build(spec["encoder"], num_users, num_items, where="encoder", **more)
+        heads = {}
         for name, head in spec["heads"].items():
             check_head(head, encoder.reads, f"heads.{name}", f"encoder {spec['encoder']['name']}")
-        heads = {
-            name: build_head(head, encoder.dim, encoder.layout, where=f"heads.{name}")
-            for name, head in spec["heads"].items()
-        }
+            heads[name] = build_head(head, encoder.dim, encoder.layout, where=f"heads.{name}")
         labels = {name: LabelHead(encoder.dim, **options) for name, options in spec.get("label_heads", {}).items()}
         sharing = None
         if spec.get("sharing"):
@@ -139,7 +137,8 @@ class Recommender(Extensible):
         head = self.head("rank")
         if isinstance(self.encoder, SequenceEncoder):
             catalogue = self.encoder.catalogue(self._inputs())
-            items = head.prepare_items(offered(head, shared := self._share("item", catalogue.items), self.popularity))
+            shared = self._share("item", catalogue.items)
+            items = head.prepare_items(offered(head, shared, self.popularity))
 
             def scores(users: Int[Tensor, "batch"]) -> Tensor:
                 query = self._share("query", self._queries(users, catalogue))
@@ -218,6 +217,8 @@ class Recommender(Extensible):
 
     def _inputs(self) -> Inputs:
         """All users, without their histories."""
+        if self.popularity is not None and self.popularity.isnan().any():
+            raise DataError("a head reads popularity: hand `observe` what users have had so far")
         if self.graph is not None:
             self.graph = self.graph.to(self.device)  # kept there, with its operator
         if self.content is not None:

@@ -101,7 +101,10 @@ class Registry:
         given = {"name": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
         name = given.pop("name", None)
         if not isinstance(name, str):
-            raise ConfigError(f"{where}: expected the name of a {self.kind}, or a mapping with a `name`, got {spec!r}")
+            article = "an" if self.kind[0] in "aeiou" else "a"
+            raise ConfigError(
+                f"{where}: expected the name of {article} {self.kind}, or a mapping with a `name`, got {spec!r}"
+            )
         component = self.find(name, where)
         fields = {**options(component), **(more or {})}
         for key in given:
@@ -109,7 +112,7 @@ class Registry:
                 raise ConfigError(f"{where}.{key}: {self.kind} {name!r} takes no {key!r}. {suggest(key, fields)}")
         inner = {key: registry for key, (kind, _) in fields.items() if (registry := _nested(kind))}
         plain = {key: field for key, field in fields.items() if key not in inner}
-        schema = create_model(name, __config__=ConfigDict(arbitrary_types_allowed=True), **plain)  # type: ignore[call-overload]
+        schema = create_model(name, __config__=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False), **plain)  # type: ignore[call-overload]
         try:
             checked = schema(**{key: value for key, value in given.items() if key in plain}).model_dump()
         except ValidationError as error:

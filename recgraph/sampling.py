@@ -185,8 +185,8 @@ class Popularity(Sampler):
 class InBatch(Sampler):
     """The positives of the other rows: a set is the items of the rows that share it.
 
-    An item is in it as often as it is in training, so this is `popularity` with α = 1 without drawing anything. What a
-    softmax learns against such items has little of popularity: `softmax` corrects that with `logq` while it learns, and
+    An item is in it as often as it is in training, so this is `popularity` with α = 1 without drawing anything. A
+    softmax against such items learns scores without popularity: `softmax` corrects that with `logq` while it learns,
     the head `cosine` with `popularity` when it ranks. Where the last set would be short, it is filled with items from
     the start of the batch.
 

@@ -89,6 +89,7 @@ def test_paths_of_a_graph_with_links_add_up_too(head: Any) -> None:
         score = model.scorer()(torch.tensor([3]))[0, item].item()
     for panel in explain(model, table.users.ids[3], int(table.items.ids[item])).panels:
         assert sum(panel.values) + sum(panel.rest.values()) == pytest.approx(score, abs=1e-5)
+        assert panel.total == pytest.approx(score, abs=1e-5)
         assert any("links" in name for name in panel.rest)
 
 
@@ -111,6 +112,7 @@ def test_paths_of_a_graph_add_up_to_the_score_and_are_paths(encoder: dict[str, A
     assert set(zip(paths.names, paths.tails, strict=True)) == expected
     for panel in (because, paths):
         assert sum(panel.values) + sum(panel.rest.values()) == pytest.approx(score, abs=1e-5)
+        assert panel.total == pytest.approx(score, abs=1e-5)
 
 
 def test_attention_is_that_of_loops() -> None:

@@ -181,7 +181,7 @@ def test_a_text_may_tell_by_vectors_of_its_words_which_training_rows_alone_have_
 
 def test_entries_of_before_there_were_ways_of_text_keep_their_name() -> None:
     plain = LabelSettings(of="interaction", feature="rating", text="review")
-    assert not {"text_by", "text_model"} & set(plain.model_dump(mode="json"))
+    assert not {"text_by", "text_model", "class_weight"} & set(plain.model_dump(mode="json"))
     words = LabelSettings(of="interaction", feature="rating", text="review", text_by="words")
     assert words.model_dump(mode="json")["text_by"] == "words"
     assert LabelSettings(**words.model_dump(mode="json")) == words
@@ -222,6 +222,7 @@ def test_entries_that_make_no_sense_are_refused(entry: dict, message: str) -> No
         ({"of": "item", "feature": "title"}, "'title' is of the kind text, which is no label"),
         ({"of": "interaction", "feature": "stars"}, "no column 'stars' of interactions.*rating"),
         ({"of": "interaction", "feature": "rating", "text": "rating"}, "'rating' is numeric"),
+        ({"of": "user", "feature": "age", "class_weight": "balanced"}, "class_weight: 'age' is a number"),
     ],
 )
 def test_a_label_that_the_dataset_has_not_is_refused(entry: dict, message: str) -> None:
@@ -332,6 +333,43 @@ def test_losses_and_their_gradients_stay_finite(scale: float) -> None:
         assert counts.tolist() == [True, False, True]
         assert losses[1] == 0
         assert not gradient[1].any()
+
+
+def test_balanced_classes_weigh_and_cost_what_scikit_learns_do() -> None:
+    from sklearn.metrics import log_loss
+    from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+
+    bands = label(of="user", feature="age", bands=(18, 40), class_weight="balanced")
+    known = bands.table[bands.table != MISSING].numpy()
+    there = np.unique(known)
+    expected = np.zeros(bands.width)
+    expected[there] = compute_class_weight("balanced", classes=there, y=known)
+    np.testing.assert_allclose(bands.class_weights, expected, rtol=1e-6)
+    assert len(set(expected)) == 2
+
+    outputs = torch.randn(len(bands.table), bands.width, generator=torch.Generator().manual_seed(0))
+    losses, counts = label_losses("classes", outputs, bands.table, bands.class_weights)
+    chances = outputs.double().softmax(-1)[counts].numpy()
+    weights = compute_sample_weight("balanced", known)
+    loss = log_loss(known, chances, sample_weight=weights, labels=range(bands.width), normalize=False)
+    assert losses.sum().item() == pytest.approx(loss, rel=1e-5)
+    assert label(of="user", feature="age", bands=(18,)).class_weights is None
+
+
+def test_balanced_tags_weigh_absence_and_presence_of_each_for_itself() -> None:
+    from sklearn.metrics import log_loss
+    from sklearn.utils.class_weight import compute_sample_weight
+
+    tags = label(of="item", feature="genres", class_weight="balanced", holdout=(0.3, 0.2))
+    outputs = torch.randn(len(tags.table), tags.width, generator=torch.Generator().manual_seed(0))
+    losses, counts = label_losses("tags", outputs, tags.table, tags.class_weights)
+    costs = []
+    for tag in range(tags.width):
+        truth, chances = tags.table[counts, tag].numpy(), outputs[counts, tag].double().sigmoid().numpy()
+        weights = compute_sample_weight("balanced", truth)
+        costs.append(log_loss(truth, chances, sample_weight=weights, normalize=False))
+    assert losses.sum().item() == pytest.approx(np.mean(costs), rel=1e-5)
+    assert not torch.equal(losses, label_losses("tags", outputs, tags.table)[0])
 
 
 def test_repeats_of_owners() -> None:

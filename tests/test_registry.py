@@ -37,7 +37,7 @@ def test_defaults_are_filled_in_and_types_converted() -> None:
         ({"name": "lightgcn", "dim": "many"}, r"encoder\.dim: .*integer.*got 'many'"),
         ({"name": "lightgcn", "dim": 2.5}, r"encoder\.dim: .*got 2\.5"),
         ({"name": "lightgcn", "backend": "jax"}, r"encoder\.backend: .*'torch', 'pyg' or 'dgl'.*got 'jax'"),
-        ({"dim": 3}, r"encoder: expected the name of a encoder"),
+        ({"dim": 3}, r"encoder: expected the name of an encoder"),
         (3, r"encoder: expected the name"),
         ("no.such.module:Mine", r"encoder: cannot load encoder 'no\.such\.module:Mine'"),
         ("recgraph.types:Mine", r"encoder: cannot load .*no attribute 'Mine'"),
@@ -46,6 +46,7 @@ def test_defaults_are_filled_in_and_types_converted() -> None:
         ("builtins:exec", r"'builtins:exec' is not a recgraph\.encoders\.base:Encoder"),
         ({"name": "lightgcn", "dim": 0}, r"encoder\.dim: .*greater than 0, got 0"),
         ({"name": "lightgcn", "num_layers": -1}, r"encoder\.num_layers: .*greater than or equal to 0, got -1"),
+        ({"name": "lightgcn", "std": float("inf")}, r"encoder\.std: .*finite number, got inf"),
     ],
 )
 def test_mistakes_are_explained(spec: object, message: str) -> None:

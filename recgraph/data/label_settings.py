@@ -52,6 +52,8 @@ class LabelSettings(BaseModel):
     """Of `text_by: sentences`: a folder, or a name that sentence-transformers knows."""
     pair: bool = True
     """Of interactions: user and item tell the label; with `text`, they and the text together."""
+    class_weight: Literal["balanced"] | None = None
+    """Of classes and tags: "balanced" has each class count the same in the loss, however rare, as in scikit-learn."""
 
     @model_validator(mode="after")
     def _consistent(self) -> LabelSettings:
@@ -75,8 +77,8 @@ class LabelSettings(BaseModel):
 
     @model_serializer(mode="wrap")
     def _at_work(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without ways of text that are not taken: what was configured before there were any keeps its name."""
-        idle = {"text_by": "tfidf", "text_model": None}
+        """Without later options that are not taken: what was configured before there were any keeps its name."""
+        idle = {"text_by": "tfidf", "text_model": None, "class_weight": None}
         return {key: value for key, value in handler(self).items() if key not in idle or value != idle[key]}
 
     def kind(self, of_feature: Kind, where: str) -> LabelKind:
@@ -93,8 +95,12 @@ class LabelSettings(BaseModel):
             )
         if self.unknown and of_feature == "numeric":
             raise ConfigError(f"{where}.unknown: {self.feature!r} is numeric")
+        if of_feature == "numeric" and not self.bands and self.around is None:
+            if self.class_weight is not None:
+                raise ConfigError(f"{where}.class_weight: {self.feature!r} is a number and has no classes")
+            return "number"
         if of_feature == "numeric":
-            return "classes" if self.bands or self.around is not None else "number"
+            return "classes"
         return "classes" if of_feature == "categorical" else "tags"
 
 

@@ -77,6 +77,24 @@ class LabelData:
         """Outputs that predict it."""
         return len(self.names) or 1
 
+    @property
+    def class_weights(self) -> Float[Tensor, "classes"] | Float[Tensor, "tags 2"] | None:
+        """What each class counts for in the loss, or the absence and the presence of each tag; None: all the same.
+
+        Rows of training over those of the class, over the number of classes: scikit-learn's `class_weight="balanced"`.
+        What no row has counts 0.
+        """
+        if self.settings.class_weight is None:
+            return None
+        if self.kind == "classes":
+            counts = torch.bincount(self.table[self.table != MISSING], minlength=self.width).double()
+        else:
+            present = self.table[~self.table[:, 0].isnan()].double()
+            counts = torch.stack([(1 - present).sum(0), present.sum(0)], 1)
+        there = counts > 0
+        weights = counts.sum(-1, keepdim=True) / (there.sum(-1, keepdim=True) * counts)
+        return torch.where(there, weights, 0.0).float()
+
     def to(self, device: torch.device) -> LabelData:
         """The same with what training sees on `device`."""
         text = None if self.text is None else self.text.to(device)

@@ -65,6 +65,14 @@ class Head(nn.Module):
         """
         return {}
 
+    def added(self, popularity: float) -> Mapping[str, float]:
+        """What an item's score has beside what vectors add to it, by name: for `recgraph explain`. By default nothing.
+
+        Args:
+            popularity: the ln of 1 + the item's interactions.
+        """
+        return {}
+
 
 def with_steps(
     query: Float[Tensor, "*batch dim"], steps: Float[Tensor, "*batch length dim"], known: Bool[Tensor, "*batch length"]

@@ -28,6 +28,8 @@ class LabelHead(nn.Module):
         hidden: widths of the hidden layers.
         pair: of an interaction, whether user and item tell the label.
         text_width: of an interaction, width of the text's vector; 0 where it does not tell the label.
+        class_weights: what each class, or the absence and the presence of each tag, counts for in the loss
+            (`recgraph.data.labels.LabelData.class_weights`); None: all the same.
     """
 
     def __init__(
@@ -40,9 +42,13 @@ class LabelHead(nn.Module):
         hidden: Sequence[int] = (),
         pair: bool = True,
         text_width: int = 0,
+        class_weights: Sequence[float] | Sequence[Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         self.of, self.kind, self.pair, self.text_width = of, kind, pair, text_width
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", weights, persistent=False)  # the head's options have them
         inputs = dim if of != "interaction" else 3 * dim * pair + text_width
         layers: list[nn.Module] = []
         for wide, narrow in pairwise((inputs, *hidden, width)):

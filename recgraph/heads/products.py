@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
@@ -35,13 +36,14 @@ class Cosine(Dot):
 
     The vectors of an encoder stay as long as they are: whoever uses exported ones normalises them first.
 
-    With `popularity: c`, c · ln(1 + the item's interactions) is added, of which exported vectors know nothing. An item
-    is among in-batch negatives as often as it is popular, so a softmax against these, at a temperature τ, makes the
-    cosine τ · ln of how much likelier than others the user is to take the item. How likely that is at all is the score
-    with c = τ: the adjustment of Menon et al., "Long-tail learning via logit adjustment", ICLR 2021,
-    https://arxiv.org/abs/2007.07314, the other way round. That is exact where negatives keep what the user likes
-    (`in_batch: {keep_positives: true}`) and `bsl` has the exponent 1, and near it elsewhere (experiments/README.md).
-    The objective's own head goes without, as in
+    With `popularity: c`, c · ln(1 + n) is added for an item of n interactions; exported vectors do not contain it. An
+    item is among in-batch negatives as often as it is popular, so a softmax against these, at a temperature τ, makes
+    the cosine τ · ln of how much likelier than others the user is to take the item. With c = τ the score is, up to a
+    constant of the user, τ · ln of how likely the user is to take it: the adjustment of logits of Menon et al.,
+    "Long-tail learning via logit adjustment", ICLR 2021, https://arxiv.org/abs/2007.07314 (section 4), the other way
+    round. That holds, but for the 1 under the ln, which gives items that nobody has had a finite score, where negatives
+    keep what the user likes (`negatives: {name: in_batch, keep_positives: true}`) and `bsl` has the exponent 1, and
+    nearly elsewhere (experiments/README.md). The objective's own head goes without, as in
 
         heads: {rank: {name: cosine, popularity: 0.1}, plain: cosine}
 
@@ -66,6 +68,10 @@ class Cosine(Dot):
             return unit(items)
         vectors, popularity = items.split([self.dim, 1], -1)
         return torch.cat([unit(vectors), popularity], -1)
+
+    def added(self, popularity: float) -> Mapping[str, float]:
+        """c · ln(1 + interactions)."""
+        return {"how popular the item is": self.popularity * popularity} if self.popularity else {}
 
 
 @heads.register("gmf")

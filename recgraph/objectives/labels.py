@@ -21,6 +21,7 @@ from recgraph.types import Batch, Encoding, LabelKind, PositiveInt
 class Label(Objective):
     """How well a label's head predicts it: cross-entropy of classes, mean binary cross-entropy of tags, squared error.
 
+    With `class_weight: balanced` of the label, each row's loss is weighed by its class, each tag's by its presence.
     The mean over the batch's distinct users, items or interactions whose label is known: a user with many rows counts
     as much as one with few, as it does where the head is measured. Labels that are masked have no part in it. The head
     is linear on what tells the label (`recgraph.heads.labels`) and is saved with the recommender.
@@ -46,7 +47,7 @@ class Label(Objective):
             encoding = replace(encoding, query=encoding.query.detach(), items=encoding.items.detach())
         item = None if head.of == "user" else lookup(encoding.items, batch.items)
         outputs = head(encoding.query, item, batch.evidence.get(self.task))
-        losses, counts = label_losses(head.kind, outputs, targets)
+        losses, counts = label_losses(head.kind, outputs, targets, head.class_weights)
         if batch.mask is not None:
             counts = counts & batch.mask
         weights = counts.to(losses.dtype)
@@ -59,7 +60,10 @@ class Label(Objective):
 
 
 def label_losses(
-    kind: LabelKind, outputs: Float[Tensor, "*rows width"], targets: Tensor
+    kind: LabelKind,
+    outputs: Float[Tensor, "*rows width"],
+    targets: Tensor,
+    class_weights: Float[Tensor, "classes"] | Float[Tensor, "tags 2"] | None = None,
 ) -> tuple[Float[Tensor, "*rows"], Bool[Tensor, "*rows"]]:
     """The loss of each row, 0 where its label is masked; and where it is not.
 
@@ -67,13 +71,16 @@ def label_losses(
         kind: of the label.
         outputs: of its head.
         targets: classes, or 0 and 1 of each tag, or numbers, as in `recgraph.data.labels.LabelData.table`.
+        class_weights: factors of the losses, as in `recgraph.data.labels.LabelData.class_weights`.
     """
     if kind == "classes":
         counts = targets != MISSING
-        losses = F.cross_entropy(outputs.movedim(-1, 1), targets.clamp(min=0), reduction="none")
+        losses = F.cross_entropy(outputs.movedim(-1, 1), targets.clamp(min=0), class_weights, reduction="none")
     elif kind == "tags":
         counts = ~targets[..., 0].isnan()
-        losses = F.binary_cross_entropy_with_logits(outputs, targets.nan_to_num(), reduction="none").mean(-1)
+        targets = targets.nan_to_num()
+        weights = None if class_weights is None else torch.where(targets > 0, class_weights[:, 1], class_weights[:, 0])
+        losses = F.binary_cross_entropy_with_logits(outputs, targets, weights, reduction="none").mean(-1)
     else:
         counts = ~targets.isnan()
         losses = (outputs.squeeze(-1) - targets.nan_to_num()).square()

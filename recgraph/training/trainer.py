@@ -26,7 +26,7 @@ from recgraph.training.trackers import Tracker
 class WideSettings(BaseModel):
     """The `train.wide:` block: an optimiser of its own for the linear part of `fields` and of its heads."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     optimizer: Literal["adagrad", "ftrl"] = "ftrl"
     """FTRL-Proximal is what the paper of wide & deep has for this part."""
@@ -45,7 +45,7 @@ class WideSettings(BaseModel):
 class TrainSettings(BaseModel):
     """The `train:` block of an experiment file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     lr: PositiveFloat = 1e-3
     """Learning rate of Adam (1e-3 in LightGCN, NGCF and most of the field)."""
