@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from recgraph import registry
 from recgraph.baselines.base import Baseline
@@ -18,8 +16,9 @@ from recgraph.pairing import check_head
 from recgraph.rehearsing import rehearse
 from recgraph.schema import RunConfig, Spec
 from recgraph.tasks import can_name, check_tasks
+from recgraph.types import NonNegativeFloat
 
-WEIGHT = {"weight": (Annotated[float, Field(ge=0, allow_inf_nan=False)], 1.0)}
+WEIGHT = {"weight": (NonNegativeFloat, 1.0)}
 """What every objective takes beside its own arguments."""
 
 INIT: dict[str, tuple[Any, Any]] = {"init": (Any, None)}

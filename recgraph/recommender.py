@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -178,15 +178,11 @@ class Recommender(Extensible):
 
     def head(self, name: str) -> Head:
         """A head that scores items for a query."""
-        head = self.heads[name]
-        assert isinstance(head, Head)  # for the type checker: a ModuleDict holds any module
-        return head
+        return cast(Head, self.heads[name])  # a ModuleDict holds any module
 
     def label_head(self, name: str) -> LabelHead:
         """The head that predicts a label."""
-        head = self.label_heads[name]
-        assert isinstance(head, LabelHead)
-        return head
+        return cast(LabelHead, self.label_heads[name])
 
     def encode_all(self, task: str | None = RANK) -> Encoding:
         """Query vectors of all users [users, dim] and of all items, as a task reads them; None: before any experts."""

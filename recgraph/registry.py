@@ -12,9 +12,12 @@ import inspect
 import pkgutil
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from recgraph.errors import ConfigError, suggest
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Component = Any
 """A class or function. What more it has depends on the kind."""
@@ -92,11 +95,7 @@ class Registry:
         Raises:
             ConfigError: with the path, the value, what was expected, and the nearest valid name.
         """
-        from pydantic import (
-            ConfigDict,
-            ValidationError,
-            create_model,
-        )  # slow to import, and users of encoders need none of it
+        from pydantic import ValidationError  # slow to import, and users of encoders need none of it
 
         given = {"name": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
         name = given.pop("name", None)
@@ -111,10 +110,9 @@ class Registry:
             if key not in fields:
                 raise ConfigError(f"{where}.{key}: {self.kind} {name!r} takes no {key!r}. {suggest(key, fields)}")
         inner = {key: registry for key, (kind, _) in fields.items() if (registry := _nested(kind))}
-        plain = {key: field for key, field in fields.items() if key not in inner}
-        schema = create_model(name, __config__=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False), **plain)  # type: ignore[call-overload]
+        schema = _schema(component, tuple((more or {}).items()))
         try:
-            checked = schema(**{key: value for key, value in given.items() if key in plain}).model_dump()
+            checked = schema(**{key: value for key, value in given.items() if key not in inner}).model_dump()
         except ValidationError as error:
             first = error.errors()[0]
             path = ".".join(map(str, (where, *first["loc"])))
@@ -151,6 +149,16 @@ def options(component: Any) -> dict[str, Option]:
         for name, parameter in inspect.signature(component).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
+
+
+@functools.cache
+def _schema(component: Any, more: tuple[tuple[str, Option], ...]) -> type[BaseModel]:
+    """What a component's entry is held to, but for components within it. Made once: it takes longer than any check."""
+    from pydantic import ConfigDict, create_model
+
+    fields = {key: field for key, field in {**options(component), **dict(more)}.items() if not _nested(field[0])}
+    config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+    return create_model(component.__name__, __config__=config, **fields)  # type: ignore[call-overload]
 
 
 def locate(path: str, failure: str = "cannot load") -> Any:

@@ -68,7 +68,7 @@ def test_one_run_that_fails_does_not_stop_the_others(broken: Path, workers: int)
 
 
 def test_workers_give_the_figures_of_one_process(toy: Path) -> None:
-    runs = plan(toy)
+    runs = plan(toy, rows=["popularity", "LightGCN"])
     one, two = (
         do(runs, Path(root), settings=SETTINGS, console=Console(), workers=workers)
         for root, workers in (("one", 1), ("two", 2))
@@ -98,8 +98,8 @@ def test_a_preview_knows_what_is_done_and_how_long_the_rest_will_take(toy: Path)
 @pytest.mark.slow
 def test_workers_die_with_a_killed_table_and_the_table_goes_on(toy: Path) -> None:
     def start(root: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "recgraph", "table", str(toy), "train.max_epochs=150", "train.patience=150"]
-        options = ["--workers", "2", "--runs", root, "--results", f"results-{root}"]
+        command = [sys.executable, "-m", "recgraph", "table", str(toy), "train.max_epochs=100", "train.patience=100"]
+        options = ["--rows", "LightGCN", "--workers", "2", "--runs", root, "--results", f"results-{root}"]
         return subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
 
     def figures(root: str) -> list[str]:

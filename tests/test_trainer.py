@@ -306,6 +306,9 @@ class Prepared:
                 yield batch
 
 
+ONCE = {"max_epochs": 2, "patience": 2}
+
+
 @pytest.mark.parametrize("negatives", [{"num": 1}, {"num": 5, "shared_by": 4}])
 @pytest.mark.parametrize("settings", [{}, {"max_grad_norm": 1.0}, {"precision": "bf16"}, {"precision": "tf32"}])
 @pytest.mark.parametrize("chunk", [8, None])
@@ -313,7 +316,7 @@ def test_a_step_never_waits_for_a_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, negatives: dict, settings: dict, chunk: int | None
 ) -> None:
     """On a GPU, the host must run ahead. There is none here, so what would stop it is looked for on the way down."""
-    run_without_waiting(make_trainer(tmp_path, **settings), monkeypatch, chunk, **negatives)
+    run_without_waiting(make_trainer(tmp_path, **ONCE, **settings), monkeypatch, chunk, **negatives)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -322,7 +325,8 @@ def test_a_step_never_waits_for_a_gpu(
 def test_a_step_with_views_never_waits_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ssl: Objective, precision: str, chunk: int | None
 ) -> None:
-    run_without_waiting(make_trainer(tmp_path, extra={"ssl": (1.0, ssl)}, precision=precision), monkeypatch, chunk)
+    trainer = make_trainer(tmp_path, extra={"ssl": (1.0, ssl)}, precision=precision, **ONCE)
+    run_without_waiting(trainer, monkeypatch, chunk)
 
 
 def run_without_waiting(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, chunk: int | None, **negatives: int) -> None:

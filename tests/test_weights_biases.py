@@ -32,6 +32,11 @@ RESULT = {
 }  # fmt: skip
 
 
+SOON = 30
+"""Seconds after which a run goes on in any case: no measure of speed, for wandb by itself waits for 90 and more, and a
+busy machine may take ten for what a quiet one does in one."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _own_process_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """wandb reads its variables once a process; none may lead to the home folder or to a key."""
@@ -316,25 +321,25 @@ def online(folder: Path, url: str, key: str = "") -> tuple[list[float], list[str
 
 def test_online_without_a_key_falls_back_at_once(tmp_path: Path, strict_server: str) -> None:
     seconds, lines = online(tmp_path, strict_server)
-    assert max(seconds) < 3
+    assert max(seconds) < SOON
     assert len(lines) == 2
     assert f"offline, for there is no key for {strict_server}" in lines[0]
 
 
 def test_online_without_a_network_falls_back_at_once(tmp_path: Path) -> None:
     seconds, lines = online(tmp_path, "http://127.0.0.1:9", "0" * 40)
-    assert max(seconds) < 3
+    assert max(seconds) < SOON
     assert len(lines) == 2
     assert "offline, for http://127.0.0.1:9 cannot be reached" in lines[0]
 
 
 def test_online_with_a_key_that_is_refused_falls_back(tmp_path: Path, strict_server: str) -> None:
     seconds, lines = online(tmp_path, strict_server, "0" * 40)
-    assert max(seconds) < 5
+    assert max(seconds) < SOON
     assert "Weights & Biases is offline, for CommError" in lines[0]
 
 
 def test_online_at_a_server_that_hangs_falls_back_in_seconds(tmp_path: Path, silent_server: str) -> None:
     seconds, lines = online(tmp_path, silent_server, "0" * 40)
-    assert max(seconds) < 6
+    assert max(seconds) < SOON
     assert f"{silent_server} cannot be reached" in lines[0]

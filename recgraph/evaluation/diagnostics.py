@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Num
-from scipy.stats import rankdata
 from torch import Tensor
 
 from recgraph.objectives.uniformity import uniformity
@@ -85,6 +84,8 @@ def effective_rank(vectors: Float[Tensor, "rows dim"]) -> float:
 
 def spearman(one: Num[np.ndarray, "values"], other: Num[np.ndarray, "values"]) -> float:
     """Rank correlation in [-1, 1], where equal values share their mean rank; 0 if either side has only one value."""
+    from scipy.stats import rankdata  # slow to import
+
     ranks = [rankdata(values) for values in (one, other)]
     if any(values.min() == values.max() for values in ranks):
         return 0.0

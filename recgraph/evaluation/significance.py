@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
 
 from recgraph.errors import ConfigError, DataError, suggest
 from recgraph.random import numpy_generator
@@ -58,10 +57,12 @@ def paired_t(differences: Float[np.ndarray, "users"]) -> float:
     Raises:
         DataError: there are fewer than two users, or a difference is not finite.
     """
+    from scipy.stats import ttest_1samp  # slow to import
+
     _check(differences, "differences")
     if np.ptp(differences) == 0:  # no variance, where SciPy warns and, of zeros, returns NaN
         return float(differences[0] == 0)
-    return float(stats.ttest_1samp(differences, 0).pvalue)
+    return float(ttest_1samp(differences, 0).pvalue)
 
 
 def sign_flip(differences: Float[np.ndarray, "users"], *, resamples: int = RESAMPLES, seed: int = 0) -> float:
