@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes .venv with the pinned versions of constraints.txt, if it is not there yet. Other scripts source this file;
-# afterwards the working directory is the repository and `python`, `recgraph` and `pytest` are those of .venv.
+# Creates .venv with the versions pinned in constraints.txt, if it does not exist yet. Other scripts source this file;
+# afterwards the working directory is the repository, and `python`, `recgraph` and `pytest` are those of .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Packages are installed again when what is asked for has changed.
+# Packages are installed again when the requirements change.
 stamp=".venv/installed-$(cat setup.cfg pyproject.toml constraints.txt | sha256sum | cut -c1-16)"
 if [ ! -f "$stamp" ]; then
     python=$(command -v python3.11 || command -v python3 || true)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Popularity, BPR-MF and LightGCN on MovieLens-100K, three seeds: from nothing to a table.
+# Popularity, BPR-MF and LightGCN on MovieLens-100K, three seeds: from installation to a table.
 #   bash scripts/quickstart.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 recgraph table experiments/ml100k.yaml --seeds 0,1,2

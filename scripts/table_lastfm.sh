@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Popularity, BPR-MF, LightGCN, graph contrast and softmax losses on Last.fm, LightGCN-PyTorch's files and split, five seeds.
+# Popularity, BPR-MF, LightGCN, graph contrast and softmax losses on Last.fm (LightGCN-PyTorch's files and split);
+# five seeds.
 #   RECGRAPH_MIRROR=/path/to/datasets bash scripts/table_lastfm.sh [--workers 2]
-# Time: some 35 minutes a seed with one thread of a busy machine, of which LightGCN takes one; never run on a GPU. Test
-# recall@20 of three seeds: LightGCN .273, SGL-ED and XSimGCL .277.
-# Writes experiments/results/lastfm.{csv,md,tex} and a page with charts into runs. A killed script goes on where it was.
+# Time: about 35 minutes per seed with one thread of a busy machine, of which LightGCN takes one; never run on a GPU.
+# Test recall@20 over three seeds: LightGCN .273, SGL-ED and XSimGCL .277.
+# Writes experiments/results/lastfm.{csv,md,tex} and an HTML page with charts in runs/. If killed, rerun to resume.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 recgraph table experiments/lastfm.yaml "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests on the oldest versions that setup.cfg allows, in .venv-oldest. Arguments go to pytest.
+# Runs the tests with the oldest versions that setup.cfg allows, in .venv-oldest. Arguments go to pytest.
 #   bash scripts/test_oldest.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
