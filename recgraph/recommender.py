@@ -1,4 +1,4 @@
-"""A recommender is an encoder plus heads."""
+"""The recommender: an encoder plus heads."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ PIECES = 2**15
 
 
 class Recommender(Extensible):
-    """An encoder and its heads.
+    """Combines an encoder, which makes query and item vectors, with the heads that score them.
 
     Args:
         encoder: makes query and item vectors.
-        heads: scores them; the head "rank" ranks the catalogue.
+        heads: score these vectors; the head "rank" ranks the catalogue.
         graph: the training graph, if the encoder reads one.
-        spec: the configuration that encoder and heads were built from, so that they can be saved.
-        content: what users and items are, if the encoder reads it.
-        pipeline: what makes such content of attributes, so that items can be added.
+        spec: the configuration that encoder and heads were built from, which is needed to save them.
+        content: the content of users and items, if the encoder reads it.
+        pipeline: turns attributes into such content, so that items can be added.
 
     Attributes:
         label_heads: label -> the head that predicts it.
-        popularity: the ln of 1 + the interactions [items] that were observed, NaN before; None unless a head reads it.
-        sharing: experts between the encoder and all heads; None hands them its vectors as they are.
+        popularity: ln(1 + number of observed interactions) [items], NaN before any; None unless a head reads it.
+        sharing: experts between the encoder and all heads; None passes the vectors on unchanged.
     """
 
     popularity: Tensor | None
@@ -86,7 +86,7 @@ class Recommender(Extensible):
         content: Content | None = None,
         pipeline: Pipeline | None = None,
     ) -> Recommender:
-        """Make all from `spec`: `encoder`, `heads` and `sharing` as in a file, `label_heads` label -> its options."""
+        """Build all parts from `spec`: `encoder`, `heads`, `sharing` as in a file, `label_heads` label -> options."""
         more = {} if content is None else {"content": content}
         encoder = registry.encoders.build(spec["encoder"], num_users, num_items, where="encoder", **more)
         heads = {}
@@ -104,13 +104,13 @@ class Recommender(Extensible):
         return made
 
     def score(self, encoding: Encoding, items: Tensor | None = None, *, head: str = "rank") -> Tensor:
-        """Scores of some items, or of all.
+        """Scores of given items, or of all items.
 
         Args:
-            encoding: what the encoder returned for a batch.
+            encoding: the output of the encoder for a batch.
             items: indices [*batch, candidates] of each row's own candidates; [candidates] shared by all rows; or
                 None for the whole catalogue.
-            head: which head scores.
+            head: name of the head that scores.
 
         Returns:
             Scores [*batch, candidates], or [*batch, items].
@@ -123,7 +123,7 @@ class Recommender(Extensible):
         catalogue = offered(scorer, encoding.items, self.popularity)
         if items is None:
             return scorer.all_pairs(query, catalogue)
-        query = scorer.prepare_query(query)  # a step that reads every item more than once, in the mean
+        query = scorer.prepare_query(query)  # on average, every item is read more than once
         vectors = lookup(scorer.prepare_items(catalogue), items)
         return scorer.match_all(query, vectors) if items.dim() == 1 else scorer.match(query.unsqueeze(-2), vectors)
 
@@ -133,7 +133,7 @@ class Recommender(Extensible):
         return scorer(asked(scorer, encoding), offered(scorer, vectors, self.popularity, items))
 
     def scorer(self) -> Scorer:
-        """See `Model.scorer`; encodes and prepares items once, and users too unless they have histories to read."""
+        """See `Model.scorer`; encodes and prepares items once, and users too unless the encoder reads histories."""
         head = self.head("rank")
         if isinstance(self.encoder, SequenceEncoder):
             catalogue = self.encoder.catalogue(self._inputs())
@@ -152,7 +152,7 @@ class Recommender(Extensible):
         return lambda users: head.match_all(query[users], items)
 
     def observe(self, interactions: Interactions) -> None:
-        """See `Model.observe`; encoders that read histories read these, and heads that read popularity count them."""
+        """See `Model.observe`; keeps histories if the encoder reads them, item counts if a head reads popularity."""
         if self.popularity is not None:
             counts = torch.from_numpy(interactions.item_indices).bincount(minlength=self.num_items)
             self.popularity.copy_(counts.double().log1p())
@@ -166,7 +166,7 @@ class Recommender(Extensible):
         context: Int[Tensor, "rows moments"] | None = None,
         head: str = "rank",
     ) -> Float[Tensor, "rows"]:
-        """Scores of pairs on any device, such as the logits of clicks, some at a time; context as `Inputs` has it."""
+        """Scores of pairs, such as click logits, computed in chunks; pairs on any device, `context` as in `Inputs`."""
         found, base = [], self._inputs()
         for start in range(0, len(users), PIECES):
             some = slice(start, start + PIECES)
@@ -185,7 +185,7 @@ class Recommender(Extensible):
         return cast(LabelHead, self.label_heads[name])
 
     def encode_all(self, task: str | None = RANK) -> Encoding:
-        """Query vectors of all users [users, dim] and of all items, as a task reads them; None: before any experts."""
+        """Vectors of all users [users, dim] and all items, as a task reads them; None: before any experts."""
         inputs = self._inputs()
         if isinstance(self.encoder, SequenceEncoder):
             catalogue = self.encoder.catalogue(inputs)
@@ -195,7 +195,7 @@ class Recommender(Extensible):
         return encoding if task is None else self.shares(encoding).get(task, encoding)
 
     def shares(self, encoding: Encoding) -> dict[str, Encoding]:
-        """What each task reads of an encoding; empty without experts, since then all read all of it."""
+        """What each task reads of an encoding; empty without experts, since all tasks then read all of it."""
         if self.sharing is None:
             return {}
         query, items = self.sharing("query", encoding.query), self.sharing("item", encoding.items)
@@ -205,7 +205,7 @@ class Recommender(Extensible):
         }
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """Parameters that tasks have in common: those of the encoder and of experts."""
+        """Parameters shared by all tasks: those of the encoder and of the experts."""
         return [*self.encoder.parameters(), *(self.sharing.parameters() if self.sharing is not None else ())]
 
     def _share(self, side: str, vectors: Tensor) -> Tensor:
@@ -223,7 +223,7 @@ class Recommender(Extensible):
         return Inputs(users, graph=self.graph, content=self.content)
 
     def _queries(self, users: Int[Tensor, "batch"], catalogue: Encoding) -> Float[Tensor, "batch dim"]:
-        """Queries of users after all they have had, those with histories of similar length together."""
+        """Queries of users after their whole history; users with histories of similar length are batched together."""
         encoder = self.encoder
         assert isinstance(encoder, SequenceEncoder)
         if self.histories is None:
@@ -237,7 +237,7 @@ class Recommender(Extensible):
         return torch.cat(queries)[order.argsort().to(self.device)]
 
     def inputs_of(self, user: int | None = None) -> Inputs:
-        """What the encoder reads of one user, or of all without their histories."""
+        """The encoder's inputs for one user, or for all users without their histories."""
         inputs = self._inputs()
         if user is None:
             return inputs
@@ -246,8 +246,8 @@ class Recommender(Extensible):
         return replace(inputs, users=one, history=history)
 
     def _past(self, users: Int[Tensor, "batch"]) -> Past:
-        """All that users have had, as far as the encoder reads."""
-        assert self.histories is not None  # `_queries` has seen to it
+        """The whole histories of users, as far back as the encoder reads."""
+        assert self.histories is not None  # ensured by `_queries`
         assert isinstance(self.encoder, SequenceEncoder)
         return Past(self.histories.last(users.cpu(), self.encoder.max_length).to(self.device))
 
@@ -273,7 +273,7 @@ class Recommender(Extensible):
         return users + write_vectors(Path(folder) / "items", encoding.items.float().cpu().numpy(), known.items.series)
 
     def options(self) -> dict[str, Any]:
-        """The configuration of encoder and heads, and what makes content of attributes."""
+        """The configuration of encoder and heads, and of the pipeline that turns attributes into content."""
         if self.spec is None:
             raise ValueError("this recommender was built from no configuration: save its encoder's state_dict instead")
         made = {} if self.pipeline is None else {"content": pack(self.pipeline)[0]}
@@ -281,7 +281,7 @@ class Recommender(Extensible):
         return {"encoder": self.spec["encoder"], "heads": self.spec["heads"], **made}
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        """The training graph's edges and links, histories and the content, where there are any."""
+        """The training graph's edges and links, histories and content, where present."""
         tensors = packing.pack_graph(self.graph) | packing.pack_content(self.content)
         return tensors | packing.pack_histories(self.histories) | packing.pack_pipeline(self.pipeline)
 

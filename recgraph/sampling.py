@@ -1,6 +1,6 @@
 """Negative samplers.
 
-Sampling runs on the CPU, vectorised, so that a seed means the same on every device.
+Sampling runs on the CPU, vectorised, so that a seed gives the same draws on every device.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Sampler:
     """
 
     probabilities: Float[Tensor, "items"] | None = None
-    """Of each item in one draw, whoever asks; None where a sampler does not know."""
+    """Probability of each item in one draw, the same for all users; None if a sampler does not know it."""
 
     def __init__(self, train: Interactions, *, num: int, shared_by: int | None) -> None:
         self.num_items, self.num, self.shared_by = train.num_items, num, shared_by
         self.positives = Positives(train)
 
     def draw(self, count: int, generator: torch.Generator) -> Int[Tensor, "count"]:
-        """Items from the sampler's distribution, whoever asks."""
+        """Draw `count` items from the sampler's distribution, the same for all users."""
         raise NotImplementedError
 
     def sample(
@@ -45,11 +45,11 @@ class Sampler:
     ) -> Int[Tensor, "sets negatives"]:
         """Negatives, on the CPU.
 
-        Without `shared_by`: a set for each row, in which no item is a training positive of the row's user. They are
-        drawn again until none is, which leaves the distribution over the others as it is.
+        Without `shared_by`: a set for each row, without training positives of the row's user. Positives are drawn again
+        until none is left, which keeps the relative probabilities of the other items.
 
-        With it: ⌈batch / shared_by⌉ sets. Row r has set r // ⌈batch / sets⌉. These may hold positives of some of their
-        rows, which `Positives.hits` finds.
+        With `shared_by`: ⌈batch / shared_by⌉ sets. Row r has set r // ⌈batch / sets⌉. Sets may hold positives of some
+        of their rows, which `Positives.hits` finds.
         """
         if self.shared_by is not None:
             sets = -(-len(users) // self.shared_by)
@@ -68,15 +68,15 @@ class Sampler:
         sets: Int[Tensor, "sets negatives"],
         find: Callable[[Positives, Tensor, Tensor], list[Tensor]] = Positives.hits,
     ) -> list[Int[Tensor, "hits"]]:
-        """For shared sets that `sample` gave these users, what rows leave out: see `Positives.hits`, or another way."""
+        """The entries that rows leave out of the shared sets from `sample`, found by `find`: see `Positives.hits`."""
         return find(self.positives, users, sets)
 
     def log_q(
         self, users: Int[Tensor, "batch"], negatives: Int[Tensor, "sets negatives"]
     ) -> Float[Tensor, "sets negatives"]:
-        """For what `sample` gave these users, the ln of the probability of each in one draw.
+        """For negatives from `sample` for these users, the ln of the probability of each in one draw.
 
-        Where a row has a set of its own, its user's positives are never in it, which makes all others likelier.
+        A row's own set never holds its user's positives, which makes all other items more likely.
 
         Raises:
             ConfigError: the sampler does not know its probabilities.
@@ -92,12 +92,12 @@ class Sampler:
 
     @cached_property
     def _log_left(self) -> Float[Tensor, "users"]:
-        """For each user the ln of the probability that one draw is none of its positives."""
+        """For each user, the ln of the probability that one draw is not one of the user's positives."""
         assert self.probabilities is not None
         return (-self.positives.sums(self.probabilities)).log1p().float()
 
     def _check_somebody_left(self, train: Interactions, candidates: int) -> None:
-        """Refuse a user whose positives are all of the items that can be drawn: sampling would never end."""
+        """Refuse users whose positives include every item that can be drawn: sampling would never end."""
         full = (self.positives.counts >= candidates).nonzero()
         if self.shared_by is None and len(full):
             user = train.users.decode([int(full[0])]).tolist()[0]
@@ -106,7 +106,7 @@ class Sampler:
 
 @samplers.register("uniform")
 class Uniform(Sampler):
-    """Items drawn evenly.
+    """Items drawn uniformly.
 
     Args:
         train: the training interactions.
@@ -120,17 +120,17 @@ class Uniform(Sampler):
         self._check_somebody_left(train, self.num_items)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Each item with probability 1 / items."""
+        """Draw each item with probability 1 / items."""
         return torch.randint(self.num_items, (count,), generator=generator)
 
 
 @samplers.register("warm")
 class Warm(Sampler):
-    """Items that have training interactions, drawn evenly.
+    """Items that have training interactions, drawn uniformly.
 
-    For models that know items by content: from `uniform`, which draws cold items as well, they would learn that the
-    content of these is bad. The authors of Heater and ALDI draw so. Without content a cold item's vector is noise, and
-    it is as well to learn that nobody takes it. Arguments are those of `Uniform`.
+    For models that read the content of items: with `uniform`, which also draws cold items, they would learn to score
+    the content of cold items low. The authors of Heater and ALDI sample this way. Without content a cold item's vector
+    is noise, and learning to score it low is right. Arguments are those of `Uniform`.
     """
 
     def __init__(self, train: Interactions, *, num: PositiveInt = 1, shared_by: PositiveInt | None = None) -> None:
@@ -141,7 +141,7 @@ class Warm(Sampler):
         self._check_somebody_left(train, len(self._items))
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Each of these items with the same probability."""
+        """Draw each of these items with the same probability."""
         return self._items[torch.randint(len(self._items), (count,), generator=generator)]
 
 
@@ -150,13 +150,13 @@ class Popularity(Sampler):
     """Items drawn in proportion to a power of their number of training interactions, pᵢ ∝ nᵢ^α.
 
     Mikolov et al., "Distributed representations of words and phrases and their compositionality", NIPS 2013,
-    https://arxiv.org/abs/1310.4546, section 2.2, drew words so, with α = 3/4.
+    https://arxiv.org/abs/1310.4546, section 2.2, drew words this way, with α = 3/4.
 
     Args:
         train: the training interactions.
         num: how many negatives a row, or a shared set, gets.
-        alpha: α; 0 is uniform over all items, 1 is as often as in training. Above 0, items without interactions are
-            never drawn.
+        alpha: α; 0 is uniform over all items, 1 proportional to training frequency. Above 0, items without interactions
+            are never drawn.
         shared_by: how many rows share a set of negatives; None draws for each row.
     """
 
@@ -175,7 +175,7 @@ class Popularity(Sampler):
         self._keep, self._alias = alias_table(self.probabilities)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Each item with its probability, in constant time (Walker's alias method)."""
+        """Draw each item with its probability, in constant time (Walker's alias method)."""
         items = torch.randint(self.num_items, (count,), generator=generator)
         stays = torch.rand(count, generator=generator) < self._keep[items]
         return torch.where(stays, items, self._alias[items])
@@ -183,17 +183,17 @@ class Popularity(Sampler):
 
 @samplers.register("in_batch")
 class InBatch(Sampler):
-    """The positives of the other rows: a set is the items of the rows that share it.
+    """The positives of the other rows: each set consists of the items of the rows that share it.
 
-    An item is in it as often as it is in training, so this is `popularity` with α = 1 without drawing anything. A
-    softmax against such items learns scores without popularity: `softmax` corrects that with `logq` while it learns,
-    the head `cosine` with `popularity` when it ranks. Where the last set would be short, it is filled with items from
+    Items occur in sets in proportion to their training frequency, so this is `popularity` with α = 1, without drawing
+    anything. A softmax against such items learns scores without popularity: `softmax` corrects that in training with
+    `logq`, the head `cosine` in ranking with `popularity`. If the last set would be short, it is filled with items from
     the start of the batch.
 
     Args:
         train: the training interactions.
-        shared_by: rows that share a set, and about the size of it.
-        keep_positives: count as negatives of a row whatever other rows have, even if its user likes it, as the authors
+        shared_by: how many rows share a set, which is also approximately its size.
+        keep_positives: count all items of the other rows as negatives, even those the row's user likes, as the authors
             of BSL do; otherwise such items are left out.
     """
 
@@ -215,7 +215,7 @@ class InBatch(Sampler):
         sets: Tensor,
         find: Callable[[Positives, Tensor, Tensor], list[Tensor]] = Positives.hits,
     ) -> list[Tensor]:
-        """See `Sampler.hits`; with `keep_positives` a row leaves out its own place alone."""
+        """See `Sampler.hits`; with `keep_positives` a row leaves out only its own place."""
         if not self.keep_positives:
             return super().hits(users, sets, find)
         each = -(-len(users) // len(sets))

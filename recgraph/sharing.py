@@ -1,7 +1,7 @@
-"""How tasks share a representation: experts between what the encoder made and the tasks' heads.
+"""How tasks share a representation: experts between the encoder's vectors and the tasks' heads.
 
-Without any, all tasks read the same vectors (hard sharing). Users' vectors (queries) and items' vectors go through
-experts of their own. Only tasks that read a side have a gate on it: labels of items none on users.
+Without experts, all tasks read the same vectors (hard sharing). Users' vectors (queries) and items' vectors have
+separate experts. A task has a gate only on the sides that it reads: a label of items has none on users.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from recgraph.registry import sharings
 from recgraph.types import NonNegativeInt, PositiveInt
 
 RANK = "rank"
-"""The task of all heads that score items for a query."""
+"""The task shared by all heads that score items for a query."""
 
 
 class Experts(nn.Module):
     """Several networks of one hidden layer side by side: x ↦ V ReLU(W x + b) + c, each with its own W, b, V and c.
 
     Args:
-        dim: width of what goes in and comes out.
-        count: how many.
+        dim: width of the input and the output.
+        count: number of experts.
         hidden: width of the hidden layer.
     """
 
@@ -36,13 +36,13 @@ class Experts(nn.Module):
         self.second, self.second_bias = _uniform(hidden, count, hidden, dim), _uniform(hidden, count, dim)
 
     def forward(self, vectors: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch experts dim"]:
-        """What each makes of each vector."""
+        """The output of each expert for each vector."""
         hidden = torch.einsum("...d,edh->...eh", vectors, self.first) + self.first_bias
         return torch.einsum("...eh,ehd->...ed", hidden.relu(), self.second) + self.second_bias
 
 
 def _uniform(fan_in: int, *shape: int) -> nn.Parameter:
-    """Drawn from U(±1/√fan_in), as torch's own linear layers are."""
+    """A parameter drawn from U(±1/√fan_in), as in torch's own linear layers."""
     bound = 1 / math.sqrt(fan_in)
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
@@ -52,7 +52,7 @@ class Side(nn.Module):
 
     Args:
         dim: width of its vectors.
-        tasks: those that read it.
+        tasks: the tasks that read this side.
     """
 
     def __init__(self, dim: int, tasks: Sequence[str]) -> None:
@@ -62,19 +62,19 @@ class Side(nn.Module):
     def mix(
         self, vectors: Float[Tensor, "*batch dim"]
     ) -> dict[str, tuple[Float[Tensor, "*batch dim"], Float[Tensor, "*batch experts"]]]:
-        """For each task, the mixture of its experts and their weights, which are positive and sum to 1."""
+        """For each task, the mixture of its experts and the weights of these, which are positive and sum to 1."""
         raise NotImplementedError
 
 
 class Sharing(nn.Module):
-    """What tasks read of a shared representation.
+    """Base class: gives each task its own version of the shared query and item vectors.
 
     Args:
         dim: width of query and item vectors.
         query: tasks that read queries.
         items: tasks that read items.
-        residual: hand each task the encoder's vector plus the mixture. The papers hand it the mixture alone, which
-            costs inner products of graph encoders their geometry: experts begin at random.
+        residual: give each task the encoder's vector plus the mixture. The papers give it the mixture alone, which
+            destroys the geometry of graph encoders' inner products, since experts are initialised at random.
     """
 
     def __init__(self, dim: int, query: Sequence[str], items: Sequence[str], *, residual: bool) -> None:
@@ -88,16 +88,16 @@ class Sharing(nn.Module):
         raise NotImplementedError
 
     def expert_names(self, side: str, task: str) -> tuple[str, ...]:
-        """Names of the experts that a task's gate weighs, in its order."""
+        """Names of the experts that a task's gate weights, in the order of the weights."""
         raise NotImplementedError
 
     def forward(self, side: str, vectors: Float[Tensor, "*batch dim"]) -> dict[str, Float[Tensor, "*batch dim"]]:
-        """What each task that reads a side ("query" or "item") gets of its vectors."""
+        """The vectors that each task gets on a side ("query" or "item"), for the tasks that read it."""
         mixed = self.sides[side].mix(vectors)  # type: ignore[operator]  # a ModuleDict holds any module
         return {task: vectors + mixture if self.residual else mixture for task, (mixture, _) in mixed.items()}
 
     def gates(self, side: str, vectors: Float[Tensor, "*batch dim"]) -> Mapping[str, Float[Tensor, "*batch experts"]]:
-        """How much each task that reads a side takes of each of its `expert_names`, for each vector."""
+        """For each task that reads a side, the weights of its `expert_names`, for each vector."""
         mixed = self.sides[side].mix(vectors)  # type: ignore[operator]
         return {task: weights for task, (_, weights) in mixed.items()}
 
@@ -116,12 +116,12 @@ class MMoE(Sharing):
     """Multi-gate mixture of experts: task k reads Σₑ gᵏₑ(x) fₑ(x), with gᵏ(x) = softmax(Wᵏ x).
 
     All experts are shared. Ma et al., "Modeling task relationships in multi-task learning with multi-gate
-    mixture-of-experts", KDD 2018, https://doi.org/10.1145/3219819.3220007. The experts there end in a ReLU, and here in
-    a linear layer, since inner products want both signs.
+    mixture-of-experts", KDD 2018, https://doi.org/10.1145/3219819.3220007. The paper's experts end in a ReLU; here they
+    end in a linear layer, since inner products need both signs.
 
     Args:
         dim, query, items: see `Sharing`.
-        experts: how many (8 in the paper's experiments).
+        experts: number of experts (8 in the paper's experiments).
         hidden: width of an expert's hidden layer.
         residual: see `Sharing`.
     """
@@ -163,20 +163,20 @@ class _MMoESide(Side):
 
 @sharings.register("ple")
 class PLE(Sharing):
-    """Progressive layered extraction: experts of each task's own beside shared ones, in levels.
+    """Progressive layered extraction: levels of task-specific and shared experts.
 
-    In a level, task k mixes its own and the shared experts, by a gate on what it got from the level before. Below the
-    last level, the shared experts of the next level get a mixture of all experts. Tang et al., "Progressive layered
-    extraction (PLE): a novel multi-task learning (MTL) model for personalized recommendations", RecSys 2020,
+    In each level, task k mixes its own and the shared experts by a gate on its vector from the level before. Below the
+    last level, a mixture of all experts is the input of the next level's shared experts. Tang et al., "Progressive
+    layered extraction (PLE): a novel multi-task learning (MTL) model for personalized recommendations", RecSys 2020,
     https://doi.org/10.1145/3383313.3412236, section 4. One level is the paper's CGC.
 
     Args:
         dim, query, items: see `Sharing`.
         shared: experts that all tasks share, in each level.
         own: experts of each task, in each level.
-        levels: how many.
+        levels: number of levels.
         hidden: width of an expert's hidden layer.
-        residual: see `Sharing`; once, around all levels.
+        residual: see `Sharing`; added once, around all levels.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class PLE(Sharing):
         return _PLESide(dim, tasks, self.shared, self.own, self.levels, self.hidden)
 
     def expert_names(self, side: str, task: str) -> tuple[str, ...]:
-        """See `Sharing`; of the last level."""
+        """See `Sharing`; the experts of the last level."""
         self.check(side, task)
         own = (f"{task} {number + 1}" for number in range(self.own))
         return (*own, *(f"shared {number + 1}" for number in range(self.shared)))

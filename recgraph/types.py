@@ -1,7 +1,8 @@
 """The types that every part of recgraph shares, and the vocabulary of shapes.
 
-Shapes: `batch` rows of a batch; `dim` width of a vector; `items` and `users` sizes of the catalogue; `length` of a
-history; `negatives` drawn per row. `*batch` may be empty, one axis, or (rows, positions).
+Shapes: `batch` is the number of rows in a batch; `dim` the width of a vector; `items` and `users` the numbers of all
+items and users; `length` the length of a history; `negatives` the number drawn per row. `*batch` may be empty, one
+axis, or (rows, positions).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ NonNegativeInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
-"""Types of options with their ranges, which configurations are held to."""
+"""Types of options with their ranges, which configurations are checked against."""
 
 LabelKind = Literal["classes", "tags", "number"]
 """What an auxiliary task predicts: one of several classes, any number of tags, or a number."""
@@ -35,10 +36,10 @@ PAD = 0
 """Padding in a history; item i is stored as i + 1."""
 
 MASK = -1
-"""A step of a history whose item is hidden."""
+"""Marks a step of a history whose item is hidden."""
 
 CONTEXT = {"hour": 24, "weekday": 7}
-"""What is known of the moment of an interaction, in the order of `Inputs.context`, and how many values it has."""
+"""What is known of the time of an interaction, in the order of `Inputs.context`, and the number of values of each."""
 
 
 def identity(hidden: Tensor) -> Tensor:
@@ -47,11 +48,11 @@ def identity(hidden: Tensor) -> Tensor:
 
 
 class Modality(NamedTuple):
-    """What is known of each user, or of each item, from one kind of source, such as its text.
+    """What is known of each user or each item from one kind of source, such as text.
 
     Attributes:
-        values: a vector each, zeros where nothing is known; or, as int64, ids of values counted from 1, 0 for none.
-        present: True where something is.
+        values: a vector per row, zeros where nothing is known; or, as int64, ids of values counted from 1, 0 for none.
+        present: True where something is known.
     """
 
     values: Float[Tensor, "rows width"] | Int[Tensor, "rows most"]
@@ -60,7 +61,7 @@ class Modality(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What users and items are, whoever interacted with them; see `recgraph.data.content`.
+    """Content of users and items, independent of interactions; see `recgraph.data.content`.
 
     Attributes:
         items: name -> modality of all items.
@@ -78,7 +79,7 @@ class Content:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """All that an encoder may see: never the targets.
+    """All that an encoder may see, which never includes the targets.
 
     Attributes:
         users: user index of each row.
@@ -86,12 +87,12 @@ class Inputs:
             a view hides an item.
         graph: the training graph, or a view of it: other weights, a graph for each layer, or a graph of low rank.
         features: attributes of users and items.
-        content: vectors of what users and items are.
+        content: modalities of users and items.
         perturb: called by encoders on each hidden layer; a view replaces it (noise, dropout).
-        positions: ask for a query at these steps of the histories, places in the flattened `history`, and not after the
-            last step of each.
-        every_layer: ask for `Encoding.layers`.
-        context: of each row the hour (0 to 23) and the weekday (0 for Monday), UTC.
+        positions: request a query at these steps, given as indices into the flattened `history`, instead of after the
+            last step of each history.
+        every_layer: request `Encoding.layers`.
+        context: the hour (0 to 23) and the weekday (0 for Monday) of each row, in UTC.
     """
 
     users: Int[Tensor, "*batch"]
@@ -120,7 +121,7 @@ class Distinct(NamedTuple):
     def of(
         cls, users: Int[Tensor, "batch"], items: Int[Tensor, "batch"], mask: Bool[Tensor, "batch"] | None = None
     ) -> Distinct:
-        """Found among the rows where `mask` is True. On CUDA the host waits for how many there are."""
+        """Find them among the rows where `mask` is True. On CUDA the host waits for their number."""
         rows = torch.arange(len(users), device=users.device)
         if mask is not None:
             users, items, rows = users[mask], items[mask], rows[mask]
@@ -136,18 +137,18 @@ class Batch:
     Attributes:
         inputs: what the encoder reads.
         items: the positive item of each row.
-        negatives: sets of items drawn for the rows: one each, or fewer, which equal runs of rows share: row r has set
-            r // ⌈batch / sets⌉.
-        hits: where a shared set holds training positives of the rows that share it: for each set, positions in the
-            flattened matrix [its rows, negatives]. None where each row has a set of its own, which holds none.
-        log_q: for each of the negatives the ln of the probability that one draw for these rows is it.
-        labels: targets of auxiliary tasks by name, of each row's user, item or interaction; -1 (classes) or NaN where
-            they are not known or not to be learned from.
-        evidence: for labels that a text tells, the vector of each row's text.
+        negatives: sets of items drawn for the rows: one per row, or fewer, shared by runs of rows: row r has set
+            `r // ⌈batch / sets⌉`.
+        hits: where shared sets hold training positives of their rows: for each set, positions in the flattened matrix
+            [its rows, negatives]. None where each row has a set of its own, which holds none.
+        log_q: for each negative, the ln of its probability in one draw for these rows.
+        labels: targets of auxiliary tasks by name, for each row's user, item or interaction; -1 (classes) or NaN where
+            they are unknown or not to be learned from.
+        evidence: for labels predicted from a text, the vector of each row's text.
         mask: True where a row counts; None when all do.
-        generator: what views draw from, on the device of the batch.
-        partners: for each row another history that the same item comes after, from training.
-        distinct: its users and items without repetition, known to the host beforehand so that nothing waits for a GPU.
+        generator: source of all random draws, such as those of views, on the device of the batch.
+        partners: for each row, another training history that is followed by the same item.
+        distinct: its distinct users and items, found beforehand on the host so that nothing waits for a GPU.
     """
 
     inputs: Inputs
@@ -176,9 +177,9 @@ class Batch:
         return self.items.numel() if self.mask is None else self.mask.sum().clamp(min=1)
 
     def parts(self, rows: int) -> Iterator[tuple[slice, Batch]]:
-        """The batch cut into consecutive parts and where each stands: one a shared set, else of `rows` rows at most.
+        """Consecutive parts of the batch, each with its slice: one per shared set, else of at most `rows` rows.
 
-        Without the history, features and labels, which are the encoder's and whole batches' matter.
+        Parts have no history, features or labels, which only encoders and whole batches need.
         """
         num_rows, users = len(self.items), self.users
         shared = self.hits is not None
@@ -201,7 +202,7 @@ class Batch:
 
 
 class Ego(NamedTuple):
-    """Untransformed ("layer 0") vectors: what L2 regularisation acts on.
+    """Untransformed ("layer 0") vectors, on which L2 regularisation acts.
 
     Attributes:
         query: the parameter rows behind each query, or None where a query has none of its own (sequences).
@@ -213,11 +214,11 @@ class Ego(NamedTuple):
 
 
 class Sides(NamedTuple):
-    """The two vectors of each item of an encoder that has both.
+    """The two vectors of each item, from an encoder that has both.
 
     Attributes:
-        collaborative: from who had it; of no meaning for an item that nobody had.
-        content: from what it is.
+        collaborative: learned from interactions; meaningless for an item without any.
+        content: computed from the item's content.
     """
 
     collaborative: Float[Tensor, "items dim"]
@@ -225,11 +226,11 @@ class Sides(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What users had before, for heads that look at it.
+    """The histories of users, for heads that read them.
 
     Attributes:
         history: as in `Inputs`.
-        positions: steps of it, one a row, as in `Inputs`; None where each row has a history of its own.
+        positions: steps of it, one per row, as in `Inputs`; None where each row has a history of its own.
     """
 
     history: Int[Tensor, "batch length"]
@@ -246,7 +247,7 @@ class Past(NamedTuple):
         return torch.where(column >= 0, found, PAD)
 
     def part(self, where: slice) -> Past:
-        """That of some of the rows."""
+        """The past of some of the rows."""
         if self.positions is None:
             return Past(self.history[where])
         return Past(self.history, self.positions[where])
@@ -259,12 +260,11 @@ class Encoding:
     Attributes:
         query: one vector per row (and position).
         items: one vector per item of the catalogue.
-        ego: the same before any transformation.
-        layers: (users, items) of each hidden layer from 0 on, as far as they are vectors of the same space: one a user
-            and one an item of the catalogue. Only when `Inputs.every_layer` asks for them, and None from an encoder
-            that has no layers.
-        sides: what `items` is made of, from an encoder that knows content; else None.
-        past: what came before each query, from an encoder that reads histories; else None.
+        ego: the same vectors before any transformation.
+        layers: (users, items) of each hidden layer from 0 on whose vectors are in the same space: one vector per user
+            and one per item of the catalogue. Only if `Inputs.every_layer` is set; None from an encoder without layers.
+        sides: the vectors that `items` combines, from an encoder that reads content; else None.
+        past: the history before each query, from an encoder that reads histories; else None.
     """
 
     query: Float[Tensor, "*batch dim"]
@@ -278,16 +278,16 @@ class Encoding:
 class View:
     """An augmentation: a function from an encoder's inputs to an encoder's inputs.
 
-    A view never changes what it is given, and the same generator state gives the same result.
+    A view never modifies its argument, and the same generator state gives the same result.
     """
 
     changes: frozenset[str] = frozenset()
     """Names of the fields of `Inputs` that the view changes; the encoder must read one of them."""
     leaves: type | None = None
-    """The kind of graph that comes out, where it is another than went in; the encoder must be able to read it."""
+    """The type of the resulting graph if the view changes it; the encoder must be able to read it."""
     linked: bool = True
-    """Whether it can be of a graph that has links."""
+    """Whether it can be applied to a graph that has links."""
 
     def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
-        """Return changed inputs, drawing all chance from `generator`."""
+        """Return changed inputs, with all random draws from `generator`."""
         raise NotImplementedError

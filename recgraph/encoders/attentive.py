@@ -1,9 +1,9 @@
-"""Attentive pooling: a query is a weighted mean of what the user has had, the weights learned.
+"""Attentive pooling: a query is a weighted mean of the items in the user's history, with learned weights.
 
-Soft attention over the items of a history, as in attentive models of sessions and of collaborative filtering: Li et
-al., "Neural attentive session-based recommendation" (NARM), CIKM 2017, https://arxiv.org/abs/1711.04725, and Chen et
-al., "Attentive collaborative filtering", SIGIR 2017, https://doi.org/10.1145/3077136.3080797. It is neither of them:
-there is no recurrent network and no content, and weights depend on the item and on how long ago it was.
+Soft attention over the items of a history, as in attentive session-based and collaborative-filtering models: Li et al.,
+"Neural attentive session-based recommendation" (NARM), CIKM 2017, https://arxiv.org/abs/1711.04725, and Chen et al.,
+"Attentive collaborative filtering", SIGIR 2017, https://doi.org/10.1145/3077136.3080797. It reproduces neither: it uses
+no recurrent network and no content, and weights depend only on the item and on how many steps ago it occurred.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from recgraph.types import PAD, Fraction, Inputs, PositiveFloat, PositiveInt
 
 @encoders.register("attentive")
 class Attentive(SequenceEncoder):
-    """Σ aₛ xₛ over the steps s so far, aₛ = softmax of vᵀ tanh(W xₛ + b) + pₛ, xₛ the item vectors.
+    """Pools steps s as Σ aₛ xₛ, with a = softmaxₛ(vᵀ tanh(W xₛ + b) + pₛ) and xₛ the item vectors.
 
-    pₛ is a number learned for each distance from the last step that is asked about. Without a network after it, the
-    query lies among the items that it is made of, whatever encoder these come from: with `items: lightgcn` it is
-    attention over a graph's vectors.
+    pₛ is a learned bias for the distance of step s from the step at which the query is made. Since no network follows,
+    the query is a convex combination of the history's item vectors, whichever encoder they come from: with
+    `items: lightgcn` this is attention over graph embeddings.
 
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
         dim: width of the vectors.
-        max_length: how much of a history is read, counted from its end.
-        hidden: rows of W.
-        dropout: of the steps, in [0, 1).
+        max_length: number of most recent history steps that are read.
+        hidden: number of rows of W.
+        dropout: dropout rate of the steps, in [0, 1).
         std: standard deviation of the initial item vectors.
         items, item_table, user: see `SequenceEncoder`.
     """
@@ -79,11 +79,11 @@ class Attentive(SequenceEncoder):
     def weights(
         self, found: Float[Tensor, "batch length dim"], history: Int[Tensor, "batch length"]
     ) -> Float[Tensor, "batch length length"]:
-        """What each step, asking (next to last axis), gives each step so far."""
+        """The weight that each query step (next to last axis) gives each step up to it (last axis)."""
         logits = self.outer(self.inner(found).tanh()).squeeze(-1)
         place = torch.arange(history.shape[1], device=history.device)
-        apart = place[:, None] - place  # from the step that asks, back to the other
+        apart = place[:, None] - place  # distance from the query step back to the other
         hidden = (apart < 0) | (history == PAD)[:, None, :]
         logits = logits[:, None, :] + self.distance[apart.clamp(min=0)]
-        # The lowest number and not -inf: a softmax over nothing at all is NaN. Padding is 0, and so is its mean.
+        # Lowest finite number, not -inf: softmax over no steps is NaN. Padding vectors are 0, and so is their mean.
         return logits.masked_fill(hidden, torch.finfo(logits.dtype).min).softmax(-1)

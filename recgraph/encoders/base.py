@@ -1,4 +1,4 @@
-"""What an encoder is."""
+"""The base class of encoders, and helpers that they share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Encoder(nn.Module):
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
-        dim: width of the vectors that `forward` returns, which heads are made for.
+        dim: width of the vectors that `forward` returns, for which heads are built.
     """
 
     reads: frozenset[str] = frozenset()
@@ -45,7 +45,7 @@ class Encoder(nn.Module):
 
     @property
     def layout(self) -> Layout:
-        """What the columns of its vectors are: one field, unless an encoder says otherwise."""
+        """How the columns of its vectors are split into fields; a single field by default."""
         return Layout(self.dim)
 
     def forward(self, inputs: Inputs) -> Encoding:
@@ -61,14 +61,14 @@ def embedding_table(rows: int, dim: int, std: float) -> nn.Embedding:
 
 
 def lookup(table: Float[Tensor, "rows dim"], index: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
-    """Rows of a table: `F.embedding`, whose gradient takes three times as long on a CPU (32,768 of 40,981 rows)."""
+    """Rows of a table; the gradient of `F.embedding` takes three times as long on a CPU (32,768 of 40,981 rows)."""
     place, total = index.flatten(), getattr(table, GATHERED, None)
     found: Tensor = table.index_select(0, place) if total is None else _Gathering.apply(table, place, total)
     return found.view(*index.shape, table.shape[-1])
 
 
 class Total:
-    """A sum of gradients with regard to a tensor, which takes memory only once there is something to add."""
+    """Accumulates gradients with respect to a tensor; memory is allocated only once there is something to add."""
 
     def __init__(self, tensor: Tensor) -> None:
         self._tensor = tensor
@@ -82,10 +82,10 @@ class Total:
 
 
 def gathering(table: Float[Tensor, "rows dim"], total: Total) -> Float[Tensor, "rows dim"]:
-    """A leaf with the values of a table, of which `lookup` adds the gradient to `total` and hands none on.
+    """A leaf with the values of a table: `lookup` adds its gradient to `total` and passes none on to the leaf.
 
-    The gradient of a lookup is as large as the table, and zeros but for the rows that were looked up: who looks up a
-    few rows many times over, and adds the gradients up, is faster by not making them.
+    The gradient of a lookup is as large as the table and zero except in the rows looked up. Code that looks up a few
+    rows many times and sums the gradients runs faster without materialising each of them.
     """
     leaf = table.detach().requires_grad_()
     setattr(leaf, GATHERED, total)
@@ -111,11 +111,11 @@ class _Gathering(torch.autograd.Function):
 
 
 def graph_of(inputs: Inputs, reader: nn.Module) -> Any:
-    """The graph of some inputs, for the encoder or objective that reads it.
+    """The graph in `inputs`, checked for the encoder or objective that reads it.
 
     Raises:
-        TypeError: it is missing, or of a kind that the reader cannot read.
-        ConfigError: it has links, and the reader is an encoder that does not read these.
+        TypeError: the graph is missing, or of a type that the reader cannot read.
+        ConfigError: the graph has links, and the reader is an encoder that does not support them.
     """
     kinds = reader.graphs if isinstance(reader, Encoder) else (BipartiteGraph,)
     if not isinstance(inputs.graph, kinds):

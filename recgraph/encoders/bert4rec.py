@@ -1,4 +1,4 @@
-"""BERT4Rec: self-attention over a whole history, in which items are hidden and guessed from both sides.
+"""BERT4Rec: bidirectional self-attention over a history, trained to predict masked items from both sides.
 
 Sun et al., "BERT4Rec: Sequential recommendation with bidirectional encoder representations from transformer", CIKM
 2019, https://arxiv.org/abs/1904.06690, and the authors' code (https://github.com/FeiSun/BERT4Rec).
@@ -21,24 +21,24 @@ from recgraph.types import MASK, PAD, Fraction, Inputs, PositiveFloat, PositiveI
 
 @encoders.register("bert4rec")
 class BERT4Rec(SequenceEncoder):
-    """A query is what blocks of self-attention, which sees every step, make of a step whose item is hidden.
+    """Makes a query from the output of bidirectional self-attention blocks at a step whose item is masked.
 
-    In training, `sequences: {targets: masked}` hides items of the history, and each is predicted from all others. To
-    ask what comes next, a hidden step is added behind the history; `max_length` does not count it. Blocks are those of
-    BERT: LN(x + f(x)), networks four times as wide, with GELU. A last layer maps to the items' space: LN(GELU(W x +
-    b)). The paper adds a number for each item to its score, which a query cannot hold, and is left out.
+    In training, `sequences: {targets: masked}` masks items of the history, and each is predicted from the others. To
+    predict the next item, a masked step is appended to the history; `max_length` does not count it. Blocks are BERT's:
+    LN(x + f(x)), feed-forward networks four times as wide, with GELU. The final map to item space is LN(GELU(W x + b)).
+    The paper's per-item output bias is left out, since a query cannot hold it.
 
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
         dim: width of the vectors (64 in the paper).
-        max_length: how much of a history is read, counted from its end (200 on MovieLens-1M, 50 on Beauty).
-        num_blocks: blocks of attention and network (2 in the paper).
-        num_heads: of the attention (2 in the paper); divides `dim`.
-        dropout: of the first vectors, within blocks, and of attention weights, in [0, 1).
+        max_length: number of most recent history steps that are read (200 on MovieLens-1M, 50 on Beauty).
+        num_blocks: blocks of attention and feed-forward network (2 in the paper).
+        num_heads: attention heads (2 in the paper); must divide `dim`.
+        dropout: dropout rate of input vectors, within blocks, and of attention weights, in [0, 1).
         std: standard deviation of the initial item vectors and positions (0.02 in the authors' code).
-        masked: share of a history's items that are hidden in training, one at least (0.2 on MovieLens, 0.6 on Beauty in
-            the paper, which chose it for each dataset).
+        masked: fraction of a history's items that is masked in training, at least one item (0.2 on MovieLens and 0.6 on
+            Beauty in the paper, which tunes it per dataset).
         items, item_table, user: see `SequenceEncoder`.
     """
 
@@ -86,16 +86,16 @@ class BERT4Rec(SequenceEncoder):
         self.output, self.last = linear(dim, dim), nn.LayerNorm(dim, eps=EPS)
 
     def history(self, inputs: Inputs) -> Int[Tensor, "batch length"]:
-        """See `SequenceEncoder.history`; a history in which steps are asked about has their items, hidden, in it."""
+        """See `SequenceEncoder.history`; a history with `inputs.positions` already contains its masked items."""
         found = inputs.history
         if found is not None and inputs.positions is not None and found.shape[1:] == (self.max_length + 1,):
             return found
         return super().history(inputs)
 
     def read(self, inputs: Inputs, items: Float[Tensor, "items dim"]) -> Float[Tensor, "rows dim"]:
-        """See the class; `inputs.perturb` acts on the item vectors and on what each block returns.
+        """See the class; `inputs.perturb` acts on the item vectors and on the output of each block.
 
-        `inputs.positions` are steps that are hidden, and what is said of them is which item that was.
+        `inputs.positions` are masked steps, whose targets are the items that were masked.
         """
         history = self.history(inputs)
         if inputs.positions is None:
@@ -111,6 +111,6 @@ class BERT4Rec(SequenceEncoder):
 
 
 def both_ways(history: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
-    """Which steps (last axis) each step may see: all that are no padding, and itself, as in `causal`."""
+    """Which steps (last axis) each step may attend to: all that are not padding, and itself, as in `causal`."""
     itself = torch.eye(history.shape[1], dtype=torch.bool, device=history.device)
     return ((history != PAD)[:, None, :] | itself).unsqueeze(1)

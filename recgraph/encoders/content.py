@@ -1,4 +1,4 @@
-"""Vectors of what users and items are, and nothing else."""
+"""Vectors computed from the content of users and items alone."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from recgraph.types import (
 
 @encoders.register("content")
 class ContentEncoder(Encoder):
-    """Items are what they are made of, and nothing else: all of them, warm or cold, go through the tower.
+    """Encodes items from their content alone: all of them, warm or cold, go through the tower.
 
-    So do users if they have modalities. On a side that has none, each has a free vector.
+    Users are encoded in the same way if they have modalities. On a side without modalities, each has a free vector.
 
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
         content: the modalities; only their widths are read.
         dim: width of the vectors.
-        hidden: width of the towers' hidden layer; 0 for linear towers. 200 to 256 is what CLCRec, GAR and ALDI have.
+        hidden: width of the towers' hidden layer; 0 for linear towers. CLCRec, GAR and ALDI use 200 to 256.
         dropout: fraction of the hidden layer that is zeroed in training, in [0, 1).
-        experts, fusion: networks of each tower, and how modalities become one; see `Tower`.
-        std: standard deviation of initial free vectors.
+        experts, fusion: number of networks in each tower, and how modalities are fused; see `Tower`.
+        std: standard deviation of the initial free vectors.
     """
 
     reads = frozenset({"content"})
@@ -67,7 +67,7 @@ class ContentEncoder(Encoder):
         self.item_tower, self.user_tower = side(content.items, num_items), side(content.users, num_users)
 
     def forward(self, inputs: Inputs) -> Encoding:
-        """Vectors by content; `inputs.perturb` acts on both sides."""
+        """Vectors from content; `inputs.perturb` acts on both sides."""
         content = checked(inputs)
         users, items = (
             tower.weight if isinstance(tower, nn.Embedding) else tower(modalities)

@@ -19,8 +19,8 @@ class Embedding(Encoder):
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
         dim: width of the vectors.
-        std: standard deviation of the initial values. 0.1 is what LightGCN's authors use in their PyTorch code for
-            this model and for LightGCN.
+        std: standard deviation of the initial values. LightGCN's authors use 0.1 in their PyTorch code, both for this
+            model and for LightGCN.
     """
 
     def __init__(self, num_users: int, num_items: int, *, dim: PositiveInt = 64, std: PositiveFloat = 0.1) -> None:

@@ -1,7 +1,7 @@
-"""Users and items as what is listed of them: a vector and a weight for every value of every field.
+"""Users and items as fields: an embedding and a weight for every value of every field.
 
 Cheng et al., "Wide & deep learning for recommender systems", DLRS 2016, https://arxiv.org/abs/1606.07792, section 3:
-the vectors are those of its deep part, the weights its wide part.
+the embeddings belong to its deep part, the weights to its wide part.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ LARGEST = 2**24
 
 @encoders.register("fields")
 class Fields(Encoder):
-    """A query is the fields of its user, and of the moment, side by side; an item is its fields side by side.
+    """Concatenates field embeddings: of the user and the context for a query, of the item for an item vector.
 
-    Heads look into the columns (`layout`): linear, wide_deep, fm, deepfm, dcn. Any other head takes the vectors as they
-    are, the shorter side filled up with zeros; it wants `wide: false` and no crosses.
+    The heads linear, wide_deep, fm, deepfm and dcn read the fields in the columns (`layout`). Any other head takes the
+    vectors whole, the shorter side zero-padded; it requires `wide: false` and no crosses.
 
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
-        content: the modalities, each a field; those with `ids: true` have a vector for each value.
-        dim: width of a field's vector.
-        std: standard deviation of the first vectors.
-        wide: also give each value a weight, for heads with a linear part. Weights begin at 0.
-        crosses: pairs of fields, each pair of whose values has a weight: two of `user`, `item`, the moment and
-            modalities of ids. The paper's cross-product transformations, hashed.
-        buckets: weights of each cross.
-        context: what is read of the moment of a click: hour, weekday.
+        content: the modalities, each a field; those with `ids: true` have an embedding for each value.
+        dim: width of a field's embedding.
+        std: standard deviation of the initial embeddings.
+        wide: also give each value a weight, for heads with a linear part. Weights are initialised to 0.
+        crosses: pairs of fields; each pair of their values has a weight. Fields are `user`, `item`, context fields and
+            modalities of ids. These are the paper's cross-product transformations, hashed.
+        buckets: number of weights for each cross.
+        context: context fields to read from the time of an interaction: hour, weekday.
     """
 
     reads = frozenset({"content"})
@@ -74,7 +74,7 @@ class Fields(Encoder):
             raise ConfigError(
                 f"encoder.crosses: expected pairs of two fields, each once, got {list(map(list, crosses))}"
             )
-        # A cross of the query with the item is the head's, and comes with the query's field first.
+        # Crosses of query with item fields are computed by the head; the query's field comes first.
         self.across = [pair[:: 1 - 2 * at[0]] for pair, at in zip(crosses, found, strict=True) if at[0] != at[1]]
         self.within = [
             [pair for pair, at in zip(crosses, found, strict=True) if at == (side, side)] for side in range(2)
@@ -107,10 +107,10 @@ class Fields(Encoder):
         return self._layout
 
     def forward(self, inputs: Inputs) -> Encoding:
-        """Look everything up; `inputs.perturb` acts on the fields' vectors.
+        """Look up all embeddings and weights; `inputs.perturb` acts on the embeddings.
 
         Raises:
-            TypeError: `inputs` has no content, or not the moment that is to be read.
+            TypeError: `inputs` lacks the content, or the context that is to be read.
         """
         content = checked(inputs)
         if self.context and inputs.context is None:
@@ -133,7 +133,7 @@ class Fields(Encoder):
         deep = inputs.perturb((self.users, self.items)[side](rows, modalities, context))
         parts = [deep.flatten(-2)]
         if self._layout.wide:
-            modules: Any = self.wide[side]  # for the type checker, to which it is any module
+            modules: Any = self.wide[side]  # for the type checker, which only knows that it is a module
             tables, *crossed = modules
             weight = tables(rows, modalities, context).sum(-2)
             for (one, other), table in zip(self.within[side], crossed, strict=True):

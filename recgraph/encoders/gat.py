@@ -1,15 +1,15 @@
-"""Attention over the neighbours of users and items: LightGCN with the attention of KGAT in place of degrees.
+"""Attention over the neighbours of users and items: LightGCN with KGAT's attention in place of degree normalisation.
 
-The attention is that of Wang et al., "KGAT: knowledge graph attention network for recommendation", KDD 2019,
-https://arxiv.org/abs/1905.07854, section 3.2, on a graph whose relations are "user rates item" and its reverse: what a
-neighbour b is to a node a is (W b) · tanh(W a + r), with W and r of the relation, from the vectors of layer 0, once for
-all layers. Like GATv2's (Brody, Alon and Yahav, "How attentive are graph attention networks?", ICLR 2022,
-https://arxiv.org/abs/2105.14491) and unlike GAT's, it can rank the same neighbours differently for different nodes;
-unlike GATv2's, it is an inner product, which needs no vector for each edge.
+The attention follows Wang et al., "KGAT: knowledge graph attention network for recommendation", KDD 2019,
+https://arxiv.org/abs/1905.07854, section 3.2, on a graph with the relations "user rates item" and its reverse. The
+logit of a neighbour b for a node a is (W b) · tanh(W a + r), where W and r belong to the relation; it is computed once,
+from the vectors of layer 0, for all layers. Like GATv2 (Brody, Alon and Yahav, "How attentive are graph attention
+networks?", ICLR 2022, https://arxiv.org/abs/2105.14491) and unlike GAT, it can rank the same neighbours differently for
+different nodes; unlike GATv2, it is an inner product, which needs no vector for each edge.
 
-What is summed is LightGCN's: vectors as they are, without weights or an activation, and the mean of all layers. KGAT
-learns its attention in turns with a loss on the knowledge graph; here it is learned with everything else. Several heads
-are not KGAT's: each has its part of the columns, as in GAT (Veličković et al., ICLR 2018).
+Aggregation is LightGCN's: no weight matrices, no activation, and the mean of all layers. KGAT alternates between its
+attention and a loss on the knowledge graph; here attention is trained jointly with everything else. Multiple heads are
+not in KGAT: each has its share of the columns, as in GAT (Veličković et al., ICLR 2018).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from recgraph.types import Ego, Encoding, Inputs, NonNegativeInt, PositiveFloat,
 
 
 class Attention(NamedTuple):
-    """Weights of edges, in the order of the graph's edges, from 0 to 1.
+    """Holds attention weights from 0 to 1, in the order of the graph's edges.
 
     Attributes:
-        to_users: what each edge's item is to its user; they sum to 1 over the edges of a user.
-        to_items: what each edge's user is to its item; they sum to 1 over the edges of an item.
+        to_users: weight of each edge's item for its user; they sum to 1 over the edges of a user.
+        to_items: weight of each edge's user for its item; they sum to 1 over the edges of an item.
     """
 
     to_users: Float[Tensor, "heads edges"]
@@ -44,7 +44,7 @@ class Attention(NamedTuple):
 
 @encoders.register("gat")
 class GAT(Encoder):
-    """Averages embeddings over the layers of a graph convolution whose weights are an attention.
+    """Averages embeddings over the layers of a graph convolution whose weights come from attention.
 
         eᵤˡ⁺¹ = Σᵢ aᵤᵢ eᵢˡ over the items i of user u, aᵤᵢ = softmaxᵢ( (W eᵢ⁰) · tanh(W eᵤ⁰ + r) )
 
@@ -55,11 +55,11 @@ class GAT(Encoder):
         num_items: size of the item catalogue.
         dim: width of the vectors.
         num_layers: L, the number of propagations.
-        num_heads: attentions side by side, each over dim / num_heads columns; 1 in KGAT.
+        num_heads: attention heads, each over dim / num_heads columns; 1 in KGAT.
         std: standard deviation of the initial E⁰, as in LightGCN.
 
     Raises:
-        ConfigError: `dim` is no multiple of `num_heads`.
+        ConfigError: `dim` is not a multiple of `num_heads`.
     """
 
     reads = frozenset({"graph"})
@@ -88,7 +88,7 @@ class GAT(Encoder):
             nn.init.zeros_(relation.bias)
 
     def attention(self, inputs: Inputs) -> Attention:
-        """The weights that `forward` sums with, for all edges of `inputs.graph`.
+        """The attention weights used by `forward`, for all edges of `inputs.graph`.
 
         Raises:
             TypeError: `inputs.graph` is missing or is another library's graph.
@@ -122,7 +122,7 @@ class GAT(Encoder):
 
 
 def _pairs(relation: nn.Linear, nodes: Tensor, neighbours: Tensor, width: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each head tanh(W a + r) of all nodes and W b of all that may be their neighbours."""
+    """For each head, tanh(W a + r) of all nodes a and W b of all possible neighbours b."""
     asked, told = relation(nodes).tanh(), F.linear(neighbours, relation.weight)
-    # Under autocast they are of a type that sparse products do not take.
+    # Under autocast their type is one that sparse products do not support.
     return zip(asked.to(nodes).split(width, -1), told.to(nodes).split(width, -1), strict=True)

@@ -1,8 +1,8 @@
 """GRU4Rec: a recurrent network over a user's history.
 
 Hidasi, Karatzoglou, Baltrunas and Tikk, "Session-based recommendations with recurrent neural networks", ICLR 2016,
-https://arxiv.org/abs/1511.06939. There sessions run on from batch to batch, with one target a step; here a history is
-a row, as in later comparisons with SASRec.
+https://arxiv.org/abs/1511.06939. There sessions continue from batch to batch, with one target per step; here each
+history is one row, as in later comparisons with SASRec.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from recgraph.types import Fraction, Inputs, PositiveFloat, PositiveInt
 
 @encoders.register("gru4rec")
 class GRU4Rec(SequenceEncoder):
-    """A query is the state of gated recurrent units after the last step of the history, mapped to the items' space.
+    """Makes a query from the GRU state after the last step of the history, mapped to the item space.
 
-    Padding comes first and must leave the state as it is, which is 0: histories are turned to begin in column 0, run
-    through, and turned back. What the units make of the padding behind them, nobody reads.
+    Histories are padded on the left, and padding must leave the state at 0: histories are rotated to begin in column 0,
+    run through the GRU, and rotated back. The outputs at padding, then at the end, are not used.
 
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
         dim: width of the vectors.
-        max_length: how much of a history is read, counted from its end.
-        hidden: width of the state (100 in the paper, which found 1000 to be better where data are many).
-        num_layers: of recurrent units, each reading the one before it (1 in the paper).
-        dropout: of the steps, in [0, 1).
+        max_length: number of most recent history steps that are read.
+        hidden: width of the state (100 in the paper, which found 1000 to be better on large data).
+        num_layers: stacked recurrent layers (1 in the paper).
+        dropout: dropout rate of the steps, in [0, 1).
         std: standard deviation of the initial item vectors.
         items, item_table, user: see `SequenceEncoder`.
     """
@@ -80,5 +80,5 @@ class GRU4Rec(SequenceEncoder):
 def turned(
     vectors: Float[Tensor, "batch length width"], columns: Int[Tensor, "batch length"]
 ) -> Float[Tensor, "batch length width"]:
-    """For each row and step the vector at the column given for it."""
+    """For each row and step, the vector at the given column."""
     return vectors.gather(1, columns.unsqueeze(-1).expand(-1, -1, vectors.shape[-1]))

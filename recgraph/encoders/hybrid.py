@@ -1,8 +1,8 @@
-"""Graph vectors for those who are known, content vectors for those who are new, in one space and of one length.
+"""Graph vectors for known users and items, content vectors for new ones, in one space and of one length.
 
 Volkovs et al., "DropoutNet: Addressing cold start in recommender systems", NIPS 2017 (`dropout`); Wei et al.,
-"Contrastive learning for cold-start recommendation", MM 2021, https://arxiv.org/abs/2107.05315 (what attracts the two
-vectors of an item, `recgraph.objectives.content`).
+"Contrastive learning for cold-start recommendation", MM 2021, https://arxiv.org/abs/2107.05315 (the loss that pulls the
+two vectors of an item together, `recgraph.objectives.content`).
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ from recgraph.types import (
 
 @encoders.register("hybrid")
 class Hybrid(Encoder):
-    """Mixes the vector gᵢ that another encoder gives an item with the vector cᵢ of its content, by how much is known.
+    """Mixes the vector gᵢ that another encoder gives an item with its content vector cᵢ, by number of interactions.
 
         eᵢ = (nᵢ gᵢ + k cᵢ) / (nᵢ + k),   cᵢ = ḡ · tower(xᵢ) / ‖tower(xᵢ)‖
 
-    nᵢ is its number of training interactions: a cold item has cᵢ alone, and with k = 0 a warm one gᵢ alone. Where the
-    graph has links, their weights count too, for a cold item with links has neighbours: then k says how much of its
-    content is left to it. Users who have modalities are mixed alike. A side without any keeps the other encoder's
-    vectors.
+    nᵢ is the item's number of training interactions: a cold item has cᵢ alone, and with k = 0 a warm one gᵢ alone. If
+    the graph has links, their weights are added to nᵢ, since a cold item with links has neighbours: k then determines
+    how much its content still counts. Users with modalities are mixed in the same way. A side without modalities keeps
+    the other encoder's vectors.
 
-    One list of all items is fair only if a cold item's scores are as large as a warm one's. So content vectors are as
-    long as warm items' vectors are in the mean (ḡ, through which no gradient goes). That is for heads to which length
-    matters, like `dot`; for `cosine` it does not. Directions have to be matched too, by training: `dropout` shows the
-    objectives warm items as if they were cold, side by side with others, and `clcrec` does so pair by pair.
+    Warm and cold items can share one ranking only if their scores are of the same magnitude, so content vectors are
+    scaled to the warm items' mean length (ḡ, which passes no gradient). This matters for heads that depend on length,
+    like `dot`, not for `cosine`. Directions must be aligned by training: `dropout` presents random warm items to the
+    objectives as if they were cold, and `clcrec` aligns the two vectors of an item pair by pair.
 
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
         content: the modalities; only their widths are read.
-        graph: the encoder of those who are known, whatever it reads beside the graph; its `dim` is this one's.
+        graph: the encoder of known users and items; it may read more than the graph. Its `dim` is also this one's.
         hidden: width of the towers' hidden layer; 0 for linear towers.
         tower_dropout: fraction of the hidden layer that is zeroed in training, in [0, 1).
-        dropout: chance of a warm item (or user with content) to be taken for a cold one in a training step, in [0, 1).
+        dropout: probability that a warm item (or user with content) is treated as cold in a training step, in [0, 1).
             DropoutNet's authors drop half of their inputs on CiteULike.
-        experts, fusion: networks of each tower, and how modalities become one; see `Tower`. Heater has 5 on CiteULike.
-        shrinkage: k, 0 or more: as many interactions as the content is worth.
+        experts, fusion: networks in each tower, and how modalities are fused; see `Tower`. Heater has 5 on CiteULike.
+        shrinkage: k, 0 or more: the number of interactions that the content counts for.
     """
 
     reads = frozenset({"graph", "content"})
@@ -98,7 +98,7 @@ class Hybrid(Encoder):
         self.user_tower = tower(content.users) if content.users else None
 
     def forward(self, inputs: Inputs) -> Encoding:
-        """Encode with both, and mix; `inputs.perturb` acts on hidden layers of the graph and on content vectors.
+        """Encode with both, and mix; `inputs.perturb` acts on the graph's hidden layers and on content vectors.
 
         Raises:
             TypeError: `inputs` has no graph, or no content.
@@ -123,7 +123,7 @@ class Hybrid(Encoder):
     def _content(
         self, tower: Tower, modalities: Mapping[str, Modality], known: Tensor, degrees: Int[Tensor, "rows"]
     ) -> Float[Tensor, "rows dim"]:
-        """Content vectors, as long as the known rows' vectors are in the mean."""
+        """Content vectors, scaled to the mean length of the warm rows' vectors."""
         warm = degrees > 0
         length = (known.detach().norm(dim=-1) * warm).sum() / warm.sum().clamp(min=1)
         return unit(tower(modalities)) * length
@@ -131,13 +131,13 @@ class Hybrid(Encoder):
     def _mix(
         self, known: Float[Tensor, "rows dim"], content: Float[Tensor, "rows dim"], degrees: Num[Tensor, "rows"]
     ) -> Float[Tensor, "rows dim"]:
-        share = degrees.to(known.dtype) / (degrees + self.shrinkage).clamp(min=1e-9)  # of 0 / 0 for a cold row, 0
+        share = degrees.to(known.dtype) / (degrees + self.shrinkage).clamp(min=1e-9)  # 0, not 0 / 0, for a cold row
         if self.training and self.dropout:
             share = share * (torch.rand(share.shape, device=share.device) >= self.dropout)
-        # Under autocast the tower is in bfloat16; lerp, which is exact at 0 and 1, wants one type.
+        # Under autocast the tower returns bfloat16; lerp, which is exact at 0 and 1, requires one type.
         return torch.lerp(content.to(known.dtype), known, share.unsqueeze(-1))
 
 
 def how_known(degrees: Int[Tensor, "rows"], links: Links | None) -> Num[Tensor, "rows"]:
-    """How much the graph knows of each: its interactions, and the weights of its links."""
+    """How much the graph knows of each user or item: its interactions plus the weights of its links."""
     return degrees if links is None else degrees + links.degrees

@@ -35,28 +35,28 @@ class LightGCN(Encoder):
 
         E = w₀ E⁰ + w₁ Â E⁰ + … + w_L Âᴸ E⁰,   w = 1 / (L + 1) and α = β = ½ in LightGCN
 
-    Only E⁰ is learned. Regularise E⁰ (`ego_l2`), not E: regularising the propagated rows is the best-known reason for
-    reproductions that fall short of the paper. A residual connection is a list of weights as well: (1 + Â)ᴸ E⁰ has
-    binomial coefficients for w.
+    Only E⁰ is learned. Regularise E⁰ (`ego_l2`), not E: regularising the propagated rows is the best-known reason why
+    reproductions fall short of the paper. A residual connection is also a choice of weights: for (1 + Â)ᴸ E⁰, w are
+    binomial coefficients.
 
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
         dim: width of the vectors (64 in the paper).
         num_layers: L, the number of propagations (3 in most of the paper's tables).
-        first_layer: where the sum begins: 0 in the paper; 1 leaves E⁰ out, as SimGCL and XSimGCL do.
-        layer_weights: of the layers from `first_layer` on. "mean"; a list of one each; a number γ in [0, 1], the weight
-            of layer 0, of which the others share 1 - γ evenly (LightGCN++); or "learned", as free numbers that start
-            at the mean (Chien et al., "Adaptive universal generalized PageRank graph neural network", ICLR 2021,
-            https://arxiv.org/abs/2006.07988).
-        alpha: α, the exponent of the degree of whom a layer is for.
-        beta: β, the exponent of the degrees of its neighbours; below 0, popular ones weigh more.
-        unit_messages: sum neighbours as vectors of length 1, whatever their length in the layer (LightGCN++).
+        first_layer: first layer of the sum: 0 in the paper; 1 leaves E⁰ out, as SimGCL and XSimGCL do.
+        layer_weights: weights of the layers from `first_layer` on. "mean"; a list with one weight per layer; a number γ
+            in [0, 1], the weight of layer 0, while the others share 1 - γ evenly (LightGCN++); or "learned", free
+            parameters that start at the mean (Chien et al., "Adaptive universal generalized PageRank graph neural
+            network", ICLR 2021, https://arxiv.org/abs/2006.07988).
+        alpha: α, the exponent of the degree of the receiving node.
+        beta: β, the exponent of the degrees of its neighbours; below 0, popular neighbours weigh more.
+        unit_messages: scale the vectors of neighbours to length 1 before they are summed (LightGCN++).
         std: standard deviation of the initial E⁰ (0.1 in both papers' PyTorch code).
-        backend: library that multiplies by Â; all agree, "torch" is the fastest.
+        backend: library that multiplies by Â; results agree, "torch" is the fastest.
 
     Raises:
-        ConfigError: weights do not fit the layers, or are out of range.
+        ConfigError: the weights do not match the number of layers, or are out of range.
     """
 
     reads = frozenset({"graph"})

@@ -1,4 +1,4 @@
-"""The filter of BSARec, beside the attention of a transformer over histories."""
+"""The frequency filter that BSARec adds beside the attention of a transformer over histories."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ EPS = 1e-8
 
 
 class LowPass(nn.Module):
-    """BSARec's filter: LN(x + low + β² (x - low)), low being the slow part of x along the history, β learned.
+    """Applies BSARec's filter LN(x + low + β² (x - low)), with low the low-frequency part of x and β learned.
 
     Shin et al., "An attentive inductive bias for sequential recommendation beyond the self-attention", AAAI 2024,
-    https://arxiv.org/abs/2312.10325. Leaving only the lowest frequencies of a discrete Fourier transform of
-    `max_length` steps is a product with a symmetric matrix, of which a shorter history needs the last rows and columns,
-    for padding is 0 here. In the authors' code (https://github.com/yehjin-shin/BSARec) steps of padding hold
-    positions, and the filter mixes those in.
+    https://arxiv.org/abs/2312.10325. Keeping only the lowest frequencies of a discrete Fourier transform of
+    `max_length` steps is a product with a symmetric matrix; a shorter history needs only its last rows and columns,
+    since padding is 0 here. In the authors' code (https://github.com/yehjin-shin/BSARec) padded steps hold positions,
+    which the filter mixes in.
 
     Args:
         dim: width of the vectors.
-        max_length: steps of the transform.
-        num_low: c; the mean and ⌊c / 2⌋ frequencies are slow.
-        dropout: of the filtered vectors.
+        max_length: number of steps of the transform.
+        num_low: c; the mean and the ⌊c / 2⌋ lowest frequencies form the low-frequency part.
+        dropout: dropout rate of the filtered vectors.
     """
 
     low: Tensor
@@ -37,7 +37,7 @@ class LowPass(nn.Module):
         apart = torch.arange(max_length)[:, None] - torch.arange(max_length)
         weights = torch.zeros(max_length, max_length, dtype=torch.float64)
         for frequency in range(min(num_low // 2, max_length // 2) + 1):
-            # A frequency above 0 comes with its conjugate, unless it is the highest of an even length.
+            # Frequencies above 0 come with their conjugates, except the highest one of an even length.
             pair = 1 if frequency == 0 or 2 * frequency == max_length else 2
             weights += pair * torch.cos(2 * math.pi * frequency * apart / max_length) / max_length
         self.register_buffer("low", weights.float(), persistent=False)

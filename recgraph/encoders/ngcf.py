@@ -1,12 +1,12 @@
-"""NGCF: graph convolution with weights, an activation and products of neighbours, its layers side by side.
+"""NGCF: graph convolution with weights, activation and element-wise products, its layers concatenated.
 
 Wang et al., "Neural graph collaborative filtering", SIGIR 2019, https://arxiv.org/abs/1905.08108, section 2.2, in
-matrix form. LightGCN is what is left of it without weights and activation.
+matrix form. LightGCN is what remains without weights and activation.
 
-As in the authors' code (https://github.com/xiangwang1223/neural_graph_collaborative_filtering), and not in the paper:
-layers from 1 on have length 1 where they are laid side by side, and dropout acts on a layer, not on messages before the
-sum. Unlike that code, and as in the paper: one activation around both terms, no biases, and a normalisation that is
-symmetric. Node dropout is a view of the graph (`node_drop`) and not part of the encoder.
+As in the authors' code (https://github.com/xiangwang1223/neural_graph_collaborative_filtering), not the paper: layers
+from 1 on are normalised to length 1 before concatenation, and dropout acts on a layer rather than on messages before
+the sum. As in the paper, not that code: one activation around both terms, no biases, and symmetric normalisation. Node
+dropout is a view of the graph (`node_drop`), not part of the encoder.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SLOPE = 0.2
 
 @encoders.register("ngcf")
 class NGCF(Encoder):
-    """Lays layers of a graph convolution side by side, each of length 1 but for layer 0.
+    """Concatenates the layers of a graph convolution, all but layer 0 normalised to length 1.
 
     With E⁰ the stacked user and item tables and Â = D^-½ A D^-½ the normalised adjacency:
 
         Eˡ⁺¹ = LeakyReLU( (Â + 1) Eˡ W₁ˡ + (Â Eˡ ⊙ Eˡ) W₂ˡ ),   E = E⁰ ‖ E¹/|E¹| ‖ … ‖ Eᴸ/|Eᴸ|
 
-    What it returns is (L + 1) times as wide as `dim`, which `Encoder.dim` says.
+    The returned vectors are (L + 1) times as wide as the argument `dim`; `Encoder.dim` holds their width.
 
     Args:
         num_users: size of the user catalogue.
@@ -77,7 +77,7 @@ class NGCF(Encoder):
         for sums, products in zip(self.sums, self.products, strict=True):
             near = neighbour_sum(graph, sides[0], sides[1])
             mixed = [sums(others + own) + products(others * own) for own, others in zip(sides, near, strict=True)]
-            # Under autocast they are of a type that sparse products do not take.
+            # Under autocast their type is one that sparse products do not support.
             sides = [inputs.perturb(self.dropout(F.leaky_relu(side, SLOPE)).to(query)) for side in mixed]
             users.append(unit(lookup(sides[0], inputs.users)))
             items.append(unit(sides[1]))

@@ -1,7 +1,7 @@
-"""The mean of a history: what attention has to be better than.
+"""The mean of a history: the baseline that attention has to beat.
 
-It is how the base model of Zhou et al., "Deep interest network for click-through rate prediction", KDD 2018,
-https://arxiv.org/abs/1706.06978, section 4.2, pools what users have had.
+This is how the base model of Zhou et al., "Deep interest network for click-through rate prediction", KDD 2018,
+https://arxiv.org/abs/1706.06978, section 4.2, pools the items of a user.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from recgraph.types import PAD, Fraction, Inputs, PositiveFloat, PositiveInt
 
 @encoders.register("pooling")
 class Pooling(SequenceEncoder):
-    """A query is the mean of the item vectors of the history so far.
+    """Averages the item vectors of the history so far into a query.
 
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
         dim: width of the vectors.
-        max_length: how much of a history is read, counted from its end.
-        dropout: of the steps, in [0, 1).
+        max_length: number of most recent history steps that are read.
+        dropout: dropout rate of the steps, in [0, 1).
         std: standard deviation of the initial item vectors.
         items, item_table, user: see `SequenceEncoder`.
     """
@@ -64,6 +64,6 @@ class Pooling(SequenceEncoder):
     def weights(
         self, found: Float[Tensor, "batch length dim"], history: Int[Tensor, "batch length"]
     ) -> Float[Tensor, "batch length length"]:
-        """What each step, asking (next to last axis), gives each step so far: all the same."""
+        """The weight that each query step (next to last axis) gives each step up to it: all the same."""
         before = (history != PAD).to(found).unsqueeze(1).expand(-1, history.shape[1], -1).tril()
         return before / before.sum(-1, keepdim=True).clamp(min=1)

@@ -1,4 +1,4 @@
-"""SASRec: self-attention over a user's history, each step seeing those before it.
+"""SASRec: causal self-attention over a user's history.
 
 Kang and McAuley, "Self-attentive sequential recommendation", ICDM 2018, https://arxiv.org/abs/1808.09781, and the
 authors' code (https://github.com/kang205/SASRec). With `frequency` it is BSARec: Shin et al., "An attentive inductive
@@ -25,31 +25,29 @@ from recgraph.types import Fraction, Inputs, NonNegativeInt, PositiveFloat, Posi
 
 @encoders.register("sasrec")
 class SASRec(SequenceEncoder):
-    """A query is the last step of the history after blocks of causal self-attention and a network for each step.
+    """Makes a query from the last step of the history after blocks of causal self-attention and feed-forward networks.
 
-    The item table makes both the steps and what queries are compared with. Positions are learned and counted from the
-    end of the history, so that padding on the left changes nothing; steps of padding are 0 throughout.
+    The item table provides both the input steps and the vectors that queries are compared with. Positions are learned
+    and counted from the end of the history, so that padding on the left changes nothing; padded steps are 0 throughout.
 
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
         dim: width of the vectors (50 in the paper).
-        max_length: how much of a history is read, counted from its end (200 on MovieLens-1M, 50 elsewhere).
-        num_blocks: blocks of attention and network (2 in the paper).
-        num_heads: of the attention (1 in the paper); divides `dim`.
-        dropout: of the first vectors and within blocks, in [0, 1) (0.2 on MovieLens-1M, 0.5 elsewhere).
-        attention_dropout: of attention weights; None for the same.
-        norm: where layers are normalised. "query" is the authors' code: x = LN(x) + attention(LN(x), x), which is
-            normalised, x = LN(x) + network(LN(x)), and LN at the end; items are first scaled by √dim. "pre" is
-            x + f(LN(x)), and LN at the end. "post" is LN(x + f(x)), after LN of the first vectors, as in BERT and
-            BSARec.
-        feed_forward: width of the network in between, as a multiple of `dim` (1 in the authors' code, 4 in BSARec).
-        activation: of the network ("relu" in the authors' code, "gelu" in BSARec).
+        max_length: number of most recent history steps that are read (200 on MovieLens-1M, 50 elsewhere).
+        num_blocks: blocks of attention and feed-forward network (2 in the paper).
+        num_heads: attention heads (1 in the paper); must divide `dim`.
+        dropout: dropout rate of input vectors and within blocks, in [0, 1) (0.2 on MovieLens-1M, 0.5 elsewhere).
+        attention_dropout: dropout rate of attention weights; None for the value of `dropout`.
+        norm: where layers are normalised. "query" follows the authors' code: q = LN(x), x = LN(q + attention(q, x)),
+            then x + network(x), and LN at the end; items are first scaled by √dim. "pre" is x + f(LN(x)), and LN at the
+            end. "post" is LN(x + f(x)), after LN of the input vectors, as in BERT and BSARec.
+        feed_forward: hidden width of that network, as a multiple of `dim` (1 in the authors' code, 4 in BSARec).
+        activation: of the feed-forward network ("relu" in the authors' code, "gelu" in BSARec).
         std: standard deviation of the initial item vectors and positions (0.02 in BSARec).
-        frequency: α of BSARec, the share in each block of a filter of the history (0.7 on Beauty); 0 for none. It sees
-            all steps at once, so that only the last may have a target, and wants `norm` "post".
-        low_pass: c of BSARec; the mean and the ⌊c / 2⌋ lowest frequencies are what the filter lets through (5 on
-            Beauty).
+        frequency: α of BSARec, the share of the frequency filter in each block (0.7 on Beauty); 0 for none. The filter
+            sees all steps at once, so only the last step may have a target; it requires `norm` "post".
+        low_pass: c of BSARec; the mean and the ⌊c / 2⌋ lowest frequencies form the low-frequency part (5 on Beauty).
         items, item_table, user: see `SequenceEncoder`.
     """
 
@@ -89,7 +87,7 @@ class SASRec(SequenceEncoder):
         if frequency:
             self.targets = frozenset({"last"})
         self.scale = math.sqrt(dim) if norm == "query" else 1.0
-        # As long as the steps that they are added to.
+        # On the same scale as the steps that they are added to.
         self.positions = nn.Parameter(torch.randn(max_length, dim) * std * self.scale)
         self.norm, self.dropout, self.filtered = norm, Dropout(dropout), frequency
         self.edge = nn.LayerNorm(dim, eps=EPS)  # first with "post", else last
@@ -108,10 +106,10 @@ class SASRec(SequenceEncoder):
         )
 
     def read(self, inputs: Inputs, items: Float[Tensor, "items dim"]) -> Float[Tensor, "rows dim"]:
-        """See the class; `inputs.perturb` acts on the item vectors and on what each block returns.
+        """See the class; `inputs.perturb` acts on the item vectors and on the output of each block.
 
         Raises:
-            ValueError: other targets than the last are asked of a filter that sees all steps.
+            ValueError: queries at other steps than the last are requested with a filter, which sees all steps.
         """
         history = self.history(inputs)
         if "every" not in self.targets and inputs.positions is not None:

@@ -1,4 +1,4 @@
-"""What encoders of histories share: where vectors of items and users come from, and where a query is wanted."""
+"""Shared parts of sequence encoders: where item and user vectors come from, and at which steps queries are made."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ UserVector = Literal["history", "sum", "gate"]
 
 
 class SequenceEncoder(Encoder):
-    """Turns what a user has had into a query; items have vectors whoever asks.
+    """Turns a user's history into a query; item vectors do not depend on the user.
 
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.
         dim: width of the vectors.
-        max_length: how much of a history is read, counted from its end.
-        std: standard deviation of the initial vectors of items, and of users if they have any.
-        items: another encoder, whose item vectors are used in place of a table, such as a graph's; of the same width.
-            Such a graph is that of training as a whole, a step's own target and what came after it included.
-        item_table: have a table all the same, and mix both by a gate: g ⊙ table + (1 - g) ⊙ vector, with
+        max_length: number of most recent history steps that are read.
+        std: standard deviation of the initial item vectors, and of user vectors if there are any.
+        items: another encoder of the same width, such as a graph's, whose item vectors are used in place of a table.
+            Its graph is the whole training graph, which includes a step's own target and later interactions.
+        item_table: with `items`, keep a table too and mix both by a gate: g ⊙ table + (1 - g) ⊙ vector, with
             g = σ(W [table; vector] + b) for each item.
-        user: "history" for queries from histories alone, "sum" to add a vector of the user's own, "gate" to mix both by
-            a gate. The vector is the other encoder's, or without one a row of a table.
+        user: "history" for queries from histories alone, "sum" to add a vector for the user, "gate" to mix both by a
+            gate. The user vector comes from the other encoder, or from a table if there is none.
     """
 
     reads = frozenset({"history"})
@@ -75,7 +75,7 @@ class SequenceEncoder(Encoder):
         return replace(catalogue, query=query, past=Past(self.history(inputs), inputs.positions))
 
     def catalogue(self, inputs: Inputs) -> Encoding:
-        """What does not depend on histories: vectors of items, and as `query` those of users, if they count."""
+        """The part independent of histories: item vectors, and user vectors as `query` if `user` asks for them."""
         users, items = None, None if self.items is None else inputs.perturb(self.items.weight)
         ego = None if self.items is None else self.items.weight
         if self.source is not None:
@@ -94,8 +94,8 @@ class SequenceEncoder(Encoder):
         """A query for each row, or for each of `inputs.positions`.
 
         Args:
-            inputs: histories, and who has them.
-            catalogue: what the method of this name returns, with users as in `inputs`.
+            inputs: the histories and their users.
+            catalogue: the result of the method `catalogue`, with the users of `inputs`.
         """
         read = self.read(inputs, catalogue.items)
         if self.user == "history":
@@ -106,11 +106,11 @@ class SequenceEncoder(Encoder):
         return read + own if self.user_gate is None else self.user_gate(read, own)
 
     def read(self, inputs: Inputs, items: Float[Tensor, "items dim"]) -> Float[Tensor, "rows dim"]:
-        """What the histories alone make of the query."""
+        """The queries as computed from the histories alone."""
         raise NotImplementedError
 
     def history(self, inputs: Inputs) -> Int[Tensor, "batch length"]:
-        """The history, if it is there and fits; otherwise a ValueError."""
+        """The history; a ValueError if it is missing or does not fit."""
         if inputs.history is None or inputs.history.dim() != 2 or inputs.history.shape[1] > self.max_length:
             found = None if inputs.history is None else tuple(inputs.history.shape)
             raise ValueError(
@@ -121,7 +121,7 @@ class SequenceEncoder(Encoder):
 
 
 class Gate(nn.Module):
-    """g ⊙ a + (1 - g) ⊙ b, with g = σ(W [a; b] + bias), learned for each number of a vector."""
+    """Mixes two vectors as g ⊙ a + (1 - g) ⊙ b, with a learned gate g = σ(W [a; b] + bias) per dimension."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -129,20 +129,20 @@ class Gate(nn.Module):
 
     def forward(self, one: Float[Tensor, "rows dim"], two: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
         """The mixture."""
-        # No lerp: under autocast types differ, which it refuses.
+        # Not lerp, which refuses the mixed types of autocast.
         return two + self.weight(torch.cat([one, two], -1)).sigmoid() * (one - two)
 
 
 def steps(
     items: Float[Tensor, "items dim"], history: Int[Tensor, "batch length"]
 ) -> tuple[Float[Tensor, "batch length dim"], Bool[Tensor, "batch length 1"]]:
-    """The vector of each step of a history, 0 for padding and for a hidden item; and where there is no padding."""
+    """The vector of each step, 0 for padding and masked items; and a mask of the steps that are not padding."""
     known = (history > PAD).unsqueeze(-1)
     return lookup(items, (history - 1).clamp(min=0)) * known, (history != PAD).unsqueeze(-1)
 
 
 def at_positions(hidden: Float[Tensor, "batch length dim"], inputs: Inputs) -> Float[Tensor, "rows dim"]:
-    """The vectors of the steps where a query is wanted: the last, or `inputs.positions`."""
+    """The vectors of the steps at which queries are made: the last, or `inputs.positions`."""
     if inputs.positions is None:
         return hidden[:, -1]
     return hidden.flatten(0, 1).index_select(0, inputs.positions)

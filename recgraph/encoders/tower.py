@@ -1,7 +1,7 @@
-"""What makes a vector of modalities: networks for each, and attention that says which of them a row goes by.
+"""Towers from modalities to vectors: a network per modality, and attention that weighs the modalities of each row.
 
-The attention is that of Yang et al., "Hierarchical attention networks for document classification", NAACL 2016, section
-2.2, over modalities in place of words.
+The attention follows Yang et al., "Hierarchical attention networks for document classification", NAACL 2016, section
+2.2, with modalities in place of words.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Fusion = Literal["attention", "mean"]
 
 
 class Experts(nn.Module):
-    """The sum of several networks' outputs, weighted by gates that look at the same input.
+    """Sums several networks' outputs, weighted by gates that read the same input.
 
         Σₑ tanh(⟨wₑ, x⟩ + bₑ) · networkₑ(x)
 
-    The mixture of experts of Heater (Zhu et al., "Recommendation for new users and new items via randomized training
-    and mixture-of-experts transformation", SIGIR 2020, https://doi.org/10.1145/3397271.3401178), without the tanh of
-    the sum in the authors' code (https://github.com/Zziwei/Heater--Cold-Start-Recommendation, model.py): where a tower
-    ends in a direction (`hybrid`), it would only bend it.
+    This is the mixture of experts of Heater (Zhu et al., "Recommendation for new users and new items via randomized
+    training and mixture-of-experts transformation", SIGIR 2020, https://doi.org/10.1145/3397271.3401178), without the
+    final tanh of the authors' code (https://github.com/Zziwei/Heater--Cold-Start-Recommendation, model.py): where only
+    the direction of a tower's output is used (`hybrid`), it would merely distort it.
 
     Args:
-        width: of the input.
+        width: width of the input.
         networks: the experts.
     """
 
@@ -48,27 +48,27 @@ class Experts(nn.Module):
 
 
 class Tower(nn.Module):
-    """Turns the modalities of users, or of items, into one vector for each.
+    """Turns the modalities of each user or item into one vector.
 
         hₘ = MLPₘ(LayerNorm(xₘ)),  h = Σₘ aₘ hₘ,  a = softmaxₘ(⟨c, tanh(W hₘ + b)⟩)
 
-    over the modalities that are present. One with none of them gets the mean vector of those with any: unknown is taken
-    for average. An inner product with it is the mean of theirs, so it is never ranked first or last. Where lengths are
-    taken away (head `cosine`, encoder `hybrid`), the mean, which is shorter than they are in the mean, is stretched: it
-    may be ranked first for a user near the average. If nobody has any, all are zeros.
+    Sum and softmax run over the modalities present. A row with none gets the mean vector of the rows with some, as if
+    it were average: its inner product with a query is the mean of theirs, so it is never ranked first or last. Where
+    lengths are normalised (head `cosine`, encoder `hybrid`), this mean, shorter than the average vector, is stretched:
+    it may be ranked first for a user near the average. If no row has any, all are zeros.
 
-    LayerNorm takes away a row's own mean and length, which vectors of length 1 can do without; it learns no scale and
-    shift, which the layer after it has. A modality of a single number, such as a year, which is standardised already,
-    goes without it, for nothing would be left; of two numbers in one modality it leaves which is larger, so numbers are
-    better off as modalities of their own.
+    LayerNorm removes a row's mean and scale, which unit-length vectors do not need; its own scale and shift are not
+    learned, since a layer follows. A modality of a single number, such as a year, is already standardised and skips
+    LayerNorm, which would leave nothing; of two numbers, it leaves only which is larger, so give each number a modality
+    of its own.
 
     Args:
         modalities: name -> modality; only widths are read.
         dim: width of the vectors.
         hidden: width of the MLPs' one hidden layer; 0 for none, which leaves a linear map.
-        dropout: fraction of the hidden layer, or without one of the input, that is zeroed in training.
-        experts: MLPs of each modality; of several, the sum weighted by gates is taken (`Experts`).
-        fusion: "attention", as above, or "mean", where all modalities that are present weigh alike.
+        dropout: fraction of the hidden layer (of the input, if there is none) that is zeroed in training.
+        experts: number of MLPs for each modality; several are summed with gates (`Experts`).
+        fusion: "attention", as above, or "mean", which weighs all present modalities equally.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Tower(nn.Module):
         return torch.where(some, vectors, mean)
 
     def weights(self, modalities: Mapping[str, Modality]) -> dict[str, Float[Tensor, "rows"]]:
-        """How much of each row's vector is of each modality: they add up to 1, or are 0 for a row without any."""
+        """The weight of each modality in each row: they sum to 1, or are 0 for a row without any."""
         found = self._weigh(*self._hidden(modalities))
         return dict(zip(self.towers, found.T, strict=True))
 
@@ -122,6 +122,6 @@ class Tower(nn.Module):
     def _weigh(self, hidden: Tensor, present: Tensor) -> Tensor:
         if self.attend is None:
             return present / present.sum(1, keepdim=True).clamp(min=1)
-        # The lowest finite number, for a row of nothing but -∞ has no softmax; the product then makes it zeros.
+        # Lowest finite number: a row of only -∞ has no softmax; the product then sets such rows to zero.
         scores = self.attend(hidden).squeeze(-1).masked_fill(~present, torch.finfo(hidden.dtype).min)
         return scores.softmax(1) * present

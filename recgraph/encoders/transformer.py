@@ -21,14 +21,14 @@ Norm = Literal["query", "pre", "post"]
 
 
 class Block(nn.Module):
-    """Attention and then a network for each step, each added to what it was given.
+    """Applies attention and then a feed-forward network, each with a residual connection.
 
     Args:
-        attention, network: the two.
+        attention, network: the two sublayers.
         norm: where layers are normalised.
-        dropout: of what attention adds; in "query" there is none, as in SASRec's code.
+        dropout: dropout rate of the attention output; "query" applies none, as in SASRec's code.
         low: a filter beside the attention, only with "post"; None for none.
-        alpha: its share.
+        alpha: weight of the filter.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Block(nn.Module):
         self.first, self.second = (nn.LayerNorm(attention.dim, eps=EPS) for _ in range(2))
 
     def forward(self, hidden: Float[Tensor, "batch length dim"], mask: Tensor) -> Float[Tensor, "batch length dim"]:
-        """`mask` is True where a step (next to last axis) sees another."""
+        """`mask` is True where a step (next to last axis) may attend to another (last axis)."""
         if self.norm == "query":
             query = self.first(hidden)
             hidden = self.second(query + self.attention(query, hidden, mask))
@@ -64,13 +64,13 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention of several heads.
+    """Computes multi-head scaled dot-product attention.
 
     Args:
         dim: width of the vectors.
-        num_heads: divides `dim`.
-        dropout: of the weights.
-        project: map the heads' values once more; SASRec's code does not, most others do.
+        num_heads: number of heads; must divide `dim`.
+        dropout: dropout rate of the attention weights.
+        project: apply an output projection to the heads' values; SASRec's code does not, most others do.
     """
 
     def __init__(self, dim: int, num_heads: int, dropout: float, *, project: bool) -> None:
@@ -84,14 +84,14 @@ class Attention(nn.Module):
         key, value = map(self._heads, self.key_value(steps).chunk(2, dim=-1))
         asked = self._heads(self.query(query))
         if self.training and self.dropout and asked.device.type == "cpu":
-            found = dropout(_weights(asked, key, mask), self.dropout) @ value  # nor does torch fuse it then
+            found = dropout(_weights(asked, key, mask), self.dropout) @ value  # torch does not fuse dropout here
         else:
             rate = self.dropout if self.training else 0.0
             found = F.scaled_dot_product_attention(asked, key, value, mask, rate)
         return self.output(found.transpose(1, 2).flatten(2))
 
     def weights(self, query: Tensor, steps: Tensor, mask: Tensor) -> Float[Tensor, "batch heads length length"]:
-        """What each query (next to last axis) gives each step; no dropout."""
+        """The weight that each query (next to last axis) gives each step (last axis), without dropout."""
         key, _ = map(self._heads, self.key_value(steps).chunk(2, dim=-1))
         return _weights(self._heads(self.query(query)), key, mask)
 
@@ -105,9 +105,9 @@ def _weights(asked: Tensor, key: Tensor, mask: Tensor) -> Float[Tensor, "batch h
 
 
 def causal(history: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
-    """Which steps (last axis) each step may see: those before it that are no padding, and itself.
+    """Which steps (last axis) each step may attend to: earlier ones that are not padding, and itself.
 
-    A step of padding sees itself too: a softmax over nothing at all is NaN.
+    A padded step sees itself too: the softmax of a fully masked row would be NaN.
     """
     before = torch.ones(history.shape[1], history.shape[1], dtype=torch.bool, device=history.device).tril()
     itself = torch.eye(history.shape[1], dtype=torch.bool, device=history.device)
@@ -115,18 +115,18 @@ def causal(history: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length
 
 
 def check_heads(dim: int, num_heads: int) -> None:
-    """Refuse heads that do not divide the width."""
+    """Raise an error if the number of heads does not divide the width."""
     if dim % num_heads:
         raise ConfigError(f"encoder.num_heads: {num_heads} heads do not divide a dim of {dim}")
 
 
 def network(dim: int, width: int, activation: nn.Module, *, inner: float, outer: float) -> nn.Sequential:
-    """A network of two layers for each step, with dropout of `inner` after the first and `outer` after the second."""
+    """A two-layer network for each step, with dropout of `inner` after the first and `outer` after the second layer."""
     return nn.Sequential(linear(dim, width), activation, Dropout(inner), linear(width, dim), Dropout(outer))
 
 
 def linear(width: int, out: int) -> nn.Linear:
-    """A layer with Glorot's uniform weights, which is how SASRec's start, and no shift."""
+    """A linear layer with Glorot-uniform initial weights, as in SASRec, and zero initial bias."""
     layer = Linear(width, out)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)

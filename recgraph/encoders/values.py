@@ -1,4 +1,4 @@
-"""Vectors of values: tables for what is listed of users, of items, or of a moment."""
+"""Embedding tables for the field values of users, items and contexts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from recgraph.types import CONTEXT, Modality
 
 
 class Tables(nn.Module):
-    """Vectors of all fields of one side: of the id itself, of each modality, and of the moment.
+    """Embeds all fields of one side: the id itself, each modality, and the context.
 
-    A modality of ids has a vector for each, and the mean of those a row has; one of vectors or numbers is mapped
-    linearly, so that a number scales a vector of its own. A row without any has zeros.
+    A modality of ids has an embedding per id, and a row gets the mean over its ids. Vectors and numbers are mapped
+    linearly, so that a number scales an embedding of its own. A row without values gets zeros.
 
     Args:
         rows: users, or items.
-        modalities: of them; only widths, and the largest id, are read.
-        context: names of what is read of the moment.
+        modalities: modalities of that side; only widths, and the largest id, are read.
+        context: names of the context fields.
         dim: width of the vectors.
-        std: standard deviation of the first values.
+        std: standard deviation of the initial values.
     """
 
     def __init__(
@@ -63,19 +63,19 @@ class Tables(nn.Module):
 
 
 def bag(table: nn.Embedding, ids: Int[Tensor, "*batch some"]) -> Float[Tensor, "*batch dim"]:
-    """The sum of the vectors of some ids, which are counted from 1; 0 has none."""
+    """The sum of the vectors of some ids, which are counted from 1; 0 stands for no id."""
     return (lookup(table.weight, (ids - 1).clamp(min=0)) * (ids > 0).unsqueeze(-1)).sum(-2)
 
 
 def side_of(name: str, fields: Sequence[Mapping[str, int]]) -> int:
-    """0 for a field of the query, 1 for one of the item.
+    """Return 0 for a field of the query, 1 for one of the item.
 
     Args:
         name: of the field.
-        fields: those of ids, of the query and of the item.
+        fields: the id fields of the query and of the item.
 
     Raises:
-        ConfigError: there is no such field of ids.
+        ConfigError: there is no id field of this name.
     """
     for side, known in enumerate(fields):
         if name in known:

@@ -1,7 +1,7 @@
-"""The same propagation through PyG and DGL, and conversion of graphs to and from theirs.
+"""The same propagation through PyG and DGL, and conversion of graphs to and from their formats.
 
-Both libraries are imported on use only. They are here to check against and to exchange graphs with; the path
-in `recgraph.graph.propagate` is the fast one. The dgl wheels on PyPI run on the CPU only.
+Both libraries are imported only on use. They serve for checks and for exchanging graphs; the fast path is
+`recgraph.graph.propagate`. The dgl wheels on PyPI run on the CPU only.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def from_pyg(data: HeteroData, relation: Relation | None = None) -> BipartiteGra
     """The graph of one relation of a `HeteroData`; attributes of nodes and edges are left out.
 
     Args:
-        relation: whose edges to take; by default the only relation from "user" to "item".
+        relation: the relation whose edges to take; by default the only one from "user" to "item".
 
     Raises:
-        DataError: there is no such relation, or more than one; the size of a node type is unknown; an edge is
-            out of range or repeated.
+        DataError: there is no such relation, or more than one; the size of a node type is unknown; an edge is out of
+            range or repeated.
     """
     relation = _relation(data.edge_types, relation)
     nodes = data.num_nodes_dict
@@ -87,7 +87,7 @@ def find(backend: str) -> Step:
     """The function (graph, users, items) -> (users', items') that multiplies by Â through a library.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: no backend has this name.
     """
     steps: dict[str, Step] = {"pyg": _pyg_step, "dgl": _dgl_step}
     if backend not in steps:
@@ -103,7 +103,7 @@ def _pyg_step(graph: BipartiteGraph, users: Tensor, items: Tensor) -> tuple[Tens
 
 @functools.cache
 def _pyg_sum() -> SimpleConv:
-    """PyG's sum over neighbours weighted by edge. It has no parameters, so one serves all."""
+    """PyG's edge-weighted sum over neighbours. It has no parameters, so one instance serves all."""
     from torch_geometric.nn import SimpleConv
 
     return SimpleConv(aggr="sum")
@@ -126,7 +126,7 @@ def _dgl() -> Any:
     os.environ.setdefault("DGLBACKEND", "pytorch")  # else the import prints, and writes ~/.dgl/config.json
     try:
         import dgl
-    except (ImportError, OSError) as error:  # OSError: releases whose compiled part does not fit this torch
+    except (ImportError, OSError) as error:  # OSError: compiled for another torch
         raise ConfigError(f"graph backend 'dgl' needs dgl: pip install 'recgraph[dgl]' ({error})") from error
     return dgl
 

@@ -19,7 +19,7 @@ from recgraph.graph.sparse import csr_tensor, row_starts, row_sums
 
 @dataclass(frozen=True, eq=False)
 class BipartiteGraph:
-    """Who interacted with what. Made by `from_edges`, which checks and sorts; the constructor does neither.
+    """Holds the edges between users and items; made by `from_edges`, which checks and sorts, unlike the constructor.
 
     Attributes:
         users: user of each edge; edges are sorted by (user, item) and none is repeated.
@@ -29,7 +29,7 @@ class BipartiteGraph:
         by_item: positions of the edges in the order (item, user).
         weights: of each edge, 0 or more; None where all are 1.
         exponents: (α, β) of Â; see `normalised`.
-        user_links, item_links: what joins users with users, and items with items; see `linked`.
+        user_links, item_links: links among users, and among items; see `linked`.
     """
 
     users: Int[Tensor, "edges"]
@@ -78,17 +78,17 @@ class BipartiteGraph:
 
     @property
     def num_edges(self) -> int:
-        """Interactions; each counts once, though Â holds it twice."""
+        """The number of interactions; each counts once, though Â holds it twice."""
         return len(self.users)
 
     @cached_property
     def user_degrees(self) -> Int[Tensor, "users"]:
-        """Edges of each user, whatever their weights."""
+        """The number of edges of each user, whatever their weights."""
         return self.pattern.user_starts.diff().long()
 
     @cached_property
     def item_degrees(self) -> Int[Tensor, "items"]:
-        """Edges of each item, whatever their weights."""
+        """The number of edges of each item, whatever their weights."""
         return self.pattern.item_starts.diff().long()
 
     @cached_property
@@ -98,12 +98,12 @@ class BipartiteGraph:
 
     @cached_property
     def transposed(self) -> Operator:
-        """Âᵀ in float32, which a gradient is multiplied by; Â itself where that is symmetric."""
+        """Âᵀ in float32, which the backward pass multiplies by; Â itself if it is symmetric."""
         alpha, beta = self.exponents
         return self.operator if alpha == beta else self._built(torch.float32, beta, alpha)
 
     def operators_in(self, dtype: torch.dtype) -> tuple[Operator, Operator]:
-        """Â and Âᵀ in another precision. Only float32, which is what training uses, is kept for the next call."""
+        """Â and Âᵀ in another precision. Only float32, the precision of training, is cached."""
         if dtype == torch.float32:
             return self.operator, self.transposed
         (alpha, beta), one = self.exponents, self._built(dtype, *self.exponents)
@@ -114,12 +114,12 @@ class BipartiteGraph:
         return self.operator if dtype == torch.float32 else self._built(dtype, *self.exponents)
 
     def normalised(self, alpha: float, beta: float) -> BipartiteGraph:
-        """The graph whose Â is D^-α A D^-β: itself if it is so already, else one that is kept beside it.
+        """The graph whose Â is D^-α A D^-β: itself if its exponents agree, else a cached variant.
 
-        (½, ½) is LightGCN's, (1, 0) the mean over neighbours. What depends on the edges alone is shared.
+        (½, ½) is LightGCN's, (1, 0) the mean over neighbours. Everything that depends on the edges alone is shared.
 
         Args:
-            alpha: exponent of the degree of the node that a product gives a vector to.
+            alpha: exponent of the degree of the receiving node.
             beta: exponent of the degrees of its neighbours, whose vectors are summed.
         """
         exponents = (float(alpha), float(beta))
@@ -132,13 +132,13 @@ class BipartiteGraph:
     def keep(self, mask: Bool[Tensor, "edges"]) -> BipartiteGraph:
         """The graph of the edges where `mask` is True, with their weights; all users and items stay.
 
-        Degrees, and with them Â, are those of the kept edges, as in the code of SGL (Wu et al. 2021, arXiv
-        2010.10783). Takes time linear in the edges and sorts nothing. On CUDA the host waits for the number
-        of kept edges, which decides the shapes. Where edges are dropped anew in each step, `reweighted` with
-        `mask.float()` has the same Â for a fraction of the cost, and waits for nothing.
+        Degrees, and hence Â, are those of the kept edges, as in the code of SGL (Wu et al. 2021, arXiv 2010.10783).
+        Takes time linear in the edges and sorts nothing. On CUDA the host waits for the number of kept edges, which
+        decides the shapes. If edges are dropped anew in each step, `reweighted` with `mask.float()` gives the same Â at
+        a fraction of the cost, without waiting.
 
         Raises:
-            ValueError: `mask` is not boolean, or not one value for each edge.
+            ValueError: `mask` is not boolean, or does not have one value per edge.
         """
         self._check_aligned(mask, "mask", mask.dtype == torch.bool, "torch.bool")
         kept = mask.nonzero().squeeze(1)
@@ -148,28 +148,28 @@ class BipartiteGraph:
         return replace(self, users=self.users[kept], items=self.items[kept], by_item=by_item, weights=weights)
 
     def reweighted(self, weights: Float[Tensor, "edges"]) -> BipartiteGraph:
-        """The graph with other weights on the same edges; degrees, and with them Â, follow the weights.
+        """The graph with other weights on the same edges; degrees, and hence Â, follow the weights.
 
-        An edge of weight 0 is as good as dropped, and a dropped node is one whose edges are. Only the values of Â are
-        computed anew; what depends on the edges alone is shared with this graph.
+        An edge of weight 0 counts as dropped, as does a node whose edges all have weight 0. Only the values of Â are
+        recomputed; everything that depends on the edges alone is shared with this graph.
 
         Args:
-            weights: of each edge, in place of those it has; 0 or more (not checked: that would stall a GPU).
+            weights: new weight of each edge, 0 or more (not checked: that would stall a GPU).
 
         Raises:
-            ValueError: `weights` is not floating point, or not one value for each edge.
+            ValueError: `weights` is not floating point, or does not have one value per edge.
         """
         self._check_aligned(weights, "weights", weights.is_floating_point(), "floating point")
         return self._sharing_edges(weights=weights)
 
     def linked(self, users: Links | None = None, items: Links | None = None) -> BipartiteGraph:
-        """The graph with other links: a link of weight w counts as w interactions, in Â and in the degrees that it has.
+        """The graph with other links: a link of weight w counts as w interactions, in Â and in its degrees.
 
-        So someone without interactions is reached through those who are linked to it, and has vectors as long as
-        others. `user_degrees` and `item_degrees` still count interactions alone.
+        A node without interactions is thus reached through its links, and its vectors are as long as others.
+        `user_degrees` and `item_degrees` still count interactions alone.
 
         Raises:
-            ValueError: the links are of another number of users or items.
+            ValueError: the links are for another number of users or items.
         """
         for links, name, size in ((users, "users", self.num_users), (items, "items", self.num_items)):
             if links is not None and links.size != size:
@@ -178,12 +178,12 @@ class BipartiteGraph:
 
     @property
     def has_links(self) -> bool:
-        """Whether there is anything but interactions."""
+        """Whether the graph has links."""
         return self.user_links is not None or self.item_links is not None
 
     def _sharing_edges(self, **changes: Any) -> BipartiteGraph:
         other = replace(self, **changes)
-        other.__dict__["pattern"] = self.pattern  # where cached_property would put it
+        other.__dict__["pattern"] = self.pattern  # where cached_property stores it
         return other
 
     @cached_property
@@ -198,7 +198,7 @@ class BipartiteGraph:
             )
 
     def to(self, device: torch.device | str) -> BipartiteGraph:
-        """The graph on `device`: itself, cached operator and all, when it is there already."""
+        """The graph on `device`: itself, with its cached operator, if it is already there."""
         users = self.users.to(device)
         if users is self.users:
             return self
@@ -217,7 +217,7 @@ class BipartiteGraph:
 
     @cached_property
     def pattern(self) -> Pattern:
-        """Where Â is not zero."""
+        """The non-zero pattern of Â."""
         by_item = self.by_item
         return Pattern(
             user_starts=row_starts(self.users, self.num_users),
@@ -236,11 +236,11 @@ class BipartiteGraph:
         return Operator(self.rows_of_users(to_users), self.rows_of_items(to_items), *among)
 
     def rows_of_users(self, values: Float[Tensor, "edges"]) -> Float[Tensor, "users items"]:
-        """The sparse matrix of some values of edges, in CSR form with int32 indices."""
+        """Edge values as a sparse matrix, in CSR form with int32 indices."""
         return csr_tensor(self.pattern.user_starts, self.pattern.items, values, (self.num_users, self.num_items))
 
     def rows_of_items(self, values: Float[Tensor, "edges"]) -> Float[Tensor, "items users"]:
-        """Its transpose, likewise."""
+        """The transpose of `rows_of_users`, likewise."""
         ordered = values.index_select(0, self.by_item)
         return csr_tensor(self.pattern.item_starts, self.pattern.users, ordered, (self.num_items, self.num_users))
 
@@ -248,7 +248,7 @@ class BipartiteGraph:
         """w / (d_u^of_user · d_i^of_item) of each edge."""
         if (
             self.weights is None and not self.has_links and of_user == of_item == 0.5
-        ):  # one product less, and exact in integers
+        ):  # saves one product, and is exact for integers
             degrees = self.user_degrees[self.users] * self.item_degrees[self.items]
             return degrees.to(dtype).rsqrt()
         user_degrees, item_degrees = self.degrees_in(dtype)
@@ -257,7 +257,7 @@ class BipartiteGraph:
         return values if self.weights is None else self.weights.to(dtype) * values
 
     def degrees_in(self, dtype: torch.dtype) -> tuple[Float[Tensor, "users"], Float[Tensor, "items"]]:
-        """Of each user and of each item, the sum of the weights of its edges and links."""
+        """For each user and each item, the sum of the weights of its edges and links."""
         if self.weights is None:
             users, items = self.user_degrees.to(dtype), self.item_degrees.to(dtype)
         else:

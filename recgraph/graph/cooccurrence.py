@@ -1,4 +1,4 @@
-"""The graph of items that users have in common, cut down to each item's nearest."""
+"""The item co-occurrence graph, cut down to each item's nearest neighbours."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CHUNK_FLOATS = 2**23
 
 
 class ItemNeighbours(NamedTuple):
-    """Each item's nearest.
+    """Holds each item's nearest neighbours.
 
     Attributes:
-        items: their indices, nearest first.
-        weights: how near, 0 or more; 0 where an item has fewer neighbours.
+        items: indices of the neighbours, nearest first.
+        weights: ω of `item_neighbours`, 0 or more; 0 pads where an item has fewer neighbours.
     """
 
     items: Int[Tensor, "items neighbours"]
@@ -29,18 +29,18 @@ class ItemNeighbours(NamedTuple):
 
 @torch.no_grad()
 def item_neighbours(graph: BipartiteGraph, num: int) -> ItemNeighbours:
-    """The items of greatest ω_ij = G_ij · √(g_i + 1) / g_i / √(g_j + 1), with G = RᵀR and g its row sums.
+    """Each item's neighbours of greatest ω_ij = G_ij · √(g_i + 1) / g_i / √(g_j + 1), with G = RᵀR and g its row sums.
 
-    G_ij is the number of users that items i and j have in common, weights of edges left aside; an item is among its own
-    neighbours, with its degree for G_ii. This is as in UltraGCN's code (Mao et al., CIKM 2021,
+    G_ij is the number of users that items i and j have in common, ignoring edge weights; an item is among its own
+    neighbours, with its degree as G_ii. This follows UltraGCN's code (Mao et al., CIKM 2021,
     https://github.com/xue-pai/UltraGCN); the paper has G_ij / (g_i - G_ii) · √(g_i / g_j). On CUDA the host waits.
 
-    G is made a chunk of rows at a time, which of Gowalla's 40,981² takes 33 MB. Which of equally near items come first
-    is torch.topk's choice.
+    G is computed in chunks of rows, which takes 33 MB for Gowalla's 40,981². Ties are ordered as torch.topk returns
+    them.
 
     Args:
         graph: the training graph.
-        num: K, neighbours of each item; no more than there are items.
+        num: K, the number of neighbours of each item; at most the number of items.
     """
     num, device = min(num, graph.num_items), graph.users.device
     users_of = graph.rows_of_items(torch.ones(graph.num_edges, device=device))

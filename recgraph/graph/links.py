@@ -1,4 +1,4 @@
-"""Links among users, or among items: friends, citations, likeness. What a graph knows beside its interactions."""
+"""Links among users, or among items: friendship, citation, similarity; graph edges that are not interactions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from recgraph.graph.sparse import csr_tensor, row_starts, row_sums
 
 
 class Links(NamedTuple):
-    """A symmetric matrix of weights, without a diagonal. Made by `of`, which checks; the constructor does not.
+    """Holds a symmetric matrix of weights without diagonal; made by `of`, which checks, unlike the constructor.
 
     Attributes:
-        rows: of each entry, ascending; int64.
-        columns: of each entry; int32, as products want them.
+        rows: row of each entry, ascending; int64.
+        columns: column of each entry; int32, as sparse products require.
         weights: of each entry, above 0.
-        starts: where the entries of each row begin, and where the last ones end; int32.
+        starts: where the entries of each row begin, and where the last row ends; int32.
     """
 
     rows: Int[Tensor, "entries"]
@@ -32,15 +32,15 @@ class Links(NamedTuple):
     def of(
         cls, one: Int[Tensor, "pairs"], other: Int[Tensor, "pairs"], weights: Float[Tensor, "pairs"], size: int
     ) -> Links:
-        """Links of pairs, whichever of the two is named first; what is given of a pair several times adds up.
+        """Build links from pairs, in either order; the weights of repeated pairs add up.
 
         Args:
             one, other: the two ends of each link, in [0, size).
-            weights: of each, above 0.
-            size: users, or items, with or without links.
+            weights: weight of each link, above 0.
+            size: number of users, or of items, with or without links.
 
         Raises:
-            DataError: lengths differ, an end is out of range or joined with itself, or a weight is not above 0.
+            DataError: lengths differ, an end is out of range or linked to itself, or a weight is not in (0, ∞).
         """
         if not len(one) == len(other) == len(weights):
             raise DataError(
@@ -62,21 +62,21 @@ class Links(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Users, or items."""
+        """The number of users, or of items."""
         return len(self.starts) - 1
 
     @property
     def degrees(self) -> Float[Tensor, "nodes"]:
-        """The sum of the weights of each one's links."""
+        """The sum of the weights of each node's links."""
         return row_sums(self.weights, self.starts)
 
     def scaled(self, rows: Float[Tensor, "nodes"], columns: Float[Tensor, "nodes"]) -> Float[Tensor, "nodes nodes"]:
-        """The matrix in CSR form, in the type of the factors, with rows and columns multiplied by them."""
+        """The matrix in CSR form, with rows and columns multiplied by the given factors, and in their type."""
         values = rows.index_select(0, self.rows) * columns.index_select(0, self.columns)
         return csr_tensor(self.starts, self.columns, self.weights.to(values.dtype) * values, (self.size, self.size))
 
     def padded(self, size: int) -> Links:
-        """The same links among more, of which the added ones have none."""
+        """The same links among `size` nodes; the added nodes have none."""
         return self._replace(starts=F.pad(self.starts, (0, size - self.size), mode="constant", value=len(self.rows)))
 
     def to(self, device: torch.device | str) -> Links:

@@ -1,4 +1,4 @@
-"""A graph's normalised adjacency of low rank: everybody is everybody's neighbour, as the main structure has it.
+"""A graph's normalised adjacency in low rank: its main structure, in which everybody is everybody's neighbour.
 
 Cai et al., "LightGCL: Simple yet effective graph contrastive learning for recommendation", ICLR 2023,
 https://arxiv.org/abs/2302.08191, section 3.2.
@@ -20,19 +20,19 @@ from recgraph.graph.spectrum import right_singular_vectors
 
 
 class Factored(NamedTuple):
-    """The matrix left · rightᵀ, never multiplied out."""
+    """Holds the matrix left · rightᵀ, never multiplied out."""
 
     left: Float[Tensor, "rows rank"]
     right: Float[Tensor, "columns rank"]
 
     def product(self, vectors: Float[Tensor, "columns dim"], scale: float) -> Float[Tensor, "rows dim"]:
-        """scale · left (rightᵀ vectors), in the vectors' precision whatever autocast says."""
+        """scale · left (rightᵀ vectors), in the vectors' precision, even under autocast."""
         with torch.autocast(vectors.device.type, enabled=False):
             return self.left @ (self.right.T @ vectors).mul_(scale)
 
 
 class LowRankOperator(NamedTuple):
-    """The halves of Â_q, as `Operator` has those of Â."""
+    """Holds the halves of Â_q, as `Operator` holds those of Â."""
 
     user_item: Factored
     item_user: Factored
@@ -40,7 +40,7 @@ class LowRankOperator(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LowRankGraph:
-    """What `recgraph.graph.propagate` walks in place of a graph: R̂_q = Σₖ σₖ uₖ vₖᵀ over the q largest σ of R̂.
+    """Stands in for a graph in `recgraph.graph.propagate`: R̂_q = Σₖ σₖ uₖ vₖᵀ over the q largest σ of R̂.
 
     Attributes:
         users: R̂ V = U Σ.
@@ -53,8 +53,8 @@ class LowRankGraph:
     @classmethod
     @torch.no_grad()
     def of(cls, graph: BipartiteGraph, rank: int) -> LowRankGraph:
-        """The best approximation of rank q of a graph's Â. Deterministic; rank 5 of a graph of Gowalla's size takes
-        a second on one core.
+        """The best approximation of Â of the given rank. Deterministic; rank 5 of a graph of Gowalla's size takes a
+        second on one core.
 
         Raises:
             ConfigError: R̂ has fewer singular values above 0 than `rank`, or the graph has links.
@@ -86,14 +86,14 @@ class LowRankGraph:
         """This graph; see `BipartiteGraph.normalised`.
 
         Raises:
-            ConfigError: the exponents are not ½: what is of low rank is the symmetric R̂.
+            ConfigError: the exponents are not ½: only the symmetric R̂ is approximated.
         """
         if (alpha, beta) != (0.5, 0.5):
             raise ConfigError(f"a graph of low rank is normalised with alpha 0.5 and beta 0.5, not {alpha} and {beta}")
         return self
 
     def operators_in(self, dtype: torch.dtype) -> tuple[LowRankOperator, LowRankOperator]:
-        """Â_q, and again as its own transpose, with factors in `dtype`; float64 has no more digits than float32."""
+        """Â_q twice, as it is its own transpose, with factors in `dtype`; float64 has no more digits than float32."""
         users, items = self.users.to(dtype), self.items.to(dtype)
         operator = LowRankOperator(Factored(users, items), Factored(items, users))
         return operator, operator

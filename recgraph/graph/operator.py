@@ -1,7 +1,7 @@
 """The normalised adjacency of a graph.
 
-It is never held as one square matrix but as CSR matrices of its blocks with 32-bit indices, which is what the products
-of `recgraph.graph.propagate` walk fastest.
+It is never held as one square matrix but as CSR matrices of its blocks with 32-bit indices, the layout that the
+products of `recgraph.graph.propagate` read fastest.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Operator:
-    """The normalised adjacency Â = D^-α A D^-β, in the blocks that are not 0.
+    """Holds the normalised adjacency Â = D^-α A D^-β as its non-zero blocks.
 
     Â[a, b] = w_ab / (d_aᵅ d_bᵝ) on edges. A weight w is 1 unless the graph has been re-weighted; a degree d is the sum
-    of the weights of a node's edges and links. A node of degree 0 has a row and a column of zeros. Where α = β, which
-    is ½ unless `BipartiteGraph.normalised` says otherwise, Â is symmetric.
+    of the weights of a node's edges and links. A node of degree 0 has a zero row and column. If α = β (both ½ unless
+    `BipartiteGraph.normalised` changes them), Â is symmetric.
 
     Attributes:
         user_item: rows of users, in CSR form with int32 indices; its values are in the graph's edge order.
@@ -36,7 +36,7 @@ class Operator:
 
 
 class Pattern(NamedTuple):
-    """Where Â is not zero: row starts and columns of its halves."""
+    """Holds the non-zero pattern of Â: row starts and columns of its halves."""
 
     user_starts: Int[Tensor, "users+1"]
     items: Int[Tensor, "edges"]
@@ -45,5 +45,5 @@ class Pattern(NamedTuple):
 
 
 def inverse_power(degrees: Float[Tensor, "rows"], exponent: float) -> Float[Tensor, "rows"]:
-    """1 / d to the exponent, and 0 where d is 0."""
+    """1 / d raised to the exponent, and 0 where d is 0."""
     return torch.where(degrees > 0, degrees.pow(-exponent), 0)

@@ -1,8 +1,8 @@
-"""Propagation over a graph: the loop in which graph encoders spend their time.
+"""Propagation over a graph: the loop that dominates the run time of graph encoders.
 
 Everything here is a polynomial in the normalised adjacency Â (`BipartiteGraph.operator`). The gradient is the same
-polynomial in Âᵀ, which is Â itself unless `BipartiteGraph.normalised` has changed it, of the gradients that arrive: L
-layers cost L products forward and L backward, and no layer is kept for the backward pass.
+polynomial in Âᵀ (Â itself unless `BipartiteGraph.normalised` has changed it), applied to the incoming gradients: L
+layers cost L products forward and L backward, and no layer is stored for the backward pass.
 
 LightGCN: He et al. 2020, arXiv 2002.02126. Equation 3 is one product, e⁽ᵏ⁺¹⁾ = Â e⁽ᵏ⁾ (`neighbour_sum`);
 equation 4 combines the layers, e = Σₖ αₖ e⁽ᵏ⁾ (`layer_sum`), and the paper settles on αₖ = 1 / (L + 1)
@@ -34,10 +34,10 @@ Vectors = tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]
 
 
 class GraphPerLayer:
-    """A graph of its own for each layer: layer k + 1 is made of layer k by number k.
+    """Holds one graph for each layer: layer k + 1 is computed from layer k with graph k.
 
     Args:
-        draw: makes a graph; called in the order of the layers, when an encoder first asks for one.
+        draw: makes a graph; called in the order of layers, when an encoder first asks for that layer's graph.
     """
 
     def __init__(self, draw: Callable[[], BipartiteGraph]) -> None:
@@ -50,7 +50,7 @@ class GraphPerLayer:
         return self._drawn[layer]
 
     def normalised(self, alpha: float, beta: float) -> GraphPerLayer:
-        """See `BipartiteGraph.normalised`: each of these graphs, drawn once."""
+        """See `BipartiteGraph.normalised`; applies to each of these graphs, drawn once."""
         layers = itertools.count()
         return GraphPerLayer(lambda: self[next(layers)].normalised(alpha, beta))
 
@@ -58,7 +58,7 @@ class GraphPerLayer:
 def neighbour_sum(graph: Graph, users: Tensor, items: Tensor, *, backend: Backend = "torch") -> Vectors:
     """One product with Â: users'[u] = Σ_{i ∈ N(u)} items[i] / (d_uᵅ d_iᵝ), and the same the other way round.
 
-    Where the graph has links, so have the sums: of users over users that are linked, and of items over items.
+    If the graph has links, sums also run over linked nodes: users over users, items over items.
 
     A node without neighbours gets zeros. Shapes, backends and errors are those of `layer_sum`.
     """
@@ -69,7 +69,7 @@ def layer_mean(graph: Graph, users: Tensor, items: Tensor, num_layers: int, *, b
     """The mean of layers 0 to L: (1 + Â + … + Âᴸ)(users, items) / (L + 1).
 
     Args:
-        num_layers: L, 0 or more. 0 gives the arguments' values back.
+        num_layers: L, 0 or more; with 0 the values of the arguments are returned.
 
     Shapes, backends and errors are those of `layer_sum`.
     """
@@ -93,15 +93,15 @@ def layer_sum(
         users: layer 0 of the users, float32 (or float64, for tests: Â is then built on each call).
         items: layer 0 of the items.
         weights: α₀ to α_L.
-        backend: "torch"; or "pyg" or "dgl" for the message passing of these libraries, which is slower. A graph of low
-            rank has no messages to pass: its products are dense ones, whatever the backend.
+        backend: "torch"; or "pyg" or "dgl" for the message passing of these libraries, which is slower. Low-rank graphs
+            pass no messages: they use dense products, whatever the backend.
 
     Returns:
-        The users' and the items' sums, of the arguments' shapes.
+        The users' and the items' sums, in the shapes of the arguments.
 
     Raises:
-        ValueError: the rows do not fit the graph, or there are no weights.
-        ConfigError: no backend has this name, its library is not installed, or it does not know the graph's links.
+        ValueError: the numbers of rows do not match the graph, or there are no weights.
+        ConfigError: no backend has this name, its library is not installed, or it does not support the graph's links.
     """
     if (len(users), len(items)) != (graph.num_users, graph.num_items):
         raise ValueError(f"vectors of {len(users)} users and {len(items)} items do not fit {graph}")
@@ -130,14 +130,14 @@ def layers(
     perturb: Callable[[Tensor], Tensor] = identity,
     unit_messages: bool = False,
 ) -> list[Vectors]:
-    """Layers 0 to L one by one, for what contrasts or weighs them; the gradient is L products as well.
+    """Layers 0 to L one by one, for callers that contrast or weigh them; the gradient takes L products as well.
 
     Args:
-        graph: of all layers, or one for each.
+        graph: one for all layers, or one for each.
         num_layers: L, 0 or more.
-        perturb: applied to each layer from 1 on, before the next is made of it.
-        unit_messages: what is multiplied by Â are the vectors of a layer scaled to length 1, as in LightGCN++; those of
-            length 0 stay.
+        perturb: applied to each layer from 1 on, before the next is computed from it.
+        unit_messages: scale the vectors of a layer to length 1 before they are multiplied by Â, as in LightGCN++;
+            vectors of length 0 stay.
 
     Shapes, backends and errors are those of `layer_sum`.
     """
@@ -151,7 +151,7 @@ def layers(
 
 
 class _LayerSum(torch.autograd.Function):
-    """`layer_sum` with its own gradient, which is `layer_sum` of the gradients with Âᵀ in place of Â."""
+    """`layer_sum` with a custom gradient: `layer_sum` of the incoming gradients with Âᵀ in place of Â."""
 
     @staticmethod
     def forward(
@@ -166,9 +166,9 @@ class _LayerSum(torch.autograd.Function):
 
 
 def _polynomial(operator: AnyOperator, weights: Sequence[float], users: Tensor, items: Tensor) -> Vectors:
-    """Σₖ αₖ Âᵏ x by Horner's rule, α₀ x + Â (α₁ x + Â (… + Â α_L x)), adding into the memory of each product.
+    """Σₖ αₖ Âᵏ x by Horner's rule, α₀ x + Â (α₁ x + Â (… + Â α_L x)), accumulating in the memory of each product.
 
-    Where α₀ = α₁, α₂ = α₃ and so on, as in a mean over an odd L, this is Σⱼ α₂ⱼ Â²ʲ (1 + Â) x, which has half the sums.
+    If α₀ = α₁, α₂ = α₃ and so on, as in a mean over an odd L, this is Σⱼ α₂ⱼ Â²ʲ (1 + Â) x, with half the sums.
     """
     products = 1
     if len(weights) > 2 and tuple(weights[::2]) == tuple(weights[1::2]):
@@ -202,15 +202,15 @@ def _step(operator: AnyOperator, users: Tensor, items: Tensor, scale: float) -> 
 def product(matrix: Tensor | Factored, vectors: Tensor, scale: float) -> Tensor:
     """scale · matrix @ vectors.
 
-    On a CPU, torch's `embedding_bag` multiplies by a CSR matrix faster than `torch.sparse.mm` and `addmm`: it
-    sums weighted rows of a table, which is what the product is, and its kernels prefetch what they gather.
-    Both halves of Gowalla's Â, two cores, 64 dimensions: 2.6 ms against 7.5 (`mm`) and 5.7 (`addmm`, which need not
-    fill with zeros first); the least gain was 1.2 times `addmm`, on ML-100K with 32 dimensions.
+    On a CPU, torch's `embedding_bag` multiplies by a CSR matrix faster than `torch.sparse.mm` and `addmm`: it sums
+    weighted rows of a table, which is the same product, and its kernels prefetch the rows they gather. Both halves of
+    Gowalla's Â, two cores, 64 dimensions: 2.6 ms against 7.5 (`mm`) and 5.7 (`addmm`, which need not zero-fill first);
+    the smallest gain was 1.2 times over `addmm`, on ML-100K with 32 dimensions.
     """
     if isinstance(matrix, Factored):
         return matrix.product(vectors, scale)
     if vectors.device.type != "cpu":
-        with torch.autocast(vectors.device.type, enabled=False):  # CSR products have no bfloat16
+        with torch.autocast(vectors.device.type, enabled=False):  # CSR products do not support bfloat16
             return torch.addmm(vectors.new_zeros(()), matrix, vectors, beta=0, alpha=scale)
     values = matrix.values() if scale == 1 else scale * matrix.values()
     starts, columns = matrix.crow_indices(), matrix.col_indices()

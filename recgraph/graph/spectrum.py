@@ -2,7 +2,7 @@
 
 A Krylov space of A Aᵀ grows by a block of vectors at a time, each orthogonal to all before, until its Ritz vectors have
 converged (Golub and Van Loan, Matrix Computations, section 10.3.6). All work is in products with dense blocks: 256
-vectors of Gowalla take 2.4 seconds on two cores, where ARPACK, which goes vector by vector, takes 54.
+singular vectors of Gowalla take 2.4 seconds on two cores; ARPACK, which goes vector by vector, takes 54.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ NEGLIGIBLE = 1e-5
 
 
 def right_singular_vectors(matrix: SparseRows, transposed: SparseRows, count: int) -> Float[Tensor, "found columns"]:
-    """The right singular vectors of the largest singular values, one a row, largest first.
+    """The right singular vectors of the largest singular values, one per row, largest value first.
 
     Args:
         matrix: A.
         transposed: Aᵀ.
-        count: vectors wanted. Where the rank of A is lower, as many as that are found.
+        count: number of vectors wanted; if the rank of A is lower, only as many as the rank are found.
     """
-    wide = matrix.num_rows <= transposed.num_rows  # the smaller Gram matrix is the one to decompose
+    wide = matrix.num_rows <= transposed.num_rows  # decompose the smaller Gram matrix
     squares, vectors = _leading(matrix, transposed, count) if wide else _leading(transposed, matrix, count)
     kept = squares > NEGLIGIBLE * squares[:1]
     squares, vectors = squares[kept], vectors[:, kept]
@@ -57,13 +57,13 @@ def _leading(
     start = torch.randn(size, BLOCK, generator=torch_generator(0, "spectrum")).to(device)
     newest = torch.linalg.qr(start).Q
     basis = newest.T.contiguous()
-    projection = torch.zeros(0, 0, device=device)  # of A Aᵀ on the basis
+    projection = torch.zeros(0, 0, device=device)  # of A Aᵀ onto the basis
     next_check = 2 * count
     while True:
         image = matrix @ (transposed @ newest.contiguous())
         inside = basis @ image
         newest, outside = torch.linalg.qr(image - basis.T @ inside)
-        again = basis @ newest  # once is not enough where little is left outside
+        again = basis @ newest  # orthogonalise twice: once is inexact if little is left outside
         newest, correction = torch.linalg.qr(newest - basis.T @ again)
         inside, outside = inside + again @ outside, correction @ outside
         projection = torch.cat([F.pad(projection, (0, 0, 0, BLOCK)), inside], 1)

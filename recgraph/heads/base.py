@@ -1,4 +1,4 @@
-"""What a head is."""
+"""The base class of heads."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from torch import Tensor, nn
 
 
 class Head(nn.Module):
-    """Scores items for a query in two steps: first each side on its own, then pairs of what came out.
+    """Scores items for a query in two steps: prepares each side on its own, then matches pairs of prepared vectors.
 
-    A subclass gives `match`. What depends on one side alone goes to `prepare_query` or `prepare_items`: whoever scores
-    many pairs then does it once a query and once an item.
+    A subclass implements `match`. Computation that depends on one side alone belongs in `prepare_query` or
+    `prepare_items`, so that scoring many pairs does it once per query and once per item.
 
     Args:
         dim: width of query and item vectors.
     """
 
     reads: frozenset[str] = frozenset()
-    """What a head wants to know beside the vectors: "history", for which queries are `with_steps` and the encoder must
-    read it too; "popularity", for which the ln of 1 + an item's interactions comes after its vector."""
+    """What a head reads beside the vectors: "history": queries come from `with_steps`, and the encoder must read
+    histories too; "popularity": ln(1 + the item's interactions) is appended to each item vector."""
 
     pair_floats: int = 1
-    """Floats that `match_all` keeps of a pair for the gradient, by which objectives size their chunks: 1 for a product.
-    Heads with layers over pairs say how many these have."""
+    """Floats per pair that `match_all` keeps for the gradient, from which objectives size their chunks: 1 for a
+    product. Heads with layers over pairs set it to the number that these keep."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
 
     def prepare_query(self, query: Float[Tensor, "*batch wide"]) -> Float[Tensor, "*batch width"]:
-        """The query's side: the vector as it is, unless a head does something with it."""
+        """The query's side: by default the vector unchanged."""
         return query
 
     def prepare_items(self, items: Float[Tensor, "*batch wide"]) -> Float[Tensor, "*batch width"]:
@@ -40,15 +40,15 @@ class Head(nn.Module):
         return items
 
     def match(self, query: Float[Tensor, "*#batch width"], items: Float[Tensor, "*#batch width"]) -> Tensor:
-        """Scores of prepared vectors that are aligned; the leading axes broadcast."""
+        """Scores of aligned prepared vectors; the leading axes broadcast."""
         raise NotImplementedError
 
     def match_all(self, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items width"]) -> Tensor:
-        """Scores [*batch, items] of every prepared item for every prepared query; overridden by what is faster."""
+        """Scores [*batch, items] of every prepared item for every prepared query; overridden for speed."""
         return self.match(query.unsqueeze(-2), items)
 
     def forward(self, query: Float[Tensor, "*#batch wide"], items: Float[Tensor, "*#batch other"]) -> Tensor:
-        """Scores of an encoder's vectors that are aligned; the leading axes broadcast."""
+        """Scores of an encoder's aligned vectors; the leading axes broadcast."""
         return self.match(self.prepare_query(query), self.prepare_items(items))
 
     def all_pairs(self, query: Float[Tensor, "*batch wide"], items: Float[Tensor, "items other"]) -> Tensor:
@@ -58,15 +58,15 @@ class Head(nn.Module):
     def weights(
         self, query: Float[Tensor, "*#batch wide"], items: Float[Tensor, "*#batch dim"]
     ) -> Mapping[str, Float[Tensor, "*batch parts"]]:
-        """What the scores of aligned vectors give weight to, by name: `recgraph explain` draws it. By default nothing.
+        """The weights that scores of aligned vectors give to parts, by name, for `recgraph explain`. By default none.
 
-        Weights called "history" are of the steps of the query; parts of others, such as experts behind a gate, are
-        numbered.
+        Weights named "history" belong to the steps of the query's history; under other names, parts such as the experts
+        behind a gate are numbered.
         """
         return {}
 
     def added(self, popularity: float) -> Mapping[str, float]:
-        """What an item's score has beside what vectors add to it, by name: for `recgraph explain`. By default nothing.
+        """Terms of an item's score that do not come from vectors, by name, for `recgraph explain`. By default none.
 
         Args:
             popularity: the ln of 1 + the item's interactions.
@@ -77,9 +77,9 @@ class Head(nn.Module):
 def with_steps(
     query: Float[Tensor, "*batch dim"], steps: Float[Tensor, "*batch length dim"], known: Bool[Tensor, "*batch length"]
 ) -> Float[Tensor, "*batch wide"]:
-    """A query, the vectors of the steps before it, and 1 where there is such a step, one after the other.
+    """Concatenate a query, the vectors of the steps before it, and for each step 1 where it exists, else 0.
 
-    As one vector a history goes wherever a query goes; `steps_of` takes it apart.
+    As part of one vector, a history can go wherever a query goes; `steps_of` splits it again.
     """
     return torch.cat([query, steps.flatten(-2), known.to(query)], -1)
 

@@ -1,6 +1,6 @@
-"""Heads that look into the fields of an encoder such as `fields`; of any other, query and item are a field each.
+"""Heads over the fields of an encoder such as `fields`; with any other encoder, query and item are one field each.
 
-All of them score what may be a logit of a click: the sigmoid is the objective's.
+Their scores may be used as logits of a click: the sigmoid is part of the objective.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class WideDeep(Sum):
     """A linear model of all fields and crosses plus layers over the fields' vectors, trained together.
 
     Cheng et al., "Wide & deep learning for recommender systems", DLRS 2016, https://arxiv.org/abs/1606.07792,
-    section 3.3: the sum of the two log odds, each of which has weights of its own.
+    section 3.3: the sum of two log odds, each with its own weights.
 
     Args:
         dim: width of query and item vectors.
@@ -54,7 +54,7 @@ class WideDeep(Sum):
 
 @heads.register("fm")
 class FM(Sum):
-    """A factorisation machine: a linear model of all fields and crosses plus ⟨·,·⟩ of every two fields' vectors.
+    """A factorisation machine: a linear model of all fields and crosses plus ⟨·,·⟩ of every pair of fields' vectors.
 
     Rendle, "Factorization machines", ICDM 2010.
 
@@ -95,15 +95,15 @@ class DCN(Sum):
     """DCN-V2, parallel: cross layers over all fields plus layers over the same vectors.
 
     Wang et al., "DCN V2: Improved deep & cross network and practical lessons for web-scale learning to rank systems",
-    WWW 2021, https://arxiv.org/abs/2008.13535, section 3. One output layer over both is the sum of an output layer of
-    each. It has no linear part, and refuses the weights that would be for it.
+    WWW 2021, https://arxiv.org/abs/2008.13535, section 3. One output layer over both equals the sum of an output layer
+    for each. It has no linear part, and refuses encoders that give weights for one.
 
     Args:
         dim: width of query and item vectors.
         layout: what their columns are; None for one field on each side.
         num_layers: cross layers (2 in RecBole's settings for MovieLens-1M).
         hidden: widths of the other layers ((256, 256) there, with a dropout of 0.2).
-        dropout: fraction of the inputs of each of those that is zeroed in training, in [0, 1).
+        dropout: fraction of the inputs of each of the other layers that is zeroed in training, in [0, 1).
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class DCN(Sum):
 
 
 def build_head(spec: Any, dim: int, layout: Layout, *, where: str) -> Head:
-    """A head by its configuration, for an encoder's vectors.
+    """Build a head from its configuration, for an encoder's vectors.
 
     Args:
         spec: entry of `heads:`.
@@ -131,7 +131,7 @@ def build_head(spec: Any, dim: int, layout: Layout, *, where: str) -> Head:
         where: dotted path of the entry, for messages.
 
     Raises:
-        ConfigError: an option is wrong, or the head would take weights and ids for columns like others.
+        ConfigError: an option is wrong, or the head would treat weights and ids as ordinary columns.
     """
     kind = heads.find(heads.check(spec, where)["name"])
     if layout.wide and "layout" not in inspect.signature(kind).parameters:

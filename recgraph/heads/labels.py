@@ -15,21 +15,21 @@ from recgraph.types import LabelKind
 
 
 class LabelHead(nn.Module):
-    """Linear, or with hidden layers and ReLU between them, on what tells the label.
+    """Predicts a label by a linear layer, or by hidden layers with ReLU between them.
 
-    Of a user that is the query; of an item its vector; of an interaction [query; item; query ⊙ item], the vector of a
-    text, or both after each other.
+    Its input is the query for a user's label, the item vector for an item's, and for an interaction's [query; item;
+    query ⊙ item], the vector of a text, or both concatenated.
 
     Args:
         dim: width of query and item vectors.
-        of: whose label it is.
-        kind: what is predicted; the head is the same for all, those who read its outputs ask.
-        width: outputs: one for each class or tag, or one for a number.
+        of: what the label belongs to.
+        kind: what is predicted; it does not change the head, only how its outputs are to be read.
+        width: number of outputs: one per class or tag, or one for a number.
         hidden: widths of the hidden layers.
-        pair: of an interaction, whether user and item tell the label.
-        text_width: of an interaction, width of the text's vector; 0 where it does not tell the label.
-        class_weights: what each class, or the absence and the presence of each tag, counts for in the loss
-            (`recgraph.data.labels.LabelData.class_weights`); None: all the same.
+        pair: for an interaction, whether the query and the item vector are inputs.
+        text_width: for an interaction, width of the text's vector; 0 if it is not an input.
+        class_weights: the weight in the loss of each class, or of the absence and the presence of each tag
+            (`recgraph.data.labels.LabelData.class_weights`); None: all equal.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LabelHead(nn.Module):
         item: Float[Tensor, "*batch dim"] | None,
         text: Float[Tensor, "*batch width"] | None = None,
     ) -> Float[Tensor, "*batch outputs"]:
-        """Logits of classes or tags, or the standardised number; of aligned rows. What it does not read may be None."""
+        """Logits of classes or tags, or the standardised number, of aligned rows. Unused inputs may be None."""
         if self.of != "interaction":
             return self.layers(query if self.of == "user" else item)
         told = []

@@ -1,4 +1,4 @@
-"""Layers of neural heads: their widths and their first values."""
+"""Layers of neural heads: their widths and initialisation."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from recgraph.types import PositiveInt
 
 FLOATS = 2**24
-"""Floats of the widest layer in a chunk of pairs on other devices than a CPU: 64 MB, not measured."""
+"""Floats of the widest layer in a chunk of pairs on devices other than a CPU: 64 MB, not measured."""
 
 Widths = Annotated[tuple[PositiveInt, ...], MinLen(1)]
 """Type of an option that lists layers by their widths."""
 
 
 def xavier_uniform(layer: nn.Linear, fan_in: int | None = None) -> nn.Linear:
-    """A layer with weights from U(±√(6 / (inputs + outputs))) and no bias, Keras's default.
+    """A layer with weights from U(±√(6 / (inputs + outputs))) and bias 0, Keras's default.
 
     Args:
         layer: changed in place.
-        fan_in: number of inputs, where the layer is only a part of what it counts as.
+        fan_in: number of inputs of the full layer, if `layer` is only a part of it.
     """
     bound = math.sqrt(6 / ((fan_in or layer.in_features) + layer.out_features))
     return _drawn(layer, bound)
@@ -34,7 +34,7 @@ def lecun_uniform(layer: nn.Linear) -> nn.Linear:
 
 
 def room(vectors: Tensor, on_cpu: int) -> int:
-    """Floats of the widest layer in a chunk of pairs, on the device of `vectors`."""
+    """Most floats of the widest layer in a chunk of pairs, on the device of `vectors`."""
     return on_cpu if vectors.device.type == "cpu" else FLOATS
 
 

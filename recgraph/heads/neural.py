@@ -1,7 +1,7 @@
 """Heads with layers over pairs.
 
 He et al., "Neural collaborative filtering", WWW 2017, https://arxiv.org/abs/1708.05031, sections 3.3 and 3.4. The
-sigmoid at the end is the objective's (`bce`), here as in any head.
+sigmoid at the end is part of the objective (`bce`), as for any head.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from recgraph.types import PositiveInt
 
 CHUNK_FLOATS = 2**18
 """Floats of the widest layer in a chunk of pairs on a CPU: 1 MB, the second-level cache of the core that was measured.
-Half and twice as many took the same within a tenth, an eighth and 16 times as many a tenth to a fifth longer."""
+Half and twice as many took the same time within 10%; an eighth and 16 times as many took 10% to 20% longer."""
 
 
 @heads.register("mlp")
 class MLP(Head):
     """A tower of layers over [query; item]: h·φ(W_L … φ(W₁ [query; item] + b₁) …) + b, with φ = ReLU.
 
-    The first layer is W₁ [query; item] = W_q query + W_i item: its two halves are taken once a query and once an item,
-    and a pair costs what comes after their sum.
+    The first layer is W₁ [query; item] = W_q query + W_i item: the halves are computed once per query and once per
+    item, and a pair costs only what follows their sum.
 
     Args:
-        dim: width of query and item vectors; or the two, where they differ.
-        dropout: fraction of the inputs of each layer, but not of the output's, that is zeroed in training.
+        dim: width of query and item vectors, or a pair of widths if they differ.
+        dropout: fraction of the inputs of each layer, except the output layer, that is zeroed in training.
         hidden: widths of the layers, the first of which sees both vectors. The authors halve: [dim, dim / 2, …].
     """
 
@@ -52,7 +52,7 @@ class MLP(Head):
             self.pair_floats += 2 * sum(hidden[:-1])
 
     def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
-        """The query's half of the first layer, and its bias."""
+        """The query's half of the first layer, including the bias."""
         return self.query_layer(self._drop(query))
 
     def prepare_items(self, items: Float[Tensor, "*batch dim"]) -> Tensor:
@@ -67,7 +67,7 @@ class MLP(Head):
         return self.output(hidden).squeeze(-1)
 
     def match_all(self, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items width"]) -> Tensor:
-        """Chunk by chunk over queries and items, whose pairs are never in memory at once."""
+        """Chunk by chunk over queries and items, so that all pairs are never in memory at once."""
         return in_chunks(self, query, items, self.widest)
 
     def _drop(self, values: Tensor) -> Tensor:
@@ -78,12 +78,12 @@ class MLP(Head):
 class NeuMF(Head):
     """Neural matrix factorisation: the sum of `gmf` and `mlp`, each on columns of its own.
 
-    The paper gives them separate tables and puts one output layer over both: that is the same as one table whose first
-    columns are GMF's and whose others are the MLP's, and the sum of two outputs.
+    The paper has separate embedding tables and one output layer over both. That is equivalent to one table whose first
+    columns are GMF's and whose others are the MLP's, and a sum of two outputs.
 
     Args:
         dim: width of query and item vectors.
-        gmf_dim: columns of GMF; the MLP has the others. None for half of them.
+        gmf_dim: number of GMF's columns; the MLP has the others. None for half of them.
         hidden: widths of the MLP's layers.
 
     Raises:
@@ -119,12 +119,12 @@ class NeuMF(Head):
         return self.gmf.match(query_parts[0], item_parts[0]) + self.mlp.match(query_parts[1], item_parts[1])
 
     def forward(self, query: Float[Tensor, "*#batch dim"], items: Float[Tensor, "*#batch dim"]) -> Tensor:
-        """The sum of both, whose sides are never put together: that would take a tenth of a step."""
+        """The sum of both, without concatenating their prepared sides, which would take a tenth of a step."""
         query_parts, item_parts = query.split(self.columns, -1), items.split(self.columns, -1)
         return self.gmf(query_parts[0], item_parts[0]) + self.mlp(query_parts[1], item_parts[1])
 
     def match_all(self, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items width"]) -> Tensor:
-        """A matrix product, and the chunks of the MLP."""
+        """A matrix product for GMF, and the MLP in chunks."""
         query_parts, item_parts = query.split(self.widths, -1), items.split(self.widths, -1)
         return self.gmf.match_all(query_parts[0], item_parts[0]) + self.mlp.match_all(query_parts[1], item_parts[1])
 
@@ -132,11 +132,11 @@ class NeuMF(Head):
 def in_chunks(
     head: Head, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items wide"], floats: int
 ) -> Tensor:
-    """`match_all` by `match` of some queries with some items at a time.
+    """`match_all` by calling `match` on some queries and some items at a time.
 
     Args:
         head, query, items: as in `match_all`.
-        floats: that `match` has in memory at once for a pair, such as those of its widest layer.
+        floats: how many `match` holds in memory at once per pair, such as the width of its widest layer.
     """
     flat = query.reshape(-1, query.shape[-1])
     num_items = max(1, room(query, CHUNK_FLOATS) // floats)

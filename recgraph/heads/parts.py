@@ -1,4 +1,4 @@
-"""Parts of heads for fields: a linear one, factorisation machines, cross layers, and layers; and sums of them."""
+"""Parts of heads for fields (linear, factorisation machine, cross layers, deep layers) and sums of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recgraph.types import PositiveInt
 
 
 class Part(Head):
-    """A head that reads some columns of vectors that are laid out.
+    """A head that reads some of the columns that a layout describes.
 
     Args:
         dim: width of query and item vectors.
@@ -37,9 +37,9 @@ class Part(Head):
 
 
 class LinearPart(Part):
-    """b + the weights of the query's values + those of the item's + those of the pairs that are crossed.
+    """The sum of b, the weights of the query's values, those of the item's values and those of the crossed pairs.
 
-    Where the encoder has vectors and no weights, w·query + v·item takes the place of these.
+    If the encoder gives vectors without weights, w·query + v·item replaces the weights of the values.
     """
 
     def __init__(self, dim: int, layout: Layout) -> None:
@@ -52,7 +52,7 @@ class LinearPart(Part):
 
     @property
     def widths(self) -> tuple[int, int]:
-        """A sum of weights, and the ids that are crossed."""
+        """A sum of weights, then the ids to be crossed, for each side."""
         query, items = (1 + sum(cross[side] for cross in self.layout.crosses) for side in range(2))
         return query, items
 
@@ -91,10 +91,10 @@ class LinearPart(Part):
 
 
 class FMPart(Part):
-    """Σ ⟨vₐ, v_b⟩ over all pairs of fields, those within the query and within the item among them.
+    """Σ ⟨vₐ, v_b⟩ over all pairs of fields, including pairs within the query and within the item.
 
     Rendle, "Factorization machines", ICDM 2010, section III: half of (Σ v)² - Σ v², summed over the columns. Across the
-    sides that is the product of the sums of their fields, so that a catalogue is one matrix product.
+    two sides this is the inner product of the sums of their fields, so that scoring a catalogue is one matrix product.
     """
 
     @property
@@ -129,12 +129,12 @@ class CrossPart(Part):
     """w·x_L + b with x_{l+1} = x₀ ⊙ (W_l x_l + b_l) + x_l, where x₀ is all fields of query and item side by side.
 
     Wang et al., "DCN V2: Improved deep & cross network and practical lessons for web-scale learning to rank systems",
-    WWW 2021, https://arxiv.org/abs/2008.13535, section 3.2. W₀ x₀ is taken once a query and once an item.
+    WWW 2021, https://arxiv.org/abs/2008.13535, section 3.2. W₀ x₀ is computed once per query and once per item.
 
     Args:
         dim: width of query and item vectors.
         layout: what their columns are.
-        num_layers: L, of cross layers.
+        num_layers: L, the number of cross layers.
     """
 
     def __init__(self, dim: int, layout: Layout, *, num_layers: PositiveInt) -> None:
@@ -200,7 +200,7 @@ class DeepPart(MLP):
 
 
 class Sum(Head):
-    """The sum of the scores of several parts; each prepares for itself.
+    """The sum of the scores of several parts, each of which prepares its own inputs.
 
     Args:
         dim: width of query and item vectors.
@@ -226,7 +226,7 @@ class Sum(Head):
         return reduce(torch.add, (part.match(*sides) for part, *sides in self._each(query, items)))
 
     def forward(self, query: Float[Tensor, "*#batch dim"], items: Float[Tensor, "*#batch dim"]) -> Tensor:
-        """The sum; what the parts prepare is not put side by side."""
+        """The sum; the prepared parts are not concatenated."""
         return reduce(torch.add, (part(query, items) for part in self._parts))
 
     def match_all(self, query: Float[Tensor, "*batch width"], items: Float[Tensor, "items wide"]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Heads that are an inner product in the end: the whole catalogue is one matrix product."""
+"""Heads that end in an inner product, so that scoring the catalogue is one matrix product."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ class Dot(Head):
 
 @heads.register("cosine")
 class Cosine(Dot):
-    """Cosine of the angle between query and item, in [-1, 1]; a vector of length 0 has it 0 with everything.
+    """Cosine of the angle between query and item, in [-1, 1]; it is 0 for a vector of norm 0.
 
-    The vectors of an encoder stay as long as they are: whoever uses exported ones normalises them first.
+    The encoder's vectors are not normalised: normalise exported vectors before use.
 
-    With `popularity: c`, c · ln(1 + n) is added for an item of n interactions; exported vectors do not contain it. An
-    item is among in-batch negatives as often as it is popular, so a softmax against these, at a temperature τ, makes
-    the cosine τ · ln of how much likelier than others the user is to take the item. With c = τ the score is, up to a
-    constant of the user, τ · ln of how likely the user is to take it: the adjustment of logits of Menon et al.,
-    "Long-tail learning via logit adjustment", ICLR 2021, https://arxiv.org/abs/2007.07314 (section 4), the other way
-    round. That holds, but for the 1 under the ln, which gives items that nobody has had a finite score, where negatives
-    keep what the user likes (`negatives: {name: in_batch, keep_positives: true}`) and `bsl` has the exponent 1, and
-    nearly elsewhere (experiments/README.md). The objective's own head goes without, as in
+    With `popularity: c`, c · ln(1 + n) is added to the score of an item with n interactions; exported vectors do not
+    contain it. Items occur among in-batch negatives in proportion to their popularity, so a softmax against these, at
+    temperature τ, makes the cosine τ · ln of how much likelier this user is than others to take the item. With c = τ
+    the score is, up to a constant per user, τ · ln of how likely the user is to take it: the logit adjustment of Menon
+    et al., "Long-tail learning via logit adjustment", ICLR 2021, https://arxiv.org/abs/2007.07314 (section 4), in
+    reverse. Apart from the 1 in the ln, which gives items without interactions a finite score, this is exact if
+    negatives keep the user's positives (`negatives: {name: in_batch, keep_positives: true}`) and `bsl` has the exponent
+    1, and approximate elsewhere (experiments/README.md). The objective's own head must not add it, as in
 
         heads: {rank: {name: cosine, popularity: 0.1}, plain: cosine}
 
     Args:
         dim: width of query and item vectors.
-        popularity: c, the temperature of the objective; 0 for the cosine alone.
+        popularity: c, to be set to the objective's temperature; 0 for the cosine alone.
     """
 
     def __init__(self, dim: int, *, popularity: NonNegativeFloat = 0.0) -> None:
@@ -59,11 +59,11 @@ class Cosine(Dot):
             self.reads = frozenset({"popularity"})
 
     def prepare_query(self, query: Float[Tensor, "*batch dim"]) -> Tensor:
-        """Query / ‖query‖, and c after it."""
+        """Query / ‖query‖, followed by c."""
         return F.pad(unit(query), (0, 1), value=self.popularity) if self.popularity else unit(query)
 
     def prepare_items(self, items: Float[Tensor, "*batch wide"]) -> Tensor:
-        """Item / ‖item‖, and what comes after it."""
+        """Item / ‖item‖, followed by its popularity ln(1 + n)."""
         if not self.popularity:
             return unit(items)
         vectors, popularity = items.split([self.dim, 1], -1)
@@ -79,7 +79,7 @@ class GMF(Dot):
     """Generalised matrix factorisation: h·(query ⊙ item) + b, with learned h and b.
 
     He et al., "Neural collaborative filtering", WWW 2017, https://arxiv.org/abs/1708.05031, section 3.2, without the
-    sigmoid, which is the objective's (`bce`). The paper's formula has no b; the authors' code has. It moves no rank.
+    sigmoid, which is the objective's (`bce`). The paper's formula has no b, the authors' code has; it changes no rank.
     """
 
     def __init__(self, dim: int) -> None:
@@ -101,14 +101,14 @@ class GMF(Dot):
 
 @heads.register("towers")
 class Towers(Dot):
-    """Two towers: query and item each go through layers of their own, then ⟨·,·⟩. ReLU between layers, none at the end.
+    """Two towers: ⟨query, item⟩ after separate layers for each side, with ReLU between layers but not at the end.
 
     Huang et al., "Learning deep structured semantic models for web search using clickthrough data", CIKM 2013, have a
     tower for queries and one for documents, with tanh and a cosine.
 
     Args:
         dim: width of query and item vectors.
-        hidden: widths of the layers of each tower; the last is that of the inner product.
+        hidden: widths of the layers of each tower; the last is the width of the vectors in the inner product.
     """
 
     def __init__(self, dim: int, *, hidden: Widths = (64, 32)) -> None:

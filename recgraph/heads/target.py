@@ -1,7 +1,7 @@
-"""Target attention: what counts of a history depends on the item that is scored.
+"""Target attention: the weights of a history's steps depend on the item that is scored.
 
-Zhou et al., "Deep interest network for click-through rate prediction" (DIN), KDD 2018, https://arxiv.org/abs/1706.06978,
-section 4.3, and the authors' code (https://github.com/zhougr1993/DeepInterestNetwork).
+Zhou et al., "Deep interest network for click-through rate prediction" (DIN), KDD 2018,
+https://arxiv.org/abs/1706.06978, section 4.3; the authors' code (https://github.com/zhougr1993/DeepInterestNetwork).
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from recgraph.matmul import Linear
 from recgraph.registry import heads
 
 CHUNK_FLOATS = 2**20
-"""Floats of the widest layer over pairs of a step and an item that are in memory at once on a CPU: 4 MB a layer."""
+"""Floats of the widest layer over pairs of a step and an item that are in memory at once on a CPU: 4 MB per layer."""
 
 
 @heads.register("din")
 class DIN(Head):
-    """Attention of the candidate c to the steps s of a history, and layers over what it finds.
+    """Attention of the candidate c to the steps s of a history, followed by layers over the result.
 
         w_s = softmax_s( a(c, s) / √dim ),  v = Σ w_s s,  score = tower([query; v; c; v ⊙ c])
 
     a is a network over [c; s; c - s; c ⊙ s] with sigmoids, as wide as in the authors' code; the tower has ReLUs. The
-    encoder's query stands where the paper has the user's profile. The paper leaves the weights as a says, so that a
-    history may count more or less as a whole; the authors' code has the softmax. Otherwise than there: no batch
-    normalisation, no bias for each item, and v ⊙ c beside the vectors.
+    encoder's query takes the place of the paper's user profile. The paper uses a as the weights, unnormalised, so that
+    a history may count more or less as a whole; the authors' code has the softmax. Differences from that code: no batch
+    normalisation, no item biases, and v ⊙ c beside the vectors.
 
-    The first layers of a and of the tower are taken apart, [c; s; …] being a sum over its parts: what hangs on c or s
-    alone is computed once an item and once a step. Items that are hidden from a history get no weight, and a user
-    without any history has v = 0.
+    The first layers of a and of the tower are split by input, since a linear layer of [c; s; …] is a sum over the
+    parts: what depends on c or s alone is computed once per item or step. Masked items of a history get no weight, and
+    a user without history has v = 0.
 
-    Pairs are walked in chunks in training as well, where each chunk is computed again for its gradient: memory stays
-    bounded, whichever objective asks. Outside of training, a catalogue is scored for many queries at once, and steps
-    that are the same vector are looked at once: a costs at most items² · dim · attention[0] multiplications, and not
+    Pairs are processed in chunks, also in training, where each chunk is recomputed for its gradient: memory stays
+    bounded with any objective. Without gradients, a catalogue is scored for many queries at once, and equal step
+    vectors are handled only once: a costs at most items² · dim · attention[0] multiplications instead of
     users · items · length · dim · attention[0].
 
     Args:
         dim: width of query, step and item vectors.
         attention: widths of the layers of a.
         hidden: widths of the layers of the tower.
-        softmax: False for the weights of the paper, which are what a says.
+        softmax: False for the weights of the paper, which are a(c, s) itself.
     """
 
     reads = frozenset({"history"})
@@ -69,7 +69,7 @@ class DIN(Head):
         self.tower = _layers(hidden, nn.ReLU)
 
     def prepare_query(self, query: Float[Tensor, "*batch wide"]) -> Tensor:
-        """The query's part of the tower; of each step its vector, its part of a, and whether there is one."""
+        """The query's part of the tower; for each step its vector, its part of a, and whether the step exists."""
         own, steps, known = steps_of(query, self.dim)
         parts = self._step_parts(steps)
         return torch.cat([self.query_layer(own), steps.flatten(-2), parts.flatten(-2), known.to(own)], -1)
@@ -79,7 +79,7 @@ class DIN(Head):
         return torch.cat([items, self.from_item(items) + self.from_difference(items), self.item_layer(items)], -1)
 
     def match(self, query: Float[Tensor, "*#batch wide"], items: Float[Tensor, "*#batch width"]) -> Tensor:
-        """Scores of aligned pairs, chunk by chunk; a query of several items is not copied for each of them."""
+        """Scores of aligned pairs, chunk by chunk; a query with several items is not copied for each of them."""
         shape = torch.broadcast_shapes(query.shape[:-1], items.shape[:-1])
         several = query.dim() > 1 and query.shape[-2] == 1
         num = shape[-1] if several else 1
@@ -95,7 +95,7 @@ class DIN(Head):
         return torch.cat(found).view(shape)
 
     def match_all(self, query: Float[Tensor, "*batch wide"], items: Float[Tensor, "items width"]) -> Tensor:
-        """Chunk by chunk over queries and items; without a gradient, a of each step and item that differ once."""
+        """Chunk by chunk over queries and items; without a gradient, a is computed once per distinct step and item."""
         flat = query.reshape(-1, query.shape[-1])
         if not torch.is_grad_enabled():
             return self._of_catalogue(flat, items).view(*query.shape[:-1], len(items))
@@ -110,26 +110,26 @@ class DIN(Head):
     def weights(
         self, query: Float[Tensor, "*#batch wide"], items: Float[Tensor, "*#batch dim"]
     ) -> Mapping[str, Float[Tensor, "*batch parts"]]:
-        """What each step counts for each item, [*batch, length]."""
+        """The weight of each step for each item, [*batch, length]."""
         return {"history": self._attend(self.prepare_query(query), self.prepare_items(items))[0]}
 
     def _step_parts(self, steps: Tensor) -> Tensor:
-        """What a's first layer makes of steps alone."""
+        """The steps' part of a's first layer."""
         return self.from_step(steps) - self.from_difference(steps)
 
     def _pairs(self, query: Tensor) -> int:
-        """Pairs of a chunk."""
+        """Number of pairs in a chunk."""
         first, (length, _) = self.from_item.out_features, self._widths(query)
         return max(1, room(query, CHUNK_FLOATS) // (max(1, length) * max(self.dim, first)))
 
     def _widths(self, query: Tensor) -> tuple[int, list[int]]:
-        """How long the histories of prepared queries are, and the widths of what these are made of."""
+        """The length of the histories in prepared queries, and the widths of a prepared query's parts."""
         first, wide = self.from_item.out_features, self.query_layer.out_features
         length = (query.shape[-1] - wide) // (self.dim + first + 1)
         return length, [wide, length * self.dim, length * first, length]
 
     def _taken_apart(self, query: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What `prepare_query` put together: steps and their parts of a as [*batch, length, width]."""
+        """The parts that `prepare_query` concatenated: steps and their parts of a as [*batch, length, width]."""
         length, widths = self._widths(query)
         own, steps, parts, known = query.split(widths, -1)
         return own, steps.unflatten(-1, (length, -1)), parts.unflatten(-1, (length, -1)), known > 0
@@ -140,12 +140,12 @@ class DIN(Head):
         return checkpoint(self._scores, query, items, use_reentrant=False)
 
     def _logits(self, steps: Tensor, parts: Tensor, items: Tensor) -> Tensor:
-        """a of steps, with their parts of it, and prepared items; the leading axes broadcast."""
+        """a of steps, given their parts of its first layer, and prepared items; the leading axes broadcast."""
         item, from_item = items[..., : self.dim], items[..., self.dim : self.dim + parts.shape[-1]]
         return self.attention(parts + from_item + self.from_product(steps * item)).squeeze(-1)
 
     def _weights(self, logits: Tensor, known: Tensor, axis: int) -> Tensor:
-        """What the steps along an axis count."""
+        """The weights of the steps along an axis."""
         if self.softmax:
             # The lowest number and not -inf: a softmax over nothing at all is NaN.
             lowest = torch.finfo(logits.dtype).min
@@ -153,7 +153,7 @@ class DIN(Head):
         return torch.where(known, logits, 0)
 
     def _attend(self, query: Tensor, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The weights of steps, what they find, and the query's part of the tower."""
+        """The weights of steps, the weighted sum v, and the query's part of the tower."""
         own, steps, parts, known = self._taken_apart(query)
         weights = self._weights(self._logits(steps, parts, items.unsqueeze(-2)), known, -1)
         return weights, (weights.unsqueeze(-2) @ steps).squeeze(-2), own
@@ -168,7 +168,7 @@ class DIN(Head):
         return self.tower(hidden).squeeze(-1)
 
     def _of_catalogue(self, query: Tensor, items: Tensor) -> Tensor:
-        """Scores [batch, items], from a table of a for each step that is unlike the others and each item."""
+        """Scores [batch, items], from a table of a for each distinct step and each item."""
         own, steps, _, known = self._taken_apart(query)
         each, place = steps.flatten(0, 1).unique(dim=0, return_inverse=True)
         parts, place = self._step_parts(each), place.view(known.shape)
@@ -191,6 +191,6 @@ class DIN(Head):
 
 
 def _layers(widths: Widths, activation: type[nn.Module]) -> nn.Sequential:
-    """From the first layer, before its activation, to a single number."""
+    """The layers from the first one's output, before its activation, to a single number."""
     inner = [part for wide, narrow in pairwise(widths) for part in (activation(), xavier_uniform(Linear(wide, narrow)))]
     return nn.Sequential(*inner, activation(), lecun_uniform(nn.Linear(widths[-1], 1)))

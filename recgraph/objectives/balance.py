@@ -1,8 +1,8 @@
-"""How the losses of several tasks are weighed against each other while they are trained.
+"""Balances: how the losses of several tasks are weighted against each other during training.
 
-A task is an objective that predicts something: the ranking one, called `rank`, and labels that are no probes. What else
-a recipe has (regularisers, contrast, probes) keeps its weight. Weights of the experiment file are factors of the losses
-before anything is balanced.
+A task is an objective that predicts something: the ranking objective, called `rank`, and labels that are not probes.
+All other terms of a recipe (regularisers, contrast, probes) keep their weights. Losses are multiplied by the weights in
+the experiment file before they are balanced.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recgraph.types import NonNegativeFloat, PositiveFloat
 
 
 class Balance(nn.Module):
-    """Takes the gradient of a step. Its parameters are trained along; its buffers are part of checkpoints.
+    """Computes the gradient of a step. Its parameters are trained with the model; its buffers are saved in checkpoints.
 
     Args:
         num: how many tasks.
@@ -29,7 +29,7 @@ class Balance(nn.Module):
     """Fields of `Batch` that it reads."""
 
     weighs: ClassVar[bool] = True
-    """Whether it weighs tasks by how large their losses are, which must then be above 0."""
+    """Whether it weights tasks by the size of their losses, which must then be above 0."""
 
     def __init__(self, num: int) -> None:
         super().__init__()
@@ -47,13 +47,13 @@ class Balance(nn.Module):
         Args:
             losses: of the tasks.
             rest: the sum of everything else.
-            shared: parameters that the tasks have in common: those of the encoder, and of experts.
+            shared: parameters that the tasks have in common: those of the encoder and of the experts.
             generator: of the batch, on its device.
         """
         raise NotImplementedError
 
     def weights(self) -> Float[Tensor, "tasks"]:
-        """Factors of the losses, as they are now; where a method has none, ones."""
+        """The current factors of the losses; ones if the method has no factors."""
         return torch.ones(self.num)
 
 
@@ -63,8 +63,8 @@ class Uncertainty(Balance):
 
     Kendall, Gal and Cipolla, "Multi-task learning using uncertainty to weigh losses for scene geometry and semantics",
     CVPR 2018, https://arxiv.org/abs/1705.07115, section 3.2. For squared errors the paper has ½ exp(-s) L, which only
-    moves s by ln 2: at the optimum of s, the factor of every loss is 1 / (2 L) either way. For the same reason a task's
-    weight in the file is but where its factor starts.
+    moves s by ln 2: at the optimum of s, the factor of every loss is 1 / (2 L) either way. For the same reason, a
+    task's weight in the experiment file only sets where its factor starts.
     """
 
     def __init__(self, num: int) -> None:
@@ -84,14 +84,14 @@ class Uncertainty(Balance):
 
 @balances.register("gradnorm")
 class GradNorm(Balance):
-    """Weights that bring the gradients of all tasks to one size, larger for those that learn more slowly.
+    """Weights that bring the gradients of all tasks to a common size, larger for tasks that learn more slowly.
 
-    With Gᵢ = wᵢ ‖∇Lᵢ‖ over shared parameters, Ḡ their mean, and rᵢ the loss relative to that of the first step, divided
-    by the mean of that over tasks: each step moves w down the gradient of Σ |Gᵢ - Ḡ rᵢ^α|, where Ḡ rᵢ^α counts as a
-    constant, and scales it so that its sum is the number of tasks. Chen et al., "GradNorm: gradient normalization for
+    Let Gᵢ = wᵢ ‖∇Lᵢ‖ over shared parameters, Ḡ their mean, and rᵢ the loss divided by its value in the first step, over
+    the mean of this ratio across tasks. Each step moves w down the gradient of Σ |Gᵢ - Ḡ rᵢ^α|, where Ḡ rᵢ^α counts as
+    a constant, and rescales w to sum to the number of tasks. Chen et al., "GradNorm: gradient normalization for
     adaptive loss balancing in deep multitask networks", ICML 2018, https://arxiv.org/abs/1711.02257, section 3 and
-    algorithm 1. Here the sum is divided by Ḡ, so that `lr` means the same for gradients of any size, a weight stays
-    above 0.001, and the shared parameters are all those of the encoder, for an encoder of embeddings has no last layer.
+    algorithm 1. Here the sum is divided by Ḡ, so that `lr` means the same for gradients of any size; weights are at
+    least 0.001 before rescaling; and all shared parameters are used: embeddings have no last layer.
 
     Args:
         num: see `Balance`.
@@ -111,14 +111,14 @@ class GradNorm(Balance):
     def backward(
         self, losses: Tensor, rest: Tensor, shared: Sequence[nn.Parameter], generator: torch.Generator | None
     ) -> None:
-        """See `Balance`; the step itself has the weights from before it."""
+        """See `Balance`; the loss is weighted with the factors from before this step's update."""
         norms = gram(gradients(losses, shared)).diagonal().sqrt()
         factors = self.factors.clone()
         self.step(losses.detach(), norms)
         (factors * losses).sum().add(rest).backward()
 
     def step(self, losses: Float[Tensor, "tasks"], norms: Float[Tensor, "tasks"]) -> None:
-        """Move the weights by the losses of a step and the norms of their gradients, unweighted."""
+        """Update the weights from the losses of a step and the norms of their unweighted gradients."""
         self.first.copy_(torch.where(self.first > 0, self.first, losses))
         ratio = losses / self.first.clamp(min=TINY)
         sizes = self.factors * norms
@@ -134,11 +134,11 @@ class GradNorm(Balance):
 
 @balances.register("pcgrad")
 class PCGrad(Balance):
-    """Gradients that do not work against each other: each loses what of it is against another.
+    """Gradients without conflicts: from each, its component against any other is removed.
 
-    Task by task, in a random order of the others: where gᵢ · gⱼ < 0, gᵢ becomes gᵢ - (gᵢ · gⱼ / ‖gⱼ‖²) gⱼ; gⱼ is as it
-    was. Shared parameters follow the sum. Yu et al., "Gradient surgery for multi-task learning", NeurIPS 2020,
-    https://arxiv.org/abs/2001.06782, algorithm 1. Parameters of one task's own follow its gradient as it is.
+    For each task i, over the others j in random order: where gᵢ · gⱼ < 0, gᵢ becomes gᵢ - (gᵢ · gⱼ / ‖gⱼ‖²) gⱼ, with
+    the original gⱼ. Shared parameters follow the sum. Yu et al., "Gradient surgery for multi-task learning", NeurIPS
+    2020, https://arxiv.org/abs/2001.06782, algorithm 1. A task's own parameters follow its unchanged gradient.
     """
 
     needs = frozenset({"generator"})
@@ -159,14 +159,14 @@ class PCGrad(Balance):
 
 
 TINY = 1e-12
-"""In place of a norm or a loss of 0 below a fraction bar."""
+"""Lower bound of denominators, in place of a norm or a loss of 0."""
 
 Gradients = list[tuple[Tensor | None, ...]]
-"""Of each task, with respect to each shared parameter; None where the task does not depend on it."""
+"""For each task, its gradient for each shared parameter; None where the task does not depend on it."""
 
 
 def gradients(losses: Float[Tensor, "tasks"], shared: Sequence[nn.Parameter]) -> Gradients:
-    """The gradient of each loss by itself; the graph is kept."""
+    """The gradient of each loss separately; the autograd graph is kept."""
     return [torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True) for loss in losses.unbind()]
 
 
@@ -185,9 +185,9 @@ def gram(found: Gradients) -> Float[Tensor, "tasks tasks"]:
 
 
 def projected(products: Float[Tensor, "tasks tasks"], generator: torch.Generator | None) -> Float[Tensor, "tasks"]:
-    """What each gradient counts in the sum of the projected ones.
+    """The coefficient of each gradient in the sum of the projected ones.
 
-    A projected gradient is a combination of the gradients, so its inner products follow from theirs.
+    A projected gradient is a linear combination of the gradients, so its inner products follow from theirs.
 
     Args:
         products: inner products of the gradients.

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 class Objective(nn.Module):
     """A loss: the **mean** over the valid rows of a batch, so that a weight means the same thing everywhere.
 
-    An objective may own parameters; they are trained along.
+    An objective may own parameters; they are trained with the model.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     """Optional fields of `Batch` that the objective reads, such as "negatives"; nothing else is built for it."""
 
     of_parameters: ClassVar[bool] = False
-    """Whether it is about parameters alone, whatever the rows and vectors of a batch mean."""
+    """Whether it depends on parameters alone, whatever the rows and vectors of a batch mean."""
 
     compares_sides: ClassVar[bool] = False
     """Whether it reads `Encoding.sides`, which only encoders that are `two_sided` give."""
@@ -36,36 +36,36 @@ class Objective(nn.Module):
     """Whether it reads `Encoding.layers`, which only encoders that are `layered` give."""
 
     compares_tables: ClassVar[bool] = False
-    """Whether it reads vectors of all users, which encoders of histories have none of."""
+    """Whether it reads vectors of all users, which encoders of histories do not have."""
 
     compares_histories: ClassVar[bool] = False
-    """Whether it compares queries after two histories, and so wants an encoder that reads them."""
+    """Whether it compares queries from two histories, and so needs an encoder that reads histories."""
 
     of_vectors: ClassVar[bool] = False
-    """Whether it looks at vectors alone and trains no head, though it is part of the task that ranks."""
+    """Whether it uses vectors alone and trains no head, although it belongs to the ranking task."""
 
     signed: ClassVar[bool] = False
-    """Whether its value can fall below 0: no size of what is left to learn, by which tasks could be weighed."""
+    """Whether its value can fall below 0; then tasks cannot be weighted by its size."""
 
     task: ClassVar[str | None] = RANK
-    """Whose share of the representation it reads, where tasks have experts; None reads the encoder's own vectors."""
+    """The task whose share of the representation it reads, if tasks have experts; None: the encoder's own vectors."""
 
     def begin_epoch(self, recommender: Recommender, epoch: int, generator: torch.Generator | None) -> None:
-        """Get ready for an epoch; called by the trainer before its first batch.
+        """Prepare for an epoch; called by the trainer before its first batch.
 
-        What is kept from one epoch to the next belongs into the state_dict, which checkpoints hold.
+        State kept from one epoch to the next belongs in the state_dict, which checkpoints save.
 
         Args:
-            epoch: counted from 1, over interruptions.
+            epoch: counted from 1, and on after an interruption.
             generator: that of the epoch's batches; None if no objective needs one.
         """
 
     def inputs(self, inputs: Inputs, batch: Batch) -> Inputs:
-        """What the encoding that all objectives share is made of: `inputs`, unless the objective changes them."""
+        """The inputs of the encoding that all objectives share: `inputs`, unless the objective changes them."""
         return inputs
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Float[Tensor, ""]:
-        """The loss of one batch, given the shared encoding; `batch.inputs` is as nobody has changed it."""
+        """The loss of one batch, given the shared encoding; `batch.inputs` is unchanged by any objective's `inputs`."""
         raise NotImplementedError
 
 
@@ -75,7 +75,7 @@ class Objectives(nn.Module):
     Args:
         terms: role -> (weight, objective), in the order of the experiment file.
         balance: weighs some of them against each other; None leaves the weights as they are.
-        balanced: the roles of those.
+        balanced: the roles of the objectives that are balanced.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Objectives(nn.Module):
             term.begin_epoch(recommender, epoch, generator)  # type: ignore[operator]  # a ModuleDict holds any module
 
     def factors(self) -> dict[str, float]:
-        """What the balance multiplies each of its tasks' losses with, as it is now; empty if it multiplies none."""
+        """The current factor of each balanced task's loss; empty if the balance does not weight losses."""
         if self.balance is None or not self.balance.weighs:
             return {}
         return dict(zip(self.balanced, self.balance.weights().tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Objectives of labelled rows: was it a click or not."""
+"""Objectives for rows labelled as click or no click."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recgraph.types import Batch, Encoding
 
 
 class Click(Objective):
-    """The mean over rows of a loss of the score and the label of each row's item.
+    """Base class: the mean over rows of a loss that depends on the score and the label of each row's item.
 
     Args:
         head: name of the head that scores.

@@ -1,6 +1,6 @@
-"""Objectives that bring an item's two vectors together: that of who had it, and that of what it is.
+"""Objectives that align an item's collaborative vector with its content vector.
 
-They want an encoder that has both (`Encoding.sides`), such as `hybrid`.
+They need an encoder that has both (`Encoding.sides`), such as `hybrid`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from recgraph.registry import objectives
 from recgraph.types import Batch, Ego, Encoding, Fraction, Inputs, PositiveFloat, Sides
 
 WHOLE_FLOATS = 2**28
-"""Logits that `both_ways` has in memory at once: those of 16,384 items, 1 GB."""
+"""Most logits that `both_ways` holds in memory at once: those of 16,384 items, 1 GB."""
 
 LEAST_TEMPERATURE = 0.025
-"""Below it a logit may be 80 less than another, and exp(-88) is 0 in float32."""
+"""Below it, logits may differ by more than 80, and exp(-88) is 0 in float32."""
 
 PART_ROWS = 64
-"""Rows of 3,400 logits whose gradient is made at once; with 256 a step takes a fifth more."""
+"""Rows whose gradient is computed at once, measured with 3,400 logits each: with 256 a step takes a fifth longer."""
 
 
 @objectives.register("content_contrast")
@@ -46,8 +46,8 @@ class ContentContrast(Objective):
 
     Args:
         temperature: τ.
-        layers: which collaborative vectors g are contrasted with content: "final", those that the graph encoder ends
-            with, or those of "each" of its layers, from layer 0 on, of which the mean is taken.
+        layers: which collaborative vectors g are contrasted with content: "final", the output of the graph encoder, or
+            "each", all of its layers from layer 0 on, whose losses are averaged.
     """
 
     needs = frozenset({"distinct"})
@@ -59,14 +59,14 @@ class ContentContrast(Objective):
         self.temperature, self.layers = temperature, layers
 
     def inputs(self, inputs: Inputs, batch: Batch) -> Inputs:
-        """Ask for layers, where they are contrasted."""
+        """Ask for layers if they are contrasted."""
         return replace(inputs, every_layer=True) if self.layers == "each" else inputs
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """See the class.
 
         Raises:
-            ConfigError: the encoder has no two vectors of items, or no layers.
+            ConfigError: the encoder does not have two vectors for each item, or has no layers.
         """
         final, content = sides_of(encoding, recommender, "content_contrast")
         if self.layers == "final":
@@ -84,19 +84,19 @@ class ContentContrast(Objective):
 
 @objectives.register("clcrec")
 class CLCRec(Objective):
-    """λ · contrast of items + (1 - λ) · contrast of users with items, some of which show their content vector.
+    """λ · contrast of items + (1 - λ) · contrast of users with items, some represented by their content vector.
 
         items:  -ln softmax(cos(gᵢ, cⱼ) / τ)[i]  over the row's item i and its negatives j
         users:  -ln softmax(s(u, xⱼ) / τ)[i]     over the same; xⱼ is cⱼ with probability ρ, else gⱼ
 
     Wei et al., "Contrastive learning for cold-start recommendation", MM 2021, https://arxiv.org/abs/2107.05315, in the
-    form of the authors' code (https://github.com/weiyinwei/CLCRec, model_CLCRec.py), which draws what is replaced with
-    repetition, so that a rate ρ there replaces a share of 1 - exp(-ρ), a little less. Its regulariser, a mean of norms,
-    is `ego_l2`'s matter here. Negatives should be drawn among warm items (`popularity`, `in_batch`): a cold item that
-    is drawn counts as negative and shows its content vector.
+    form of the authors' code (https://github.com/weiyinwei/CLCRec, model_CLCRec.py), which draws the items to replace
+    with repetition, so that a rate ρ there replaces a slightly smaller share, 1 - exp(-ρ). Its regulariser, a mean of
+    norms, is left to `ego_l2`. Negatives should be drawn from warm items (`popularity`, `in_batch`): a cold item that
+    is drawn counts as a negative, with its content vector.
 
-    s is the score of `head`, `dot` in the paper. Both vectors are those from before `hybrid` mixes them: of items, its
-    `dropout` and `shrinkage` change nothing here; they do for users who have content, and for objectives beside this.
+    s is the score of `head`, `dot` in the paper. Both item vectors are taken before `hybrid` mixes them, so its
+    `dropout` and `shrinkage` do not affect items here; they do affect users who have content, and other objectives.
 
     Args:
         temperature: τ of both (2.0 in the authors' settings, with inner products).
@@ -157,7 +157,7 @@ class CLCRec(Objective):
         parameters: tuple[Tensor, ...] = (),
         floats: int = 1,
     ) -> Tensor:
-        """The mean over rows of -ln softmax at the row's item, among its negatives; a pair keeps `floats`."""
+        """The mean over rows of -ln softmax of the row's item against its negatives; a pair keeps `floats` floats."""
 
         def losses(part: Batch, encoding: Encoding) -> Float[Tensor, "*batch"]:
             assert part.negatives is not None
@@ -190,9 +190,9 @@ def both_ways(
 ) -> Float[Tensor, ""]:
     """Mean over i of -½ ln softmaxⱼ(cos(oneᵢ, twoⱼ) / τ)[i] - ½ ln softmaxⱼ(cos(twoᵢ, oneⱼ) / τ)[i].
 
-    That is `info_nce` of the two and of them exchanged, whose logits are the same but for the order: they are made
-    once, with one exp, as long as they fit in memory and cannot underflow. The gradient, which cannot be differentiated
-    again, is made along with the value, so that nothing of their size is kept.
+    That is the mean of `info_nce` in both directions, whose logits are the same up to a transposition: they are
+    computed once, with one exp, if they fit in memory and cannot underflow. The gradient, which cannot be
+    differentiated again, is computed with the value, so that nothing as large as the logits is kept.
     """
     if len(one) ** 2 > WHOLE_FLOATS or temperature < LEAST_TEMPERATURE:
         targets = torch.arange(len(one), device=one.device)
@@ -203,7 +203,7 @@ def both_ways(
 
 
 class _BothWays(torch.autograd.Function):
-    """Of logits ⟨aᵢ, bⱼ⟩ that are at most `peak`."""
+    """The loss of `both_ways` from logits ⟨aᵢ, bⱼ⟩, which are at most `peak`."""
 
     @staticmethod
     def forward(ctx: Any, one: Tensor, two: Tensor, peak: float) -> Tensor:
@@ -239,7 +239,7 @@ def _encoding(query: Tensor, items: Tensor) -> Encoding:
 
 
 def _inner_products(encoding: Encoding, items: Int[Tensor, "*some candidates"]) -> Float[Tensor, "*batch candidates"]:
-    """With each row's own candidates, or with those that all rows share."""
+    """Inner products of each query with its row's own candidates, or with those that all rows share."""
     vectors = lookup(encoding.items, items)
     return (
         inner_products(encoding.query, vectors)

@@ -1,4 +1,4 @@
-"""Contrast of an item with those that are most like it in content."""
+"""A contrastive loss that attracts items to those with the most similar content."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Neighbours(NamedTuple):
     """The neighbours of each item.
 
     Attributes:
-        items: their indices, in order; the item's own in the places that are left.
-        counts: how many there are.
+        items: indices of the neighbours, in order; the remaining places hold the item's own index.
+        counts: the number of neighbours.
     """
 
     items: Int[Tensor, "items most"]
@@ -40,18 +40,18 @@ class ContentNeighbours(Objective):
 
         mean over i of  -ln ( exp(cos(eᵢ, eₙ) / τ) / (exp(cos(eᵢ, eₙ) / τ) + Σⱼ exp(cos(eᵢ, eⱼ) / τ)) )
 
-    n is one of the k items with training interactions whose content is most like i's (the cosine of all modalities, as
-    in `content_knn`), drawn evenly in each step, whether the batch has it or not. j runs over the batch's distinct
-    items without i and its k neighbours: what one step attracts, the next does not repel. Items that are like none in
-    content do not count.
+    n is one of the k items with training interactions whose content is most similar to i's (the cosine of all
+    modalities, as in `content_knn`), drawn uniformly in each step, in the batch or not. j runs over the batch's
+    distinct items except i and its k neighbours, so that no step repels what another attracts. Items without neighbours
+    do not count.
 
     Neighbours are positives in NNCLR too (Dwibedi et al., "With a little help from my friends", ICCV 2021,
-    https://arxiv.org/abs/2104.14548), where they are nearest among the learned vectors; here training does not move
-    them. They are found with the first batch. The vectors are the encoder's own, of any encoder that reads content.
+    https://arxiv.org/abs/2104.14548), where they are nearest among the learned vectors; here they are found with the
+    first batch and then fixed. The vectors e are the encoder's, for any encoder that reads content.
 
     Args:
         temperature: τ.
-        neighbours: k; fewer, where fewer have a cosine above 0.
+        neighbours: k; an item has fewer if fewer have a cosine above 0.
     """
 
     needs = frozenset({"content", "distinct", "generator", "graph"})
@@ -63,7 +63,7 @@ class ContentNeighbours(Objective):
         self._found: tuple[Content, BipartiteGraph, Neighbours] | None = None
 
     def near(self, content: Content, graph: BipartiteGraph) -> Neighbours:
-        """Each item's neighbours; kept until other content, or another graph, is asked for."""
+        """Each item's neighbours; cached until called with other content or another graph."""
         if self._found is None or self._found[0] is not content or self._found[1] is not graph:
             self._found = content, graph, padded(content, graph.item_degrees > 0, self.neighbours)
         return self._found[2]
@@ -72,7 +72,7 @@ class ContentNeighbours(Objective):
         """See the class.
 
         Raises:
-            ConfigError: items have no content, or it is no vectors.
+            ConfigError: items have no content, or their content is not vectors.
             TypeError: the batch's inputs have no graph.
         """
         content = batch.inputs.content
@@ -112,7 +112,7 @@ class ContentNeighbours(Objective):
 
 
 def padded(content: Content, warm: Bool[Tensor, "items"], count: int) -> Neighbours:
-    """The neighbours of `nearest_warm` as a table, on the device of `warm`; on CUDA the host waits."""
+    """The neighbours from `nearest_warm` as a padded table, on the device of `warm`; on CUDA the host waits."""
     near = nearest_warm(content.to("cpu"), warm.cpu(), count)
     counts = near.starts.diff().long()
     rows = torch.repeat_interleave(counts)

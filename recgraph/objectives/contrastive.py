@@ -1,12 +1,12 @@
-"""Contrast: two vectors of one node should be more alike than vectors of two nodes.
+"""Contrastive losses: two vectors of one node should be more alike than vectors of different nodes.
 
-All objectives here take InfoNCE with cosine similarity, for the batch's users and for its positive items, each once:
+All objectives here use InfoNCE with cosine similarity, over the batch's distinct users and distinct positive items:
 
     mean over a of  -ln ( exp(cos(a, a') / τ) / Σ_c exp(cos(a, c) / τ) )
 
 where a' is the other vector of the same node and the sum over candidates c includes it. Papers differ in whether a node
-counts once or as often as it is in the batch, in the candidates, and in whether losses are sums or means; the weights
-of those that sum both ranking and contrast over a batch, and of those that take the mean of both, mean the same here.
+counts once or as often as it is in the batch, in the candidates, and in whether losses are sums or means. Weights carry
+over from papers that sum both ranking and contrast over a batch, and from those that take the mean of both.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from recgraph.registry import objectives
 from recgraph.types import Batch, Distinct, Encoding, Inputs, NonNegativeFloat, NonNegativeInt, PositiveFloat, View
 
 Sides = tuple[Tensor, Tensor]
-"""One of the users and one of the items."""
+"""A tensor for the users and one for the items."""
 
 Against = Literal["batch", "all"]
 
 
 class Contrast(Objective):
-    """What contrasts share: the sum of the users' and the items' InfoNCE, each the mean over distinct nodes.
+    """Base class: the weighted sum of the users' and the items' InfoNCE, each a mean over distinct nodes.
 
     Args:
         temperature: τ.
@@ -51,7 +51,7 @@ class Contrast(Objective):
         self.temperature, self.user_weight, self.item_weight, self.view = temperature, user_weight, item_weight, view
 
     def seen(self, inputs: Inputs, batch: Batch) -> Inputs:
-        """`inputs` as the view, if there is one, leaves them."""
+        """`inputs` under the view, or unchanged without one."""
         if self.view is None:
             return inputs
         if batch.generator is None:
@@ -68,23 +68,23 @@ class Contrast(Objective):
 
 @objectives.register("view_contrast")
 class ViewContrast(Contrast):
-    """InfoNCE between encodings z', z" of the same inputs under a view; each view drawn costs a pass of the encoder.
+    """InfoNCE between encodings z', z" of the same inputs under a view; each drawn view costs one encoder pass.
 
-        a = z'_n,  a' = z"_n,  c = z"_m  for each node n of the batch and m of the batch, or of all
+        a = z'_n,  a' = z"_n,  c = z"_m  for each node n of the batch, and m of the batch or of all nodes
 
     - SGL (Wu et al. 2021, https://arxiv.org/abs/2010.10783): view `edge_drop`, `node_drop` or `random_walk`,
       `against: all`, `every: epoch`.
     - SimGCL (Yu et al. 2022, https://arxiv.org/abs/2112.08679): view `noise`.
     - LightGCL (Cai et al. 2023, https://arxiv.org/abs/2302.08191): view `svd`, `anchors: shared`, `against: all`.
-    - Without a view SGL-WA of SimGCL's section 2.2, which only spreads vectors out; the shared encoding is contrasted
-      with itself, at no pass.
+    - No view: SGL-WA of SimGCL's section 2.2, which only spreads vectors out; the shared encoding is contrasted with
+      itself, without another pass.
 
     Args:
         temperature: τ (0.2 in SGL, SimGCL and LightGCL).
         view: how inputs are changed.
-        anchors: whose vectors are contrasted: those under the view, drawn once more, or those of the encoding that all
-            objectives share, at no pass.
-        against: candidates, from the view: the batch's own distinct users or items (SimGCL), or all (SGL, LightGCL).
+        anchors: which vectors are contrasted: those under a second draw of the view, or those of the encoding that all
+            objectives share, which costs no pass.
+        against: candidates, under the view: the batch's distinct users or items (SimGCL), or all (SGL, LightGCL).
         every: how often views are drawn: each step, or each epoch, whose steps share the graphs and their operators.
         user_weight: of the users' mean.
         item_weight: of the items' mean.
@@ -112,11 +112,11 @@ class ViewContrast(Contrast):
         self._graphs: dict[int, Any] | None = None
 
     def begin_epoch(self, recommender: Recommender, epoch: int, generator: torch.Generator | None) -> None:
-        """Forget the last epoch's views. The first step draws the new ones, from where its generator stands."""
+        """Drop the last epoch's views. The first step draws the new ones, from the current state of its generator."""
         self._graphs = {}
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
-        """See the class; the shared encoding is read only if there is no view, or for anchors."""
+        """See the class; the shared encoding is read only as anchors or if there is no view."""
         rows, items = distinct(batch)
         inputs, encoder = replace(batch.inputs, positions=None), recommender.encoder
         drawn = self.view is not None and self.anchors == "view"
@@ -135,7 +135,7 @@ class ViewContrast(Contrast):
         return self.contrast(anchors, (two.query, two.items), (inputs.users.index_select(0, rows), items))
 
     def _view(self, number: Literal[0, 1], inputs: Inputs, batch: Batch) -> Inputs:
-        """View 0, which anchors are from, or view 1, which candidates are from."""
+        """View 0, for the anchors, or view 1, for the candidates."""
         if self.every == "step":
             return self.seen(inputs, batch)
         if self._graphs is None:
@@ -147,25 +147,25 @@ class ViewContrast(Contrast):
 
 @objectives.register("layer_contrast")
 class LayerContrast(Contrast):
-    """InfoNCE between two layers of the shared encoding; costs no pass of its own.
+    """InfoNCE between two layers of the shared encoding, without an encoder pass of its own.
 
         a = z_n, or the layer e_n^(anchor),  a' = e_n^(layer),  c = e_m^(layer)
 
     - XSimGCL (Yu et al., "XSimGCL: Towards extremely simple graph contrastive learning for recommendation", TKDE 2023,
-      https://arxiv.org/abs/2209.02544): view `noise`. It is then part of the encoding that all objectives share,
-      ranking included, as it is there.
+      https://arxiv.org/abs/2209.02544): view `noise`, which then perturbs the encoding that all objectives share,
+      ranking included, as in the paper.
     - The contrast of structural neighbours of NCL (Lin et al., "Improving graph collaborative filtering with
       neighborhood-enriched contrastive learning", WWW 2022, https://arxiv.org/abs/2202.06200, section 3.2):
-      `anchor: 2`, `layer: 0`, `against: all`, and their α as `item_weight`. An even number of steps away are
-      neighbours of the same kind. Their loss is a sum over the rows of a batch: a weight there is one of a mean here
-      over the size of their batches, 4096.
+      `anchor: 2`, `layer: 0`, `against: all`, and their α as `item_weight`. Nodes an even number of steps away are of
+      the same kind. Their loss is a sum over the rows of a batch: to convert, multiply their weight by their batch
+      size, 4096.
 
     Args:
         temperature: τ (0.2 in XSimGCL's paper, 0.15 in its settings for Yelp2018; 0.05 to 0.1 in NCL's).
         anchor: the layer that anchors are from; None for the final vectors.
         layer: the layer that candidates are from (l* in XSimGCL), counted from 0.
         against: candidates: the batch's own distinct users or items (XSimGCL), or all (NCL).
-        view: changes what the shared encoding is made of.
+        view: how the inputs of the shared encoding are changed.
         user_weight: of the users' mean.
         item_weight: of the items' mean (α in NCL, 0.5 to 1.5).
     """
@@ -217,12 +217,12 @@ def _picked(tables: Sides, users: Tensor, items: Tensor) -> Sides:
 
 
 def _numbers(chosen: Tensor) -> Tensor:
-    """Places of the chosen among themselves."""
+    """The positions 0, 1, … of the chosen nodes."""
     return torch.arange(len(chosen), device=chosen.device)
 
 
 def distinct(batch: Batch) -> Distinct:
-    """The batch's distinct users and items, found here where `Batches` has not."""
+    """The batch's distinct users and items, computed here if `Batches` has not done so."""
     return batch.distinct or Distinct.of(batch.inputs.users, batch.items, batch.mask)
 
 
@@ -235,11 +235,11 @@ def info_nce(
 ) -> Float[Tensor, ""]:
     """Mean over anchors of -ln softmax(cos(anchor, candidates) / τ) at its target.
 
-    Walks the anchors in chunks, so that anchors × candidates are never in memory at once. The gradient is taken with
-    the value, and cannot be differentiated again.
+    Processes the anchors in chunks, so that the anchors × candidates logits are never in memory at once. The gradient
+    is computed with the value, and cannot be differentiated again.
 
     Args:
-        anchors: any length; they are normalised here.
+        anchors: vectors of any norm; they are normalised here.
         candidates: likewise.
         targets: which candidate is the anchor's other vector.
         temperature: τ, above 0.
@@ -253,7 +253,7 @@ def info_nce(
 
 
 class _InfoNCE(torch.autograd.Function):
-    """Takes its gradient in the forward pass, chunk by chunk, so that nothing as large as the logits is kept."""
+    """Computes its gradient in the forward pass, chunk by chunk, so that nothing as large as the logits is kept."""
 
     @staticmethod
     def forward(ctx: Any, anchors: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
@@ -277,7 +277,7 @@ class _InfoNCE(torch.autograd.Function):
 def _add_chunk(
     part: Tensor, candidates: Tensor, targets: Tensor, gradients: list[Tensor | None], where: slice
 ) -> Float[Tensor, ""]:
-    """The sum of a chunk's losses, adding their gradient; a function, so that its tensors are gone before the next."""
+    """The sum of a chunk's losses; adds their gradient. A function, so that its tensors are freed before the next."""
     losses, shares = losses_and_shares(inner_products(part, candidates), targets)
     shares.scatter_add_(-1, targets, shares.new_full((), -1.0).expand_as(targets))
     of_anchors, of_candidates = gradients

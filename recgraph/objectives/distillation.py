@@ -1,8 +1,8 @@
-"""Objectives by which what is known of warm items teaches what is made of content; the teacher is trained along.
+"""Distillation from warm items' collaborative vectors to content vectors; the teacher is trained at the same time.
 
-Like those of `recgraph.objectives.content` they want an encoder that has both vectors of an item (`Encoding.sides`).
-Papers freeze a trained teacher first; here no gradient of what a student learns goes into its teacher, which is the
-same once the teacher has settled.
+Like those of `recgraph.objectives.content`, these objectives need an encoder that has both vectors of an item
+(`Encoding.sides`). Papers train and freeze the teacher first; here the student's loss sends no gradient to the teacher,
+which is equivalent once the teacher has converged.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class ContentDistance(Objective):
 
 
 class Pairs(Objective):
-    """What compares a row's positive with one negative, by both vectors of each.
+    """Base class: compares a row's positive with one negative, using both vectors of each item.
 
-    The negative is the first of the row's own set. Of a set that rows share it is the one at the place after the row's
-    (with `in_batch`, the next row's positive); rows whose user likes that are left out.
+    The negative is the first of the row's own set. In a shared set it is the one at the place after the row's (with
+    `in_batch`, the next row's positive); rows whose user likes that item are left out.
 
     Args:
         temperature: what scores are divided by; 1 for `dot`, less for `cosine`.
@@ -64,31 +64,31 @@ class Pairs(Objective):
     def scores(
         self, recommender: Recommender, query: Float[Tensor, "batch dim"], table: Tensor, items: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch"]:
-        """Of each row with one item, whose vectors are in `table`."""
+        """The score of each row's query with its item in `items`, whose vector is in `table`."""
         encoding = Encoding(query, table, Ego(None, table))
         return recommender.score(encoding, items.unsqueeze(-1), head=self.head).squeeze(-1) / self.temperature
 
 
 @objectives.register("aldi")
 class ALDI(Pairs):
-    """Content vectors c, the student, learn to rate, rank and tell apart as collaborative ones g, the teacher, do.
+    """Content vectors c (student) learn to rate, rank and discriminate items as collaborative vectors g (teacher) do.
 
         softplus(-Δᶜ) + α BCE(Δᶜ, σ(Δᵍ)) + β BCE(Iᶜ, σ(Iᵍ)) + γ (|sᵍᵤᵢ - sᶜᵤᵢ| + |sᵍᵤⱼ - sᶜᵤⱼ|)
 
     with Δ = sᵤᵢ - sᵤⱼ of user u, positive i and negative j, and I = ⟨xᵢ, xᵢ⟩ - meanⱼ ⟨xᵢ, xⱼ⟩ over the batch's
     negatives. Huang et al., "Aligning distillation for cold-start item recommendation", SIGIR 2023,
     https://doi.org/10.1145/3539618.3591732, in the form of the authors' code (https://github.com/zfnWong/ALDI,
-    cold_start/ALDI.py). Gradients go to the content vectors alone: `rank` has to train the rest. It trains the teacher
-    alone, as in theirs, where `hybrid` has neither `dropout` nor `shrinkage`; with them it trains the student along.
+    cold_start/ALDI.py). Gradients go to the content vectors alone: the objective `rank` has to train the rest. It
+    trains the teacher alone, as theirs does, if `hybrid` has no `dropout` or `shrinkage`; with them, the student too.
 
-    Where it is otherwise: their students see users through a network of their own, which scores cold items only; here a
-    user has one vector for all items.
+    A difference: their student passes users through a network of its own, which scores cold items only; here a user has
+    one vector for all items.
 
     Args:
-        alpha, beta, gamma: as above; 0.9, 0.05 and 0.1 in the authors' settings.
-        qualify: M, by which the terms of α and β of a row are weighted with tanh(min(M, M · f / f̄)), where f is the sum
-            over the item's users of 1 / degree and f̄ = users / items; 0 weighs all alike, as their code does unless
-            asked. Theirs is 4.
+        alpha, beta, gamma: α, β and γ; 0.9, 0.05 and 0.1 in the authors' settings.
+        qualify: M; the α and β terms of a row are multiplied by tanh(min(M, M · f / f̄)), where f is the sum of
+            `1 / degree` over the item's users and f̄ = users / items. 0 weighs all rows alike, the default of their
+            code; their M is 4.
         temperature, head: see `Pairs`.
     """
 
@@ -122,7 +122,7 @@ class ALDI(Pairs):
         return masked_mean(F.softplus(made[1] - made[0]) + aligned + self.gamma * rate, mask)
 
     def _qualified(self, batch: Batch) -> Tensor | float:
-        """How far each row's positive is to be trusted as a teacher."""
+        """The weight of each row by how far its positive can be trusted as a teacher; see `qualify`."""
         if not self.qualify:
             return 1.0
         graph = graph_of(batch.inputs, self)
@@ -134,17 +134,17 @@ class ALDI(Pairs):
 
 @objectives.register("gar")
 class GAR(Pairs):
-    """Content vectors c that pass for collaborative ones g, against a recommender that learns to tell.
+    """Content vectors c learn to pass for collaborative ones g, while the recommender learns to tell them apart.
 
         of c alone:       (1 - α) softplus(sᵍᵤᵢ - sᶜᵤᵢ) + α mean |gᵢ - cᵢ|
         of all but c:     softplus(-(sᵍᵤᵢ - (1 - β) sᶜᵤᵢ - β sᵍᵤⱼ))
 
-    of user u, positive i and negative j; both are minimised in the same step. Chen et al., "Generative adversarial
-    framework for cold-start item recommendation", SIGIR 2022, https://doi.org/10.1145/3477495.3531897, in the form of
-    the authors' code (https://github.com/zfnWong/GAR, GAR/GAR.py), which takes turns. Their recommender is a network
-    over trained vectors that are fixed; here it is the encoder itself, so the objective needs no other beside it,
-    though one that ranks does it good. Both vectors are those from before `hybrid` mixes them: of items, its
-    `dropout` and `shrinkage` change nothing here.
+    for user u, positive i and negative j; both losses are minimised in the same step. Chen et al., "Generative
+    adversarial framework for cold-start item recommendation", SIGIR 2022, https://doi.org/10.1145/3477495.3531897, in
+    the form of the authors' code (https://github.com/zfnWong/GAR, GAR/GAR.py), which alternates between them. Their
+    recommender is a network over fixed, pretrained vectors; here it is the encoder itself, so no other objective is
+    needed, though a ranking objective helps. Both vectors are taken before `hybrid` mixes them, so its `dropout` and
+    `shrinkage` do not affect items here.
 
     Args:
         alpha: α, in [0, 1); 0.05 in ColdRec's settings for CiteULike.
@@ -176,7 +176,7 @@ class GAR(Pairs):
 
 
 def one_negative(batch: Batch) -> tuple[Int[Tensor, "batch"], Bool[Tensor, "batch"] | None]:
-    """A negative for each row, as `Pairs` says, and which rows count."""
+    """A negative for each row, chosen as described in `Pairs`, and the mask of rows that count."""
     assert batch.negatives is not None  # `needs` has them built
     if batch.hits is None:
         return batch.negatives[:, 0], batch.mask
@@ -190,14 +190,14 @@ def one_negative(batch: Batch) -> tuple[Int[Tensor, "batch"], Bool[Tensor, "batc
 
 
 def _same(logits: Float[Tensor, "batch"], teacher: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-    """Cross-entropy of a student's choice with its teacher's."""
+    """Binary cross-entropy of the student's logits against the teacher's probabilities."""
     return F.binary_cross_entropy_with_logits(logits, teacher.sigmoid(), reduction="none")
 
 
 def _apart(
     table: Float[Tensor, "items dim"], items: Tensor, negatives: Tensor, mask: Bool[Tensor, "batch"] | None
 ) -> Float[Tensor, "batch"]:
-    """⟨xᵢ, xᵢ⟩ less the mean of ⟨xᵢ, xⱼ⟩, which is the product with the mean of the xⱼ."""
+    """⟨xᵢ, xᵢ⟩ minus the mean of ⟨xᵢ, xⱼ⟩ over j, computed as the product with the mean of the xⱼ."""
     own, others = lookup(table, items), lookup(table, negatives)
     mean = others.mean(0) if mask is None else (others * mask[:, None]).sum(0) / mask.sum().clamp(min=1)
     return (own * own).sum(1) - own @ mean

@@ -13,7 +13,7 @@ from recgraph.objectives import rows
 
 
 class Clusters(NamedTuple):
-    """What vectors cluster around.
+    """Centroids and the cluster of each vector.
 
     Attributes:
         centroids: one a cluster.
@@ -30,12 +30,12 @@ class Clusters(NamedTuple):
 
 @torch.no_grad()
 def kmeans(vectors: Float[Tensor, "rows dim"], start: Float[Tensor, "clusters dim"], iterations: int) -> Clusters:
-    """Lloyd's algorithm. A centroid that is nobody's nearest stays where it is.
+    """Lloyd's algorithm. A centroid that is nearest to no vector stays where it is.
 
     Args:
         vectors: what is clustered.
-        start: the first centroids: some of the vectors, see `chosen`, or what an earlier call came to.
-        iterations: how often vectors go to their nearest centroid, and centroids to the mean of their vectors.
+        start: the first centroids: some of the vectors, see `chosen`, or the result of an earlier call.
+        iterations: how often vectors are assigned to centroids, and centroids moved to the mean of their vectors.
     """
     with torch.autocast(vectors.device.type, enabled=False):
         centroids = start
@@ -45,7 +45,7 @@ def kmeans(vectors: Float[Tensor, "rows dim"], start: Float[Tensor, "clusters di
 
 
 def chosen(vectors: Float[Tensor, "rows dim"], count: int, generator: torch.Generator) -> Float[Tensor, "count dim"]:
-    """As many different rows, drawn evenly."""
+    """`count` different rows, drawn uniformly."""
     return vectors[torch.randperm(len(vectors), generator=generator, device=generator.device)[:count]]
 
 
@@ -59,7 +59,7 @@ def _nearest(vectors: Float[Tensor, "rows dim"], centroids: Float[Tensor, "clust
 def _means(
     vectors: Float[Tensor, "rows dim"], places: Int[Tensor, "rows"], before: Float[Tensor, "clusters dim"]
 ) -> Float[Tensor, "clusters dim"]:
-    """Means of the vectors of each cluster, summed in the order of the rows, so that they come out alike each time."""
+    """Means of the vectors of each cluster, summed in the order of the rows, so that they are reproducible."""
     places, order = places.sort(stable=True)
     starts = torch.searchsorted(places, torch.arange(len(before) + 1, device=places.device))
     means = F.embedding_bag(order, vectors, starts, mode="mean", include_last_offset=True)

@@ -1,4 +1,4 @@
-"""Objectives of auxiliary tasks: labels that are predicted from the shared representation."""
+"""Objectives of auxiliary tasks: labels predicted from the shared representation."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from recgraph.types import Batch, Encoding, LabelKind, PositiveInt
 
 @objectives.register("label")
 class Label(Objective):
-    """How well a label's head predicts it: cross-entropy of classes, mean binary cross-entropy of tags, squared error.
+    """Loss of a label's head: cross-entropy of classes, mean binary cross-entropy of tags, or squared error.
 
-    With `class_weight: balanced` of the label, each row's loss is weighed by its class, each tag's by its presence.
-    The mean over the batch's distinct users, items or interactions whose label is known: a user with many rows counts
-    as much as one with few, as it does where the head is measured. Labels that are masked have no part in it. The head
-    is linear on what tells the label (`recgraph.heads.labels`) and is saved with the recommender.
+    With `class_weight: balanced` of the label, each row's loss is weighted by its class, each tag's by its presence.
+    The loss is the mean over the batch's distinct users, items or interactions whose label is known: a user with many
+    rows counts as much as one with few, as in the head's evaluation. Masked labels are left out. The head is linear by
+    default in its inputs (`recgraph.heads.labels`) and is saved with the recommender.
 
     Args:
         of: a label of the `labels:` block.
         hidden: widths of hidden layers of the head.
-        probe: train the head alone, on a representation that does not learn from it. That is what the other objectives
-            make of the label by themselves: the reference of every multi-task row.
+        probe: train the head alone, on a representation that does not learn from it. It shows how much of the label the
+            other objectives capture by themselves: the reference of every multi-task row.
     """
 
     needs = frozenset({"labels"})
@@ -65,7 +65,7 @@ def label_losses(
     targets: Tensor,
     class_weights: Float[Tensor, "classes"] | Float[Tensor, "tags 2"] | None = None,
 ) -> tuple[Float[Tensor, "*rows"], Bool[Tensor, "*rows"]]:
-    """The loss of each row, 0 where its label is masked; and where it is not.
+    """The loss of each row, 0 where its label is masked; and True where it is not masked.
 
     Args:
         kind: of the label.
@@ -88,7 +88,7 @@ def label_losses(
 
 
 def repeats(owners: Int[Tensor, "*rows"], counts: Bool[Tensor, "*rows"], num: int) -> Int[Tensor, "*rows"]:
-    """How many rows that count each row's owner has, 1 at least; of `num` owners that there may be."""
+    """For each row, how many counted rows its owner has, at least 1; owners are below `num`."""
     flat = owners.flatten()
     found = torch.zeros(num, dtype=torch.long, device=flat.device).index_add_(0, flat, counts.flatten().long())
     return found.clamp(min=1).index_select(0, flat).view(owners.shape)

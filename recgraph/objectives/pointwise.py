@@ -1,4 +1,4 @@
-"""Objectives that hold positives and negatives against fixed marks, not against each other."""
+"""Objectives that compare positives and negatives with fixed targets, not with each other."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class CCL(Ranking):
     """Cosine contrastive loss: max(0, 1 - s⁺) + w · mean of max(0, s⁻ - m), the mean over rows.
 
     Mao et al., "SimpleX: a simple and strong baseline for collaborative filtering", CIKM 2021,
-    https://arxiv.org/abs/2109.12613. It is meant for the head `cosine`, where the first maximum is 1 - s⁺; it is there
-    as in the authors' code (https://github.com/reczoo/RecBox). Negatives of a shared set that the row's user likes are
-    left out.
+    https://arxiv.org/abs/2109.12613. It is meant for the head `cosine`, with which the first maximum always is 1 - s⁺;
+    it is kept as in the authors' code (https://github.com/reczoo/RecBox). Negatives of a shared set that the row's user
+    likes are left out.
 
     Args:
         margin: m, in [-1, 1]; negatives below it have no gradient. The authors' settings for SimpleX, in RecZoo, are
@@ -50,11 +50,11 @@ class GBCE(Ranking):
     """Generalised binary cross-entropy: -(β ln σ(s⁺) + Σ ln(1 - σ(s⁻))) / (1 + N), the mean over rows.
 
     With N negatives of |I| items, α = N / (|I| - 1) is the sampling rate and β = α (t (1 - 1/α) + 1/α), which is
-    1 - t (1 - α). Few negatives make plain cross-entropy (t = 0) sure of every score; t = 1 makes σ(s) the probability
+    1 - t (1 - α). With few negatives, plain cross-entropy (t = 0) is overconfident; t = 1 makes σ(s) the probability
     that training on all negatives would give. Petrov and Macdonald, "gSASRec: reducing overconfidence in sequential
     recommendation trained with negative sampling", RecSys 2023, https://arxiv.org/abs/2308.07192. The authors' PyTorch
-    code has one item less in α. Negatives of a shared set that the row's user likes are left out of the sum and of N
-    below the fraction bar, not of α.
+    code counts one item less in α. Negatives of a shared set that the row's user likes are left out of the sum and of N
+    in the denominator, but not of α.
 
     Args:
         calibration: t, in [0, 1] (0.75 with 256 negatives in the authors' settings for MovieLens-1M).
@@ -79,8 +79,8 @@ class BCE(GBCE):
     """Binary cross-entropy: -(ln σ(s⁺) + Σ ln(1 - σ(s⁻))) / (1 + N), the mean over rows.
 
     He et al., "Neural collaborative filtering", WWW 2017, https://arxiv.org/abs/1708.05031, section 3.1; with 4
-    negatives in its experiments. It is `gbce` without calibration. The authors' batch is of pairs, and a row here is a
-    positive with its N negatives: 256 rows with 4 negatives are 1,280 pairs.
+    negatives in its experiments. It is `gbce` without calibration. The authors' batches consist of pairs; a row here is
+    a positive with its N negatives, so 256 rows with 4 negatives are 1,280 pairs.
 
     Args:
         head: name of the head whose scores are compared; σ wants unbounded ones, such as inner products.

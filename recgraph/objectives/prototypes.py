@@ -1,7 +1,7 @@
-"""Contrast of vectors with what they cluster around.
+"""A contrastive loss between vectors and the centroids of their clusters.
 
 Lin et al., "Improving graph collaborative filtering with neighborhood-enriched contrastive learning" (NCL), WWW 2022,
-https://arxiv.org/abs/2202.06200, section 3.3. Nodes that are alike are neighbours though no path may join them.
+https://arxiv.org/abs/2202.06200, section 3.3. Similar nodes are neighbours even if no path joins them.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ class PrototypeContrast(Contrast):
 
         mean over e of  -ln ( exp(cos(e, c) / τ) / Σ_k exp(cos(e, c_k) / τ) )
 
-    Prototypes are the centroids of k-means over layer 0, of users and of items apart, found before an epoch (E-step)
-    and constant in its steps (M-steps). As in the authors' code distances are Euclidean and similarity is the cosine.
+    Prototypes are k-means centroids of layer 0, separate for users and items, computed before an epoch (E-step) and
+    constant in its steps (M-steps). As in the authors' code, distances are Euclidean and similarity is the cosine.
 
-    Unlike in theirs, k-means goes on from the prototypes it came to before, so that few iterations do, and not from
-    vectors drawn anew; and a node of a batch counts once. Their loss is a sum over the rows of a batch: a weight there
-    is one of a mean here over the size of their batches, 4096.
+    Unlike in their code, k-means starts from its previous prototypes and not from newly drawn vectors, so that few
+    iterations suffice, and a node counts once in a batch. Their loss is a sum over the rows of a batch: to convert,
+    multiply their weight by their batch size, 4096.
 
     Args:
         temperature: τ (0.05 to 0.1 in NCL).
-        clusters: prototypes of the users, and as many of the items (10 to 2000 in NCL's settings).
-        warm_up: epochs at the start that do without, where the loss is 0 (20 in NCL's code).
+        clusters: number of user prototypes, and of item prototypes (10 to 2000 in NCL's settings).
+        warm_up: epochs at the start without prototypes, in which the loss is 0 (20 in NCL's code).
         refresh: epochs from one E-step to the next (1 in NCL's code).
-        iterations: of k-means in an E-step (25 in NCL's code, from nothing).
+        iterations: of k-means in an E-step (25 in NCL's code, from scratch).
         user_weight: of the users' mean.
         item_weight: of the items' mean.
     """
@@ -61,7 +61,7 @@ class PrototypeContrast(Contrast):
         self._found: tuple[Clusters, ...] = ()  # of users and items; no buffers, for only data tell their sizes
 
     def begin_epoch(self, recommender: Recommender, epoch: int, generator: torch.Generator | None) -> None:
-        """The E-step, where one is due.
+        """Run the E-step if one is due.
 
         Raises:
             ConfigError: the encoder has no vectors of users, or there are fewer users or items than clusters.

@@ -1,4 +1,4 @@
-"""Objectives that compare a row's positive with sampled negatives, and the oldest of them."""
+"""Objectives that compare a row's positive with sampled negatives, and BPR."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recgraph.types import Batch, Encoding
 
 
 class Ranking(Objective):
-    """The mean over rows of a loss of the scores of a positive and its negatives.
+    """Base class: the mean over rows of a loss that depends on the scores of a positive and its negatives.
 
     Args:
         head: name of the head whose scores are ranked. It need not be the head that ranks the catalogue.
@@ -39,8 +39,8 @@ class Ranking(Objective):
         Args:
             positives: scores of the positives.
             negatives: scores of the negatives.
-            hits: where, in flattened `negatives`, an item of a shared set is one that the row's user likes: to be left
-                out. None where each row has a set of its own, which holds none.
+            hits: positions in the flattened `negatives` of shared items that the row's user likes, to be left out. None
+                where each row has its own set, which holds none.
             num_items: size of the catalogue.
         """
         raise NotImplementedError
@@ -52,7 +52,7 @@ class Ranking(Objective):
         part: Batch,
         num_items: int,
     ) -> Float[Tensor, "*batch"]:
-        """`row_losses` of a part of a batch; for objectives that read more of it than scores."""
+        """`row_losses` of a part of a batch; overridden by objectives that need more than scores."""
         return self.row_losses(positives, negatives, None if part.hits is None else part.hits[0], num_items)
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
@@ -84,7 +84,7 @@ class BPR(Ranking):
 
     The mean over rows and negatives of softplus(s⁻ - s⁺), which equals -ln σ(s⁺ - s⁻) without its overflow. Rendle et
     al., "BPR: Bayesian personalized ranking from implicit feedback", UAI 2009, https://arxiv.org/abs/1205.2618,
-    section 4.1 (BPR-Opt), without its regulariser, which is an objective of its own here.
+    section 4.1 (BPR-Opt), without its regulariser, which is a separate objective here.
 
     Args:
         head: name of the head whose scores are ranked.
@@ -98,12 +98,12 @@ class BPR(Ranking):
 def fill(
     values: Float[Tensor, "*batch negatives"], hits: Int[Tensor, "hits"] | None, value: float
 ) -> Float[Tensor, "*batch negatives"]:
-    """A copy with `value` where the hits are; `values` itself where there are none to look for."""
+    """A copy with `value` at the hits; `values` itself if `hits` is None."""
     return values if hits is None else values.reshape(-1).index_fill(0, hits, value).view(values.shape)
 
 
 def num_valid(values: Float[Tensor, "*batch negatives"], hits: Int[Tensor, "hits"] | None) -> Float[Tensor, "*batch"]:
-    """How many negatives of each row are no hits."""
+    """The number of negatives of each row that are not hits."""
     num = values.shape[-1]
     if hits is None:
         return values.new_full(values.shape[:-1], num)
@@ -115,7 +115,7 @@ def num_valid(values: Float[Tensor, "*batch negatives"], hits: Int[Tensor, "hits
 def mean_of_valid(
     values: Float[Tensor, "*batch negatives"], hits: Int[Tensor, "hits"] | None
 ) -> Float[Tensor, "*batch"]:
-    """Mean over negatives that are no hits; 0 for a row in which all are."""
+    """Mean over negatives that are not hits; 0 for a row in which all are."""
     if hits is None:
         return values.mean(-1)
     return fill(values, hits, 0.0).sum(-1) / num_valid(values, hits).clamp(min=1)

@@ -15,10 +15,10 @@ from recgraph.types import Batch, Encoding
 
 @objectives.register("weight_decay")
 class WeightDecay(Objective):
-    """Half the squared norm of every parameter of encoder and heads: with weight λ, what Adam's `weight_decay` λ is.
+    """Half the squared norm of all parameters of encoder and heads; weight λ is equivalent to Adam's `weight_decay` λ.
 
-    The one objective that is no mean over rows. To be used where the authors set their optimiser so; `ego_l2` keeps
-    parameters small that a batch uses, this one all of them, in each step.
+    The only objective that is not a mean over rows. Use it where a paper's authors set `weight_decay` in their
+    optimiser. In each step `ego_l2` penalises the parameters that a batch uses, and this one all parameters.
     """
 
     of_parameters = True

@@ -1,7 +1,7 @@
-"""Losses that are a mean over rows, walked in chunks so that memory stays bounded however large the batch.
+"""Losses that are a mean over rows, computed in chunks so that memory stays bounded however large the batch.
 
 Large batches are how graph encoders get fast: one propagation serves all rows of a step. What grows with the batch is
-the memory of the loss: rows × candidates scores, and a vector for each where every row has its own negatives.
+the memory for the loss: rows × candidates scores, and a vector for each where every row has its own negatives.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from recgraph.types import Batch, Ego, Encoding, Past
 CHUNK_FLOATS = 2**23
 """Floats of a chunk's largest tensor, or of all that a head keeps for its gradient: 32 MB.
 
-InfoNCE of 2,000 rows by 2,000 and by 40,000 candidates, and of 8,000 by 8,000, when autograd took it apart, was as fast
-with no other power of two from 2^15 to 2^24, or faster by a quarter at most (2^20, for the last)."""
+Of the powers of two from 2^15 to 2^24 it was the fastest for InfoNCE, differentiated by autograd, of 2,000 rows by
+2,000 and by 40,000 candidates; for 8,000 by 8,000, another (2^20) was faster by at most a quarter."""
 
 CPU_ROWS = 256
-"""Rows of a chunk on a CPU for losses that make their own gradient. Uniformity of 2,048 rows, a triangle of pairs,
+"""Rows of a chunk on a CPU for losses that compute their own gradient. Uniformity of 2,048 rows, a triangle of pairs,
 takes half as long as in one square. InfoNCE of 1,900 by 1,900 is as fast with any number from 128 on."""
 
 RowLosses = Callable[[Batch, Encoding], Float[Tensor, "*batch"]]
@@ -36,16 +36,16 @@ def mean_over_rows(
 ) -> Float[Tensor, ""]:
     """Mean over the valid rows of `losses`, with the value and the gradient of the unchunked mean.
 
-    A batch that fits one chunk takes the plain path. Else each chunk's gradient is taken as soon as its loss is known,
-    and what autograd would have kept for it is let go; the gradient cannot be differentiated again.
+    A batch that fits one chunk takes the plain path. Otherwise each chunk's gradient is computed right after its loss
+    and its autograd graph is freed; the gradient cannot be differentiated again.
 
     Args:
         losses: (part of the batch, its encoding) -> the loss of each row. A row's loss may depend on the row, its set
             of negatives and the item table, not on other rows.
         batch: the whole batch; a shared set and its rows are one chunk.
         encoding: of the whole batch.
-        width: floats of the largest tensor that `losses` makes for a row, or of all that a head keeps for it.
-        parameters: what else `losses` depends on (parameters of heads and of the objective).
+        width: floats per row, of the largest tensor that `losses` makes, or of all that a head keeps for the gradient.
+        parameters: other tensors that `losses` depends on (parameters of heads and of the objective).
     """
     positions = max(1, batch.items[:1].numel())  # rows may be vectors of positions
     parts = list(batch.parts(max(1, CHUNK_FLOATS // (width * positions))))
@@ -63,7 +63,7 @@ def mean_over_rows(
 
 
 def row_chunks(rows: Tensor, *, width: int) -> Iterator[slice]:
-    """Slices of rows for losses that make their own gradient: memory stays bounded, and small on a CPU.
+    """Slices of rows for losses that compute their own gradient: memory stays bounded, and small on a CPU.
 
     Args:
         rows: what is to be sliced.
@@ -76,9 +76,9 @@ def row_chunks(rows: Tensor, *, width: int) -> Iterator[slice]:
 
 
 def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """For a `backward` that hands on what the forward pass has found: its gradient is a constant to autograd.
+    """Make a `backward` that returns gradients from the forward pass, constants to autograd, refuse create_graph.
 
-    `once_differentiable` tells only if the arriving gradient is to be differentiated, which that of a loss is not.
+    `once_differentiable` raises only if the incoming gradient requires grad, which that of a loss does not.
     """
 
     @wraps(backward)
@@ -91,7 +91,7 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Walk(torch.autograd.Function):
-    """Sum of `share` over the parts, whose gradient is taken part by part in the forward pass."""
+    """Sum of `share` over the parts; its gradient is computed part by part in the forward pass."""
 
     @staticmethod
     def forward(

@@ -1,10 +1,10 @@
-"""Contrast of sequences: two encodings of one history should be more alike than those of two.
+"""Contrastive losses on sequences: two encodings of one history should be more alike than those of different histories.
 
-All objectives here take the normalised temperature-scaled cross-entropy among 2B vectors, a pair for each of B rows:
+All objectives here use the normalised temperature-scaled cross-entropy among 2B vectors, a pair for each of B rows:
 
     mean over the 2B of  -ln ( exp(⟨a, a'⟩ / τ) / Σ_c exp(⟨a, c⟩ / τ) )
 
-where a' is the other of the pair and c all but a itself.
+where a' is the other vector of the pair and c runs over all vectors but a itself.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Similarity = Literal["dot", "cosine"]
 class SequenceContrast(Objective):
     """Contrast between two views of each history, whose vectors are the queries after the last step.
 
-    With `crop_mask_reorder` CL4SRec (Xie et al., ICDE 2022, https://arxiv.org/abs/2010.14395). Without a view the two
-    differ by dropout, as in the unsupervised part of DuoRec (Qiu et al., "Contrastive learning for representation
-    degeneration problem in sequential recommendation", WSDM 2022, https://arxiv.org/abs/2110.05730). An encoding that
-    the ranking has made anyway is one of the two, where it is of the same histories and queries.
+    With the view `crop_mask_reorder` this is CL4SRec (Xie et al., ICDE 2022, https://arxiv.org/abs/2010.14395). Without
+    a view the two vectors differ by dropout, as in the unsupervised part of DuoRec (Qiu et al., "Contrastive learning
+    for representation degeneration problem in sequential recommendation", WSDM 2022, https://arxiv.org/abs/2110.05730).
+    Without a view, the shared encoding is reused as one of the two if it has the same queries.
 
     Args:
         temperature: τ (1 in DuoRec's settings).
@@ -53,7 +53,7 @@ class SequenceContrast(Objective):
         self.temperature, self.similarity, self.view = temperature, similarity, view
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
-        """See the class; rows that are masked are in no pair."""
+        """See the class; masked rows are in no pair."""
         inputs = replace(batch.inputs, positions=None)
         one, two = self.pair(recommender, batch, inputs, encoding)
         if batch.mask is not None and batch.inputs.positions is None:
@@ -63,7 +63,7 @@ class SequenceContrast(Objective):
     def pair(
         self, recommender: Recommender, batch: Batch, inputs: Inputs, encoding: Encoding
     ) -> tuple[Float[Tensor, "rows dim"], Float[Tensor, "rows dim"]]:
-        """The two vectors of each row of `inputs`, which ask for the last step."""
+        """The two vectors of each row of `inputs`, which request the query after the last step."""
         if self.view is None:
             return self.unchanged(recommender, batch, inputs, encoding), recommender.encoder(inputs).query
         if batch.generator is None:
@@ -78,11 +78,11 @@ class SequenceContrast(Objective):
 
 @objectives.register("same_target_contrast")
 class SameTargetContrast(SequenceContrast):
-    """Contrast between a history and another one that the same item comes after: the supervised part of DuoRec.
+    """Contrast between two histories that are followed by the same item: the supervised part of DuoRec.
 
     See `sequence_contrast`. It needs `sequences: {targets: last}`. In the authors' setting "us_x" the history is
-    encoded once more, with other dropout; here its vector is the one that is ranked with. As there,
-    rows of a batch that have the same target are against each other nevertheless.
+    encoded once more, with other dropout; here its vector is the query used for ranking. As there, rows of a batch with
+    the same target are still negatives of each other.
 
     Args:
         temperature: τ.
@@ -109,7 +109,7 @@ def nt_xent(
     temperature: float,
     similarity: Similarity,
 ) -> Float[Tensor, ""]:
-    """The mean of the cross-entropy above; 0 for a single pair. Walks the vectors in chunks."""
+    """The mean of the module's cross-entropy; 0 for a single pair. Processes the vectors in chunks."""
     vectors, count = torch.cat([one, two]), len(one)
     if similarity == "cosine":
         vectors = unit(vectors)

@@ -1,7 +1,7 @@
 """Objectives that compare the positive with all of its negatives at once, through a log-sum-exp at a temperature.
 
-Low temperatures give the hardest negatives nearly all of the gradient. They presume scores of a known size, which the
-head `cosine` gives; with `dot` the length of the vectors is a temperature of its own.
+Low temperatures give the hardest negatives nearly all of the gradient. They presume scores in a known range, as from
+the head `cosine`; with `dot`, the norms of the vectors act as another temperature.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding, PositiveFloat
 
 UNDERFLOW = -87.0
-"""Where exp is about to leave the normal numbers of 32 bits (2⁻¹²⁶ at -87.3), and torch's to take twenty times as long.
-Beside the largest term of a sum, which is 1, it is nothing."""
+"""Just above where exp leaves the normal float32 numbers (2⁻¹²⁶ at -87.3) and torch's exp takes twenty times as long.
+Beside the largest term of a sum, which is 1, exp of it is negligible."""
 
 
 @objectives.register("softmax")
@@ -33,21 +33,21 @@ class Softmax(Ranking):
 
     Wu et al., "On the effectiveness of sampled softmax loss for item recommendation", TOIS 2024,
     https://arxiv.org/abs/2201.02327 (SSM). Computed as softplus(ln Σ exp(s⁻/τ) - s⁺/τ), which never overflows. The sum
-    grows with the number of negatives, so values at different numbers cannot be compared. Negatives of a shared set
-    that the row's user likes are left out; with none left, the loss of a row is 0.
+    grows with the number of negatives, so values at different numbers of negatives cannot be compared. Negatives of a
+    shared set that the row's user likes are left out; with none left, the loss of a row is 0.
 
-    With `logq`, a negative counts exp(s⁻/τ) / (N q) below the bar: of its logit are subtracted the ln of the chance q
-    that a draw is it and the ln of the number N of draws. Whatever the sampler, the sum then estimates that over all
-    items the user does not like: popular ones are pushed down no harder than others, and values at different N can be
-    compared. The positive is there without being drawn, so its logit stays. Yi et al., "Sampling-bias-corrected neural
-    modeling for large corpus item recommendations", RecSys 2019, https://doi.org/10.1145/3298689.3346996, correct it
-    too, as one of the items of the batch; why that is biased: Khrylchenko et al., "Correcting the logQ correction",
-    RecSys 2025, https://arxiv.org/abs/2507.09331, whose weights of rows are not part of this.
+    With `logq`, a negative adds exp(s⁻/τ) / (N q) to the denominator: ln q and ln N are subtracted from its logit,
+    where q is its probability in one draw and N the number of draws. For any sampler, the sum then estimates the one
+    over all items the user does not like: popular items are pushed down no harder than others, and values at different
+    N can be compared. The positive is not sampled, so its logit is not corrected. Yi et al., "Sampling-bias-corrected
+    neural modeling for large corpus item recommendations", RecSys 2019, https://doi.org/10.1145/3298689.3346996,
+    correct it too, as one of the items of the batch. That is biased: Khrylchenko et al., "Correcting the logQ
+    correction", RecSys 2025, https://arxiv.org/abs/2507.09331, whose row weights are not used here.
 
     Args:
         temperature: τ. The authors of BSL, who call this SL, use 0.08 to 0.17 with matrix factorisation.
-        logq: whether negatives are corrected. It presumes negatives of a known probability, drawn with replacement;
-            those of `in_batch` count as drawn in proportion to their frequency in training.
+        logq: whether to correct the negatives. It presumes that they are drawn with replacement, with known
+            probabilities; those of `in_batch` count as drawn in proportion to their frequency in training.
         head: name of the head whose scores are compared.
     """
 
@@ -58,10 +58,10 @@ class Softmax(Ranking):
             self.needs = self.needs | {"log_q"}  # type: ignore[misc]  # this one's, not the class's
 
     def part_losses(self, positives: Tensor, negatives: Tensor, part: Batch, num_items: int) -> Tensor:
-        """Correct the negatives, where that is asked for, and compare.
+        """Correct the negatives if `logq` is set, then compare.
 
         Raises:
-            ValueError: the batch does not say how likely its negatives were.
+            ValueError: the batch has no probabilities of its negatives (`log_q`).
         """
         if self.logq:
             if part.log_q is None:
@@ -78,10 +78,10 @@ class Softmax(Ranking):
 class CrossEntropy(Objective):
     """Softmax over the whole catalogue: -ln ( exp(s⁺/τ) / Σ exp(s/τ) ), the mean over rows, with no negatives drawn.
 
-    Every item but the row's own is below the fraction bar as one that is not wanted, also those that the user has had.
-    Rows are walked in chunks, so that rows × items scores, and what a head makes for them, are never in memory at once.
-    For SASRec the best of the losses that Klenitskiy and Vasilev compared, "Turning dross into gold loss: is BERT4Rec
-    really better than SASRec?", RecSys 2023, https://arxiv.org/abs/2309.07602.
+    Every item but the row's own counts as a negative, including items the user has already interacted with. Rows are
+    processed in chunks, so that the rows × items scores and a head's intermediate values are never in memory all at
+    once. It was the best loss for SASRec in the comparison of Klenitskiy and Vasilev, "Turning dross into gold loss: is
+    BERT4Rec really better than SASRec?", RecSys 2023, https://arxiv.org/abs/2309.07602.
 
     Args:
         temperature: τ.
@@ -108,10 +108,10 @@ class BSL(Ranking):
 
     Wu et al., "BSL: understanding and improving softmax loss for recommendation", ICDE 2024,
     https://arxiv.org/abs/2312.12882, in the form of the authors' code (https://github.com/junkangwu/BSL,
-    utils/losses.py): E⁻ is the mean over the row's negatives, c their `temperature_2`, an exponent on what is below the
-    fraction bar. Where they sum negatives instead of taking the mean, the value differs by a constant and the gradient
-    not at all. Unlike `softmax`, the positive is not below the bar: the loss is no probability and can be negative.
-    With c = 1 and `by_user` false it is what the authors call SL. The paper has two temperatures instead,
+    utils/losses.py): E⁻ is the mean over the row's negatives, and c their `temperature_2`, an exponent on the
+    denominator. Where they sum over negatives instead of taking the mean, the value differs by a constant and the
+    gradient not at all. Unlike in `softmax`, the positive is not in the denominator, so the loss can be negative. With
+    c = 1 and `by_user` false it is what the authors call SL. The paper has two temperatures instead,
 
         -τ₁ ln E⁺[exp(s⁺/τ₁)] + τ₂ ln E⁻[exp(s⁻/τ₂)],
 
@@ -121,9 +121,9 @@ class BSL(Ranking):
         temperature: τ, their `temperature` (0.08 to 0.30 in their settings).
         exponent: c (0.80 to 1.32 there); above 1, pushing negatives down weighs more than pulling positives up.
         by_user: E⁺ is the mean over all positives of the row's user in the batch (their mode "multi"; MF on Gowalla,
-            Yelp2018 and MovieLens-1M), which goes easy on positives that do not fit in with the others. Otherwise over
-            the row's own one (their mode "reweight": MF on Amazon, and LightGCN).
-        positive_temperature: τ₁ of the positives of a user, whose part is then -(τ₁/τ) ln E⁺[exp(s⁺/τ₁)]; None for τ.
+            Yelp2018 and MovieLens-1M), which tolerates positives unlike the others. Otherwise E⁺ is over the row's own
+            positive (their mode "reweight": MF on Amazon, and LightGCN).
+        positive_temperature: τ₁ for a user's positives, whose term becomes -(τ₁/τ) ln E⁺[exp(s⁺/τ₁)]; None for τ.
         head: name of the head whose scores are compared. They train with cosines; LightGCN then ranks by inner products
             on Gowalla, Yelp2018 and Amazon, which is `heads: {rank: dot, cosine: cosine}` and `head: cosine` here.
     """
@@ -146,7 +146,7 @@ class BSL(Ranking):
         self.positive_temperature = positive_temperature or temperature
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
-        """See the class; a user's positives are in several rows, so that their mean is outside of the chunks."""
+        """See the class; a user's positives are in several rows, so their mean is taken outside the chunks."""
         total = super().forward(recommender, batch, encoding)
         if not self.by_user:
             return total
@@ -159,7 +159,7 @@ class BSL(Ranking):
         return total + scale * difference.sum() / max(1, difference.numel())
 
     def row_losses(self, positives: Tensor, negatives: Tensor, hits: Tensor | None, num_items: int) -> Tensor:
-        """With E⁺ over the row's own positive; a row without valid negatives has that part alone."""
+        """The loss with E⁺ over the row's own positive; a row without valid negatives has only the positive's term."""
         counts = num_valid(negatives, hits)
         below = log_sum_exp(negatives, hits, self.temperature) - counts.clamp(min=1).log()
         return self.exponent * torch.where(counts > 0, below, 0) - positives.squeeze(-1) / self.temperature
@@ -168,17 +168,17 @@ class BSL(Ranking):
 def log_sum_exp(
     values: Float[Tensor, "*batch negatives"], hits: Int[Tensor, "hits"] | None, temperature: float
 ) -> Float[Tensor, "*batch"]:
-    """ln Σ exp(value / τ) over negatives without the hits; its gradient cannot be differentiated again.
+    """ln Σ exp(value / τ) over the negatives that are not hits; its gradient cannot be differentiated again.
 
-    Hits get the lowest finite number, not -∞: a row of nothing but hits then has this number as its value and a
-    gradient of 0, where -∞ would give a gradient of ∞ - ∞.
+    Hits get the lowest finite number, not -∞: a row of hits only then has this number as its value and a gradient of 0,
+    where -∞ would give a gradient of ∞ - ∞.
     """
     found: Tensor = _LogSumExp.apply(values, hits, temperature)
     return found
 
 
 class _LogSumExp(torch.autograd.Function):
-    """One tensor of the size of `values`, written in place, and one exp: torch's own steps take twice as many."""
+    """One tensor of the size of `values`, written in place, and one exp; torch's own operations need twice as many."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, hits: Tensor | None, temperature: float) -> Tensor:
@@ -208,7 +208,7 @@ class _LogSumExp(torch.autograd.Function):
 def cross_entropy(
     values: Float[Tensor, "*batch candidates"], targets: Int[Tensor, "*batch"], temperature: float = 1.0
 ) -> Float[Tensor, "*batch"]:
-    """-ln softmax(value / τ) at the target: torch's, in nine tenths of the time on a CPU, four fifths if τ is not 1.
+    """-ln softmax(value / τ) at the target; on a CPU it takes 90% of the time of torch's, 80% if τ is not 1.
 
     Its gradient cannot be differentiated again.
     """
@@ -237,10 +237,10 @@ class _CrossEntropy(torch.autograd.Function):
 def losses_and_shares(
     values: Float[Tensor, "*batch candidates"], targets: Int[Tensor, "*batch 1"]
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch candidates"]]:
-    """-ln softmax at the target, from the softmax, which a gradient needs anyway; and the softmax.
+    """-ln softmax at the target, and the softmax it is computed from, which the gradient needs anyway.
 
-    The first is max - target - ln softmax(max), which cannot underflow. Both have 32 bits at least, for autocast's are
-    too coarse for sums.
+    The loss is max - target - ln softmax(max), which cannot underflow. Both have at least 32 bits, since autocast's 16
+    bits are too coarse for sums.
     """
     wide = torch.promote_types(values.dtype, torch.float32)
     shares = values.softmax(-1, dtype=wide)
@@ -249,7 +249,7 @@ def losses_and_shares(
 
 
 def log_mean_exp_of_groups(values: Float[Tensor, "rows"], groups: Int[Tensor, "rows"]) -> Float[Tensor, "rows"]:
-    """For each row ln mean exp over the rows of its group."""
+    """For each row, the ln of the mean of exp over the rows of its group."""
     place = groups.unique(return_inverse=True)[1]
     zeros = torch.zeros_like(values)  # as many groups as rows at most
     peaks = zeros.scatter_reduce(0, place, values.detach(), "amax", include_self=False).index_select(0, place)

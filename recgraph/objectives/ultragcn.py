@@ -1,4 +1,4 @@
-"""UltraGCN: a factorisation that is held to where infinitely many layers of a graph convolution would end."""
+"""UltraGCN: matrix factorisation constrained towards the limit of infinitely many graph convolution layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recgraph.types import Batch, Encoding, NonNegativeFloat, PositiveInt
 
 
 class Constraints(NamedTuple):
-    """What the training graph says of pairs: β_ui = user[u] · item[i], and which items are like an item."""
+    """Weights from the training graph: β_ui = user[u] · item[i], and the nearest items of each item."""
 
     user: Float[Tensor, "users"]
     item: Float[Tensor, "items"]
@@ -28,29 +28,29 @@ class Constraints(NamedTuple):
 
 @objectives.register("ultragcn")
 class UltraGCN(Ranking):
-    """Weighted binary cross-entropy of the positive, of the negatives and of items like the positive; and L2.
+    """Weighted binary cross-entropy of the positive, the negatives and items similar to the positive, plus L2.
 
         (w₁ + w₂ β_ui) · softplus(-s_ui)  +  W · mean over j of (w₃ + w₄ β_uj) · softplus(s_uj)
           +  λ · Σ over the K items k nearest to i of ω_ik · softplus(-s_uk)
 
-    the mean over rows, and γ · ½‖Θ‖² over all parameters of the encoder. Degrees of the training graph give
+    averaged over rows, plus γ · ½‖Θ‖² over all parameters of the encoder. Degrees of the training graph give
     β_ui = √(d_u + 1) / d_u / √(d_i + 1); `item_neighbours` has ω. Mao et al., "UltraGCN: ultra simplification of graph
     convolutional networks for recommendation", CIKM 2021, https://arxiv.org/abs/2110.15114, in the form of the authors'
-    code (https://github.com/xue-pai/UltraGCN). That sums over rows where this takes the mean, which Adam does not see
-    once γ is theirs over the batch size. Its negatives may be positives of the user; here they are not, and those of a
-    shared set that are do not count.
+    code (https://github.com/xue-pai/UltraGCN). Their code sums over rows and this takes the mean, which makes no
+    difference to Adam if γ is theirs divided by the batch size. Their negatives may be positives of the user; here they
+    are not, and positives in a shared set do not count.
 
     The model is the encoder `embedding`; the item graph is built with the first batch (some seconds on Gowalla).
 
     Args:
-        w1: of every positive (10⁻⁶ in the authors' settings for Gowalla, 10⁻⁸ for Yelp2018 and Amazon-Book).
-        w2: of positives by β (1 there).
-        w3: of every negative (10⁻⁶, 10⁻⁸ and 1).
-        w4: of negatives by β (1, 1 and 10⁻⁸).
+        w1: weight of every positive (10⁻⁶ in the authors' settings for Gowalla, 10⁻⁸ for Yelp2018 and Amazon-Book).
+        w2: weight of positives by β (1 there).
+        w3: weight of every negative (10⁻⁶, 10⁻⁸ and 1).
+        w4: weight of negatives by β (1, 1 and 10⁻⁸).
         negative_weight: W (300, 300 and 500, with 1500, 800 and 500 negatives).
         item_weight: λ of their settings, which the paper calls γ (5·10⁻⁴, 5·10⁻⁴ and 2.75).
         num_neighbours: K (10).
-        l2: γ (10⁻⁴ in their settings, over the batch size of 512 for Gowalla and 1024 for the others).
+        l2: γ (10⁻⁴ in their settings, divided by the batch size: 512 for Gowalla, 1024 for the others).
         head: name of the head whose scores are compared.
     """
 
@@ -76,7 +76,7 @@ class UltraGCN(Ranking):
         self._found: tuple[BipartiteGraph, Constraints] | None = None
 
     def constraints(self, graph: BipartiteGraph) -> Constraints:
-        """What a graph says of pairs; kept until another graph is asked for."""
+        """The weights from a graph; cached until called with another graph."""
         if self._found is None or self._found[0] is not graph:
             users, items = graph.user_degrees, graph.item_degrees
             user, item = (users + 1).sqrt() / users.clamp(min=1), (items + 1).rsqrt()

@@ -19,15 +19,15 @@ from recgraph.types import Batch, Encoding, NonNegativeFloat
 
 @objectives.register("direct_au")
 class DirectAU(Objective):
-    """Mean of ‖u - i‖² over rows, and γ times the mean of the uniformity of users and of items, on unit vectors.
+    """Mean of ‖u - i‖² over rows plus γ times the mean of the uniformity of users and of items, on unit vectors.
 
     The uniformity of vectors is ln mean exp(-2 ‖x - y‖²) over pairs of different rows of the batch; a user or item that
-    is in it twice meets itself at distance 0, as in the authors' code. No negatives are drawn: uniformity stands in for
-    them, and so a batch should be large enough to show how vectors lie. Wang et al., "Towards representation alignment
-    and uniformity in collaborative filtering", KDD 2022, https://arxiv.org/abs/2206.12811.
+    occurs twice is paired with itself at distance 0, as in the authors' code. No negatives are drawn, since uniformity
+    replaces them; so a batch should be large enough to show how vectors are spread. Wang et al., "Towards
+    representation alignment and uniformity in collaborative filtering", KDD 2022, https://arxiv.org/abs/2206.12811.
 
-    Training is on unit vectors whatever the head that ranks; the authors' code (https://github.com/THUwangcy/DirectAU)
-    ranks by inner products of the vectors as they are, which is the head `dot`.
+    Training uses unit vectors whichever head ranks; the authors' code (https://github.com/THUwangcy/DirectAU) ranks by
+    inner products of the vectors as they are, which is the head `dot`.
 
     Args:
         gamma: γ (0.5, 5 and 1 on the authors' Beauty, Gowalla and Yelp2018, with matrix factorisation).
@@ -41,7 +41,7 @@ class DirectAU(Objective):
         self.gamma = gamma
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
-        """See the class; rows that are masked are in no pair."""
+        """See the class; masked rows are in no pair."""
         users = unit(encoding.query)
         items = unit(lookup(encoding.items, batch.items))
         alignment = masked_mean((users - items).square().sum(-1), batch.mask)
@@ -55,7 +55,7 @@ def uniformity(vectors: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
     """ln mean exp(-2 ‖x - y‖²) over pairs of rows, which are unit vectors; 0 where there is no pair.
 
     Between unit vectors ‖x - y‖² is 2 - 2⟨x, y⟩, so a pair counts exp(4⟨x, y⟩ - 4), from e⁻⁸ to 1: a plain sum is
-    safe. Rows are walked in chunks, each against itself and what comes after it, so that memory stays bounded. The
+    safe. Rows are processed in chunks, each paired with itself and the rows after it, so that memory stays bounded. The
     gradient cannot be differentiated again.
     """
     num = len(vectors)
@@ -85,7 +85,7 @@ class _SumOverPairs(torch.autograd.Function):
 
 
 def _add_chunk(vectors: Tensor, where: slice, gradient: Tensor | None) -> Float[Tensor, ""]:
-    """The sum over a chunk's pairs, adding its gradient; a function, so that its tensors are gone before the next."""
+    """The sum over a chunk's pairs; adds its gradient. A function, so that its tensors are freed before the next."""
     part, later = 4 * vectors[where], vectors[where.start :]
     close = inner_products(part, later).to(vectors.dtype).sub_(4).exp_()
     close[:, : len(part)].triu_(1)

@@ -1,12 +1,12 @@
-"""Views of the training graph: the same encoder on another graph.
+"""Graph views: the same encoder run on an altered training graph.
 
-Most are of Wu et al., "Self-supervised graph learning for recommendation" (SGL), SIGIR 2021,
-https://arxiv.org/abs/2010.10783, section 3.1. Â of a view is normalised by the degrees that are left, as in the
-authors' code. That drops an exact number of edges or nodes, and keeps a view for an epoch (`every` of `view_contrast`);
-here each is dropped independently, which is the same share in the mean.
+Most come from Wu et al., "Self-supervised graph learning for recommendation" (SGL), SIGIR 2021,
+https://arxiv.org/abs/2010.10783, section 3.1. The Â of a view is normalised by the remaining degrees, as in the
+authors' code. That code drops an exact number of edges or nodes, and keeps a view for an epoch (`every` of
+`view_contrast`); here each is dropped independently, which gives the same expected share.
 
-Links among users or items (`BipartiteGraph.linked`) stay whole where edges are dropped, as if they were no part of the
-view; views of nodes or of low rank refuse them.
+Links among users or items (`BipartiteGraph.linked`) are never dropped by views that drop edges; views that drop nodes
+or are of low rank refuse graphs with links.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class EdgeDrop(View):
     """Drops each edge with the same probability (SGL-ED).
 
     Args:
-        rate: fraction of edges dropped in the mean, in [0, 1); 0.1 is SGL's on Yelp2018 and Amazon-Book.
+        rate: expected fraction of edges dropped, in [0, 1); 0.1 is SGL's on Yelp2018 and Amazon-Book.
     """
 
     changes = frozenset({"graph"})
@@ -47,10 +47,10 @@ class EdgeDrop(View):
 
 @views.register("random_walk")
 class RandomWalk(View):
-    """Drops each edge with the same probability, anew for each layer of the encoder (SGL-RW).
+    """Drops each edge with the same probability, independently for each layer of the encoder (SGL-RW).
 
     Args:
-        rate: fraction of edges dropped in the mean, in [0, 1).
+        rate: expected fraction of edges dropped, in [0, 1).
     """
 
     changes = frozenset({"graph"})
@@ -60,7 +60,7 @@ class RandomWalk(View):
         self.rate = rate
 
     def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
-        """The inputs with a graph a layer, drawn as the encoder asks; `generator` is on the device of the graph."""
+        """The inputs with one graph per layer, drawn as the encoder asks; `generator` is on the device of the graph."""
         graph = _graph(inputs)
         return replace(inputs, graph=GraphPerLayer(lambda: _edges_dropped(graph, self.rate, generator)))
 
@@ -69,10 +69,10 @@ class RandomWalk(View):
 class NodeDrop(View):
     """Drops all edges of each user and of each item with the same probability (SGL-ND).
 
-    Layer 0 of a dropped node is not touched: it has no neighbours, and is nobody's.
+    Layer 0 of a dropped node is not changed: the node merely has no neighbours, and is the neighbour of none.
 
     Args:
-        rate: fraction of users, and of items, dropped in the mean, in [0, 1). An edge stays with (1 - rate)².
+        rate: expected fraction of users, and of items, dropped, in [0, 1). An edge stays with probability (1 - rate)².
     """
 
     changes = frozenset({"graph"})
@@ -94,21 +94,21 @@ class NodeDrop(View):
 
 @views.register("svd")
 class SVD(View):
-    """The graph's best approximation of low rank: no chance in it, and an edge between any two (LightGCL).
+    """Replaces the graph by its best low-rank approximation: deterministic, with an edge between any two (LightGCL).
 
     Cai et al., "LightGCL: Simple yet effective graph contrastive learning for recommendation", ICLR 2023,
     https://arxiv.org/abs/2302.08191, section 3.2. `view_contrast` with `anchors: shared` and `against: all` contrasts
-    the main graph with it, as they do. Where they do so otherwise:
+    it with the main graph, as LightGCL does. Differences:
 
-    - A layer of their view is made of the main graph's layer before it. With singular vectors that have converged, as
-      ours have, this is the same, for Â_q Âᵏ = Â_qᵏ⁺¹; theirs come from two iterations of a random projection.
-    - The paper contrasts layer by layer; here, as in the authors' code, it is what layers add up to.
-    - In the authors' code anchors are the view's and candidates the main graph's, and similarity is the inner product,
-      limited to [-5τ, 5τ] for positive pairs; here, as in the paper, it is the other way round, and the cosine.
-    - Their main graph may lose edges at random in training, at a rate that is 0 by default.
+    - In LightGCL each layer of the view is computed from the previous layer of the main graph. With converged singular
+      vectors, as here, this is the same, since Â_q Âᵏ = Â_qᵏ⁺¹; theirs come from two iterations of a random projection.
+    - The paper contrasts layer by layer; here, as in the authors' code, the sums over layers are contrasted.
+    - In the authors' code, anchors are the view's, candidates the main graph's, and similarity is the inner product,
+      clipped to [-5τ, 5τ] for positive pairs; here, as in the paper, roles are swapped, and it is the cosine.
+    - Their code can drop edges of the main graph at random in training, at a rate of 0 by default.
 
     Args:
-        rank: q, singular vectors kept (5 in LightGCL).
+        rank: q, the number of singular vectors kept (5 in LightGCL).
     """
 
     changes = frozenset({"graph"})
@@ -120,7 +120,7 @@ class SVD(View):
         self._known: WeakKeyDictionary[BipartiteGraph, LowRankGraph] = WeakKeyDictionary()
 
     def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
-        """The inputs with the graph's factors, which are found once; nothing is drawn."""
+        """The inputs with the graph's factors, which are computed once; `generator` is not used."""
         graph = _graph(inputs)
         if graph not in self._known:
             self._known[graph] = LowRankGraph.of(graph, self.rank)
@@ -128,7 +128,7 @@ class SVD(View):
 
 
 def _graph(inputs: Inputs) -> BipartiteGraph:
-    """The training graph, which the encoder reads, so that it has been built."""
+    """The training graph, which is always built since the encoder reads it."""
     assert isinstance(inputs.graph, BipartiteGraph)
     return inputs.graph
 
@@ -143,5 +143,5 @@ def _stays(count: int, rate: float, generator: torch.Generator) -> Bool[Tensor, 
 
 
 def _kept(graph: BipartiteGraph, mask: Bool[Tensor, "edges"]) -> BipartiteGraph:
-    """Only edges where `mask` is True: the others get weight 0, which unlike `keep` has no host wait for a GPU."""
+    """Only edges where `mask` is True: the others get weight 0, so unlike `keep` the host never waits for a GPU."""
     return graph.reweighted(mask.float() if graph.weights is None else graph.weights * mask)

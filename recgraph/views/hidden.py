@@ -1,4 +1,4 @@
-"""Views of the hidden layers: the same graph, other vectors."""
+"""Views of the hidden layers: the same graph, perturbed vectors."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Noise(View):
         h' = h + eps · sign(h) ⊙ x / ‖x‖,  x uniform in [0, 1)ᵈ
 
     Yu et al., "Are graph augmentations necessary? Simple graph contrastive learning for recommendation" (SimGCL), SIGIR
-    2022, https://arxiv.org/abs/2112.08679, section 3.1, with x as in the authors' code but for its resolution: an entry
-    is the middle of one of 256 equal parts of [0, 1), which has the mean of a uniform number, and its variance to four
-    digits, and takes a fraction of the time. A noisy layer is what the next is made of. Layer 0 is not perturbed;
-    SimGCL also leaves it out of the mean, see `first_layer` of the encoder.
+    2022, https://arxiv.org/abs/2112.08679, section 3.1. x is as in the authors' code but for its resolution: an entry
+    is the midpoint of one of 256 equal parts of [0, 1), with the mean of a uniform number, its variance to four
+    digits, and a fraction of its cost. The next layer is computed from the noisy one. Layer 0 is not perturbed; SimGCL
+    also leaves it out of the mean, see `first_layer` of the encoder.
 
     Args:
-        eps: length of the step, 0 or more (0.1 in SimGCL, 0.2 in XSimGCL). Absolute: what it means depends on the norm
-            of the vectors.
+        eps: length of the step, 0 or more (0.1 in SimGCL, 0.2 in XSimGCL). It is absolute: its effect depends on the
+            norm of the vectors.
     """
 
     changes = frozenset({"perturb"})
@@ -42,7 +42,7 @@ class Noise(View):
         self.eps = eps
 
     def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
-        """The inputs with noise after what perturbs them already; `generator` is drawn from as the encoder runs."""
+        """The inputs with noise after any earlier perturbation; the encoder draws from `generator` as it runs."""
 
         def perturb(hidden: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
             moved: Tensor = _Moved.apply(inputs.perturb(hidden), self.eps, generator)
@@ -52,7 +52,7 @@ class Noise(View):
 
 
 class _Moved(torch.autograd.Function):
-    """h + eps · sign(h) ⊙ x / ‖x‖, with the gradient that arrives; on a CPU in parts that fit its caches."""
+    """h + eps · sign(h) ⊙ x / ‖x‖, passing the gradient on unchanged; on a CPU in parts that fit its caches."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, eps: float, generator: torch.Generator) -> Tensor:
@@ -74,10 +74,10 @@ class FeatureMask(View):
     """Hides some dimensions of the hidden layers: h' = h ⊙ m, m in {0, 1}ᵈ, the same for all rows and all layers.
 
     Zhu et al., "Deep graph contrastive representation learning" (GRACE), 2020, https://arxiv.org/abs/2006.04131,
-    section 3.2.1, hide dimensions of the input so. Here layer 0 is left alone, as by every view of hidden layers.
+    section 3.2.1, mask input dimensions in this way. Here layer 0 is left alone, as in all views of hidden layers.
 
     Args:
-        rate: chance of a dimension to be hidden, in [0, 1).
+        rate: probability that a dimension is hidden, in [0, 1).
     """
 
     changes = frozenset({"perturb"})
@@ -86,7 +86,7 @@ class FeatureMask(View):
         self.rate = rate
 
     def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
-        """The inputs with a mask after what perturbs them already; `generator` is drawn from as the encoder runs."""
+        """The inputs with a mask after any earlier perturbation; the encoder draws from `generator` as it runs."""
         mask: Tensor | None = None
 
         def perturb(hidden: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
@@ -101,10 +101,10 @@ class FeatureMask(View):
 
 
 def coarse_levels(shape: torch.Size, generator: torch.Generator) -> UInt8[Tensor, "*shape"]:
-    """Which of 256 equal parts of [0, 1) a number is in, each as likely, on the generator's device."""
+    """Random indices, uniform over 256 equal parts of [0, 1), on the generator's device."""
     return random_integers(shape.numel(), torch.uint8, generator).view(shape)
 
 
 def middles(levels: UInt8[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
-    """The numbers in the middle of these parts."""
+    """The midpoints of these parts."""
     return levels.to(dtype).add_(0.5).mul_(1 / 256)

@@ -1,7 +1,7 @@
-"""Views of histories: cut, hidden and shuffled.
+"""Views of histories: cropping, masking and reordering.
 
 Xie et al., "Contrastive learning for sequential recommendation" (CL4SRec), ICDE 2022, https://arxiv.org/abs/2010.14395,
-section III-C. All rows of a batch are changed at once, each by numbers of its own.
+section III-C. All rows of a batch are changed at once, each with its own random numbers.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ History = Int[Tensor, "batch length"]
 
 
 class HistoryView(View):
-    """A view of the history alone, each row of which it changes; padding stays on the left."""
+    """Changes each row of the history and nothing else; padding stays on the left."""
 
     changes = frozenset({"history"})
 
     def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
-        """The inputs with other histories; `generator` is on their device.
+        """The inputs with changed histories; `generator` is on their device.
 
         Raises:
-            ValueError: queries are asked for at steps of the history, which a view moves.
+            ValueError: `inputs.positions` asks for queries at steps of the history, which a view would move.
         """
         if inputs.history is None or inputs.positions is not None:
             raise ValueError(f"{type(self).__name__} changes whole histories: give inputs a history and no positions")
         return replace(inputs, history=self.changed(inputs.history, generator))
 
     def changed(self, history: History, generator: torch.Generator) -> History:
-        """Histories as long as those given, or shorter."""
+        """The changed histories, of the same length or shorter."""
         raise NotImplementedError
 
 
 @views.register("crop")
 class Crop(HistoryView):
-    """Keeps ⌊η · n⌋ successive items of a history of n, 1 at least, from a random place on.
+    """Keeps ⌊η · n⌋ consecutive items of a history of n, at least 1, from a random start.
 
     Args:
         share: η, in (0, 1].
@@ -53,7 +53,7 @@ class Crop(HistoryView):
         self.share = share
 
     def changed(self, history: History, generator: torch.Generator) -> History:
-        """See the class; what is kept moves to the right end."""
+        """See the class; the kept items move to the right end."""
         width, count = history.shape[1], lengths(history)
         kept = (count * self.share).long().clamp(min=1).minimum(count)
         start = width - count + below(count - kept + 1, generator)
@@ -64,7 +64,7 @@ class Crop(HistoryView):
 
 @views.register("item_mask")
 class ItemMask(HistoryView):
-    """Hides ⌊γ · n⌋ random items of a history of n; their steps stay.
+    """Masks ⌊γ · n⌋ random items of a history of n; their steps stay.
 
     Args:
         share: γ, in (0, 1].
@@ -80,7 +80,7 @@ class ItemMask(HistoryView):
 
 @views.register("reorder")
 class Reorder(HistoryView):
-    """Shuffles ⌊β · n⌋ successive items of a history of n.
+    """Shuffles ⌊β · n⌋ consecutive items of a history of n.
 
     Args:
         share: β, in (0, 1].
@@ -103,7 +103,7 @@ class Reorder(HistoryView):
 
 @views.register("crop_mask_reorder")
 class CropMaskReorder(HistoryView):
-    """One of the three for each row, by chance (CL4SRec).
+    """Applies one of crop, mask and reorder to each row, chosen at random (CL4SRec).
 
     Args:
         crop: η of `crop`.
@@ -123,19 +123,19 @@ class CropMaskReorder(HistoryView):
 
 
 def hidden(history: History, count: Int[Tensor, "batch"], generator: torch.Generator) -> History:
-    """Histories with `MASK` in the place of so many items of each, by chance."""
+    """Histories with the given number of random items in each replaced by `MASK`."""
     drawn = torch.rand(history.shape, generator=generator, device=history.device)
     rank = drawn.masked_fill(history == PAD, torch.inf).argsort(1).argsort(1)
     return torch.where(rank < count[:, None], MASK, history)
 
 
 def lengths(history: History) -> Int[Tensor, "batch"]:
-    """Items of each history."""
+    """The number of items in each history."""
     return (history != PAD).sum(1)
 
 
 def below(bounds: Int[Tensor, "batch"], generator: torch.Generator) -> Int[Tensor, "batch"]:
-    """A random number for each bound, from 0 up to it, not included."""
+    """A random integer for each bound, from 0 to bound - 1."""
     drawn: Float[Tensor, "batch"] = torch.rand(
         len(bounds), generator=generator, device=bounds.device, dtype=torch.float64
     )
