@@ -37,7 +37,7 @@ def tidy(results: Iterable[Result]) -> pl.DataFrame:
     for result in results:
         names = {key: result[key] for key in ("table", "row", "dataset", "seed", "split")}
         about = {key: result.get(key) if key in REACHED else result[key] for key in ABOUT}
-        # Ten digits tell them apart, as they do everywhere else; whole, they are a third of the file.
+        # Ten digits tell them apart, as they do everywhere else.
         about |= {key: str(about[key])[:10] for key in ("commit", "data_fingerprint") if about[key]}
         labels = result.get("labels", {})
         parts = [part for part in ("validation", "test", "parity") if part in result]

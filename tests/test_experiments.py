@@ -29,7 +29,7 @@ def _kind(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _kind(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_kind(part) for part in value[:1]]
+        return [_kind(part) for part in value]
     return value if isinstance(value, bool | str | None) else "number"
 
 
@@ -38,11 +38,7 @@ def _rows() -> list[tuple[Path, str]]:
     found: dict[str, tuple[Path, str]] = {}
     for path in FILES:
         for run in plan(path):
-            config = {
-                key: _kind(value) for key, value in run.config.items() if key not in ("split", "evaluate", "refit")
-            }
-            config.get("train", {}).pop("monitor", None)
-            found.setdefault(json.dumps(config, sort_keys=True), (path, run.row))
+            found.setdefault(json.dumps(_kind(run.config), sort_keys=True), (path, run.row))
     return list(dict.fromkeys(found.values()))
 
 

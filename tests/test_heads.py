@@ -311,8 +311,14 @@ def test_widths_that_cannot_be_are_refused_at_build(dim: int, options: dict[str,
 
 
 ENCODERS = list(registry.encoders.components())
-PAIRS = [(e, h) for e in ENCODERS for h in NAMES if h == "dot" or e in ("lightgcn", "hybrid", "sasrec", "fields")]
-"""Every encoder with a head, and every head with an encoder of each kind; tests/test_pairing.py trains all pairs."""
+PAIRS = [
+    (encoder, head)
+    for encoder in ENCODERS
+    for head in NAMES
+    if head in ("dot", "din") or encoder in ("lightgcn", "hybrid", "sasrec", "fields")
+]
+"""Every encoder with a head of vectors and one of histories, and every head with an encoder of each kind;
+tests/test_pairing.py trains all pairs."""
 
 
 @pytest.mark.parametrize(("encoder", "head"), PAIRS)

@@ -95,13 +95,10 @@ class LabelSettings(BaseModel):
             )
         if self.unknown and of_feature == "numeric":
             raise ConfigError(f"{where}.unknown: {self.feature!r} is numeric")
-        if of_feature == "numeric" and not self.bands and self.around is None:
-            if self.class_weight is not None:
-                raise ConfigError(f"{where}.class_weight: {self.feature!r} is a number and has no classes")
-            return "number"
-        if of_feature == "numeric":
-            return "classes"
-        return "classes" if of_feature == "categorical" else "tags"
+        number = of_feature == "numeric" and not self.bands and self.around is None
+        if number and self.class_weight is not None:
+            raise ConfigError(f"{where}.class_weight: {self.feature!r} is a number and has no classes")
+        return "number" if number else "tags" if of_feature == "multi_hot" else "classes"
 
 
 def check_labels(
