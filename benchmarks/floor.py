@@ -16,7 +16,7 @@ from recgraph.data import datasets
 from recgraph.data.splits import Split
 from recgraph.evaluation.ranking import evaluate
 from recgraph.graph.bipartite import BipartiteGraph
-from recgraph.recommender import Recommender
+from recgraph.models.recommender import Recommender
 
 CHUNKS = (32, 64, 128, 256, 512, 1024, 2048)
 """Users per matrix product among which the fastest counts."""

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 
 from recgraph import registry
-from recgraph.batches import Batches
 from recgraph.data import datasets
 from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
 from recgraph.environment import keep_freed_memory
-from recgraph.experiment import plan
+from recgraph.experiments.experiment import plan
 from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.models.recommender import Recommender
 from recgraph.objectives.base import Objectives
 from recgraph.random import isolated, torch_generator
-from recgraph.recommender import Recommender
+from recgraph.sampling.batches import Batches
 from recgraph.training.trackers import Record, Tracker
 from recgraph.training.trainer import Trainer, TrainSettings
 from recgraph.types import Content
@@ -42,7 +42,7 @@ def split_of(dataset: datasets.Dataset) -> Split:
 
 
 def build(config: dict[str, Any], train: Interactions, content: Content | None = None) -> Parts:
-    """What `recgraph.running` builds from a configuration, in a process that keeps its memory, as a run's does."""
+    """What a run builds from a configuration, in a process that keeps its memory, as a run's does."""
     keep_freed_memory()
     graph = BipartiteGraph.from_edges(train.user_indices, train.item_indices, train.num_users, train.num_items)
     encoder = {key: value for key, value in config["encoder"].items() if key != "init"}

@@ -1,4 +1,4 @@
-"""Inner products of two sets of vectors by `@` and by `recgraph.matmul`, forwards, and forwards and backwards."""
+"""Inner products of two sets of vectors by `@` and by `recgraph.numerics.matmul`, with and without gradients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from worker import Channel
 
 from recgraph.environment import keep_freed_memory
-from recgraph.matmul import inner_products
+from recgraph.numerics.matmul import inner_products
 
 SHAPES = ((512, 64, 2048), (2048, 64, 2048), (8192, 64, 512), (512, 192, 2048))
 """Rows, width and columns: chunks of InfoNCE, of a softmax with shared negatives, of wider vectors."""

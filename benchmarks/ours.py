@@ -23,9 +23,9 @@ from recgraph.data.fetch import fetch
 from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
 from recgraph.evaluation.ranking import evaluate
-from recgraph.experiment import plan
-from recgraph.fitting import fit as fit_run
-from recgraph.task import Task
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.fitting import fit as fit_run
+from recgraph.experiments.task import Task
 from recgraph.training.trackers import Record, Tracker
 
 PACKAGES = ["recgraph", "torch", "numpy", "scipy", "polars"]

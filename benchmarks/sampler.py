@@ -13,10 +13,10 @@ import torch
 from worker import Channel
 
 from recgraph import registry
-from recgraph.batches import Batches
 from recgraph.data import datasets
 from recgraph.data.interactions import Interactions, Vocabulary
 from recgraph.random import numpy_generator, torch_generator
+from recgraph.sampling.batches import Batches
 
 BATCH = 16384
 

@@ -16,8 +16,8 @@ _HOMES = {
     "Encoding": "recgraph.types",
     "Inputs": "recgraph.types",
     "Interactions": "recgraph.data.interactions",
-    "Model": "recgraph.model",
-    "Recommender": "recgraph.recommender",
+    "Model": "recgraph.models.model",
+    "Recommender": "recgraph.models.recommender",
     "View": "recgraph.types",
     "evaluate": "recgraph.evaluation.ranking",
 }

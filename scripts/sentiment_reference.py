@@ -15,9 +15,9 @@ from sklearn.linear_model import LogisticRegression
 
 from recgraph.cli.common import say
 from recgraph.evaluation.prediction import Predictions, measure
-from recgraph.experiment import plan
-from recgraph.fitting import labels_of
-from recgraph.task import Task
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.fitting import labels_of
+from recgraph.experiments.task import Task
 
 COSTS = (1.0, 10.0, 100.0)
 

@@ -62,6 +62,7 @@ TESTED_WITH = {
     "embedding": ("encoders",),
     "environment": ("running",),
     "errors": ("files",),
+    "explanation": ("explaining",),
     "fields": ("fields", "encoders", "heads"),
     "figures": ("report",),
     "fitting": ("running",),
@@ -77,6 +78,7 @@ TESTED_WITH = {
     "lists": ("readers",),
     "modalities": ("content",),
     "models": ("cli",),
+    "negatives": ("sampling",),
     "neural": ("heads",),
     "ngcf": ("encoders",),
     "operator": ("bipartite", "propagate"),
@@ -103,6 +105,7 @@ TESTED_WITH = {
     "transformer": ("sasrec",),
     "terms": ("content",),
     "text_settings": ("words",),
+    "trials": ("tuning",),
     "types": ("encoders",),
     "values": ("fields",),
 }

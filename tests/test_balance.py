@@ -11,10 +11,10 @@ from test_trainer import Killed, make_trainer, on_a_graph, records, run_without_
 from torch import Tensor, nn
 
 from recgraph import registry
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import Objective, Objectives
 from recgraph.objectives.balance import Balance, GradNorm, PCGrad, Uncertainty, gradients, gram, projected
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
 from recgraph.types import Batch, Encoding
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from recgraph.encoders import BERT4Rec
 from recgraph.errors import ConfigError
 from recgraph.heads import Dot
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import CrossEntropy, Objectives
 from recgraph.random import isolated, torch_generator
-from recgraph.recommender import Recommender
-from recgraph.sequences import SequenceBatches
+from recgraph.sampling.sequences import SequenceBatches
 from recgraph.types import MASK, PAD, Inputs
 
 

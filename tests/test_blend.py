@@ -12,14 +12,14 @@ from cases import graph_of, random_interactions
 from rich.console import Console
 
 from recgraph import registry
-from recgraph.blend import Blend, standardised
 from recgraph.errors import ConfigError
-from recgraph.experiment import plan
-from recgraph.fitting import BLEND_WEIGHTS
-from recgraph.model import Model, catalogue_of
-from recgraph.recommender import Recommender
-from recgraph.running import Settings, execute, reevaluate
-from recgraph.task import Task
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.fitting import BLEND_WEIGHTS
+from recgraph.experiments.running import Settings, execute, reevaluate
+from recgraph.experiments.task import Task
+from recgraph.models.blend import Blend, standardised
+from recgraph.models.model import Model, catalogue_of
+from recgraph.models.recommender import Recommender
 
 CPU = torch.device("cpu")
 LIGHTGCN = {"encoder": {"name": "lightgcn", "dim": 8, "num_layers": 2}, "heads": {"rank": "dot"}}

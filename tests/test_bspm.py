@@ -15,7 +15,7 @@ from recgraph import registry
 from recgraph.baselines.bspm import BSPM
 from recgraph.errors import ConfigError
 from recgraph.evaluation.ranking import evaluate
-from recgraph.model import Model, catalogue_of
+from recgraph.models.model import Model, catalogue_of
 
 
 def fitted(**options: object) -> BSPM:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recgraph.charts import COLOURS, Interval, Series, bars, curves, forest, marker, scatter, ticks
+from recgraph.reporting.charts import COLOURS, Interval, Series, bars, curves, forest, marker, scatter, ticks
 
 X = [0.02, 1.0, 300.0]
 Y = [0.1, 0.3, 0.2]

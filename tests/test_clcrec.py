@@ -19,11 +19,11 @@ from recgraph import registry
 from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError
 from recgraph.heads import Cosine, Dot, Head
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import CLCRec, ContentContrast, Objective, Objectives, rows
 from recgraph.objectives import content as content_module
 from recgraph.objectives.content import both_ways
 from recgraph.random import isolated, torch_generator
-from recgraph.recommender import Recommender
 from recgraph.types import Batch, Content, Inputs, Modality
 
 TABLE = random_interactions()

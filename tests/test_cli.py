@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recgraph import cli
-from recgraph.experiment import plan
+from recgraph.experiments.experiment import plan
 
 
 @pytest.fixture

@@ -19,8 +19,6 @@ from rich.console import Console
 from sklearn.metrics import log_loss, roc_auc_score
 from torch.nn import functional
 
-from recgraph import tables
-from recgraph.clicks import ClickBatches
 from recgraph.data import datasets
 from recgraph.data.clicks import ClickSettings, clicks_of, context_of, labelled
 from recgraph.data.interactions import Interactions
@@ -29,14 +27,16 @@ from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError, DataError
 from recgraph.evaluation.clicks import judge_clicks
 from recgraph.evaluation.metrics import OF_CLICKS, direction
-from recgraph.experiment import plan
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.running import Settings, execute, reevaluate
+from recgraph.experiments.task import Task
 from recgraph.heads import Dot
-from recgraph.model import Model
+from recgraph.models.model import Model
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import LogLoss, Objective, SquaredError
 from recgraph.random import torch_generator
-from recgraph.recommender import Recommender
-from recgraph.running import Settings, execute, reevaluate
-from recgraph.task import Task
+from recgraph.reporting import tables
+from recgraph.sampling.clicks import ClickBatches
 from recgraph.types import Batch, Inputs
 
 CPU = torch.device("cpu")

@@ -18,14 +18,14 @@ from recgraph.data import datasets
 from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
 from recgraph.errors import ConfigError, DataError
-from recgraph.experiment import Run, plan
-from recgraph.fitting import fit
-from recgraph.model import Model
+from recgraph.experiments.experiment import Run, plan
+from recgraph.experiments.fitting import fit
+from recgraph.experiments.running import Settings, execute
+from recgraph.experiments.task import Task
+from recgraph.models.model import Model
+from recgraph.models.recommender import Recommender
 from recgraph.random import torch_generator
-from recgraph.recommender import Recommender
 from recgraph.registry import samplers
-from recgraph.running import Settings, execute
-from recgraph.task import Task
 
 CPU = torch.device("cpu")
 KINDS = ("space", "love", "crime", "music")

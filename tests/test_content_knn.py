@@ -14,7 +14,7 @@ from recgraph.baselines.content_knn import ContentIALS, ContentKNN
 from recgraph.baselines.ials import IALS
 from recgraph.data.interactions import Interactions
 from recgraph.errors import ConfigError
-from recgraph.model import Model, catalogue_of
+from recgraph.models.model import Model, catalogue_of
 
 TABLE = random_interactions()
 COLD = np.array([2, 9])

@@ -17,12 +17,12 @@ from torch import Tensor
 from recgraph import registry
 from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError
-from recgraph.experiment import plan
+from recgraph.experiments.experiment import plan
 from recgraph.heads import Dot
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import ContentNeighbours, Objectives, rows
 from recgraph.objectives.content_neighbours import padded
 from recgraph.random import isolated, torch_generator
-from recgraph.recommender import Recommender
 from recgraph.types import Batch, Content, Distinct, Inputs, Modality
 
 TABLE = random_interactions()

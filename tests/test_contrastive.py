@@ -18,11 +18,11 @@ from recgraph.encoders import Embedding, LightGCN
 from recgraph.errors import ConfigError
 from recgraph.graph import BipartiteGraph
 from recgraph.heads import Dot
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import BPR, LayerContrast, Objective, Objectives, ViewContrast, rows
 from recgraph.objectives.contrastive import info_nce
 from recgraph.objectives.uniformity import uniformity
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
 from recgraph.types import Batch, Distinct, Encoding, Inputs
 from recgraph.views import SVD, EdgeDrop, NodeDrop, Noise, RandomWalk
 from recgraph.views.hidden import coarse_levels, middles

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recgraph.convergence import curve, reached, seconds_until
+from recgraph.experiments.convergence import curve, reached, seconds_until
 
 LINES = [
     {"epoch": 1, "elapsed": 1.5},

@@ -15,8 +15,8 @@ from torch import Tensor
 from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError
 from recgraph.heads import Cosine, Dot, Head
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import ALDI, GAR, ContentDistance, Objective
-from recgraph.recommender import Recommender
 from recgraph.types import Batch
 
 

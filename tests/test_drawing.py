@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from recgraph.drawing import (
+from recgraph.explaining.drawing import (
     MARGIN,
     WIDTH,
     Box,
@@ -24,8 +24,8 @@ from recgraph.drawing import (
     write_png,
     write_svg,
 )
-from recgraph.explaining import Explanation
-from recgraph.panels import Bars, Grid
+from recgraph.explaining.explanation import Explanation
+from recgraph.explaining.panels import Bars, Grid
 
 LONG = "Dr. Strangelove or: How I Learned to Stop Worrying and Love the Bomb (1963), Director's Cut"
 FILMS = [LONG, "Amélie", "七人の侍 (Seven Samurai) 七人の侍七人の侍七人の侍七人の侍", *(f"Film {n}" for n in range(17))]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import binomtest, chi2
 
-from recgraph.dropout import Dropout, dropout
+from recgraph.numerics.dropout import Dropout, dropout
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.9])

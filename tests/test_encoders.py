@@ -19,16 +19,16 @@ from test_trainer import NoWaiting
 from torch import Tensor
 
 from recgraph import registry
-from recgraph.batches import Batches
 from recgraph.data.interactions import Interactions
 from recgraph.encoders import GAT, NGCF, ContentEncoder, Encoder, Fields, Hybrid, LightGCN, SequenceEncoder
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Dot
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import BPR, Objectives
 from recgraph.random import isolated, torch_generator
-from recgraph.recommender import Recommender
-from recgraph.sampling import Uniform
-from recgraph.sequences import SequenceBatches
+from recgraph.sampling.batches import Batches
+from recgraph.sampling.negatives import Uniform
+from recgraph.sampling.sequences import SequenceBatches
 from recgraph.types import Content, Inputs, Modality
 
 NAMES = list(registry.encoders.components())

@@ -9,8 +9,8 @@ import pytest
 
 from recgraph.encoders import LightGCN
 from recgraph.errors import ConfigError
-from recgraph.experiment import Run, plan
-from recgraph.schema import read
+from recgraph.experiments.experiment import Run, plan
+from recgraph.experiments.schema import read
 
 GOOD = """
 source: https://arxiv.org/abs/2002.02126

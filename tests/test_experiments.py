@@ -11,9 +11,9 @@ import torch
 from rich.console import Console
 
 from recgraph.evaluation.metrics import scope
-from recgraph.experiment import plan, smoke
-from recgraph.running import Settings, execute
-from recgraph.toy import ToyTask
+from recgraph.experiments.experiment import plan, smoke
+from recgraph.experiments.running import Settings, execute
+from recgraph.experiments.toy import ToyTask
 
 FILES = sorted((Path(__file__).resolve().parent.parent / "experiments").glob("*.yaml"))
 

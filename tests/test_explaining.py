@@ -16,13 +16,13 @@ from recgraph.data.interactions import Interactions
 from recgraph.encoders import SASRec
 from recgraph.encoders.transformer import Attention, causal
 from recgraph.errors import ConfigError, DataError
-from recgraph.explaining import explain
+from recgraph.explaining.explanation import explain
+from recgraph.explaining.panels import Bars, Grid
 from recgraph.graph.links import Links
 from recgraph.heads import Head
-from recgraph.model import catalogue_of
-from recgraph.panels import Bars, Grid
+from recgraph.models.model import catalogue_of
+from recgraph.models.recommender import Recommender
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
 
 LENGTH = 4
 

@@ -24,9 +24,9 @@ from recgraph.errors import ConfigError
 from recgraph.heads import Head, neural
 from recgraph.heads.parts import LinearPart
 from recgraph.layout import Layout
-from recgraph.model import catalogue_of
+from recgraph.models.model import catalogue_of
+from recgraph.models.recommender import Recommender
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
 from recgraph.types import Content, Inputs, Modality
 
 USERS, ITEMS = 5, 7

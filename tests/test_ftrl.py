@@ -11,7 +11,7 @@ from test_fields import ITEMS, USERS, build, moments
 from torch import nn
 
 from recgraph.errors import ConfigError
-from recgraph.recommender import Recommender
+from recgraph.models.recommender import Recommender
 from recgraph.training.ftrl import FTRL
 from recgraph.training.optimization import Optimization
 from recgraph.training.trainer import TrainSettings

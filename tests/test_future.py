@@ -21,11 +21,11 @@ from recgraph.data import content, labels
 from recgraph.data.interactions import Interactions
 from recgraph.data.modalities import FittedModality
 from recgraph.evaluation.ranking import Evaluation
-from recgraph.experiment import plan
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.running import Settings, execute
+from recgraph.experiments.task import Task
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import Objectives
-from recgraph.recommender import Recommender
-from recgraph.running import Settings, execute
-from recgraph.task import Task
 from recgraph.types import MASK, PAD, Batch
 
 USERS, ITEMS = 40, 16

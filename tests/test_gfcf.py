@@ -12,7 +12,7 @@ from references_filters import gfcf, normalised
 
 from recgraph.baselines.gfcf import GFCF
 from recgraph.evaluation.ranking import evaluate
-from recgraph.model import Model, catalogue_of
+from recgraph.models.model import Model, catalogue_of
 
 
 def fitted(**options: float) -> GFCF:

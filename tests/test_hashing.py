@@ -6,7 +6,7 @@ import pytest
 import references_fields
 import torch
 
-from recgraph.hashing import pairs
+from recgraph.numerics.hashing import pairs
 
 
 def test_buckets_equal_those_of_unsigned_integers() -> None:

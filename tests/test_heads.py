@@ -25,13 +25,13 @@ from recgraph import registry
 from recgraph.data import load
 from recgraph.encoders import Embedding, Pooling
 from recgraph.errors import ConfigError, DataError
-from recgraph.experiment import plan
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.running import Settings, execute
 from recgraph.heads import DIN, MLP, Cosine, Dot, Head, NeuMF, Towers, neural, target
 from recgraph.heads.base import with_steps
-from recgraph.model import Model
+from recgraph.models.model import Model
+from recgraph.models.recommender import Recommender
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
-from recgraph.running import Settings, execute
 from recgraph.types import Inputs
 
 NAMES = list(registry.heads.components())

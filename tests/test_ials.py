@@ -15,7 +15,7 @@ from recgraph.baselines import ials as module
 from recgraph.baselines.ials import IALS
 from recgraph.errors import ConfigError
 from recgraph.evaluation.ranking import evaluate
-from recgraph.model import Model, catalogue_of
+from recgraph.models.model import Model, catalogue_of
 
 SETTINGS = [
     {"dim": 4, "l2": 0.1, "unobserved_weight": 0.3, "frequency_exponent": 1.0},

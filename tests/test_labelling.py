@@ -16,13 +16,13 @@ from recgraph.data.features import Attributes, Features
 from recgraph.data.labels import held_out
 from recgraph.errors import ConfigError
 from recgraph.evaluation.prediction import measure
-from recgraph.experiment import Run, plan
-from recgraph.fitting import labels_of, predicted
-from recgraph.labelling import gates, read_predictions
-from recgraph.model import Model
-from recgraph.running import Settings, execute
-from recgraph.task import Task
-from recgraph.toy import ToyTask
+from recgraph.experiments.experiment import Run, plan
+from recgraph.experiments.fitting import labels_of, predicted
+from recgraph.experiments.labelling import gates, read_predictions
+from recgraph.experiments.running import Settings, execute
+from recgraph.experiments.task import Task
+from recgraph.experiments.toy import ToyTask
+from recgraph.models.model import Model
 
 FILE = """
 datasets: [ml-100k]
@@ -207,8 +207,8 @@ def test_histories_predict_labels_of_users_and_items(file: Path) -> None:
 
 
 def test_a_table_has_labels_with_their_differences(file: Path) -> None:
-    from recgraph.rendering import markdown
-    from recgraph.tables import Finished, grids, tidy
+    from recgraph.reporting.rendering import markdown
+    from recgraph.reporting.tables import Finished, grids, tidy
 
     runs = [run for run in plan(file, seeds=[0, 1]) if run.row in ("all", "probes", "none")]
     finished = [Finished(do(run), run.folder(Path("runs"))) for run in runs]

@@ -20,10 +20,10 @@ from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError, DataError
 from recgraph.heads import Dot
 from recgraph.heads.labels import LabelHead
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import Label
 from recgraph.objectives.labels import label_losses, repeats
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
 from recgraph.types import Batch, Inputs
 
 USERS = pl.DataFrame(

@@ -16,7 +16,7 @@ from recgraph.baselines.linear import LinearModel
 from recgraph.data.interactions import Interactions
 from recgraph.errors import DataError
 from recgraph.evaluation.ranking import evaluate
-from recgraph.model import Model, catalogue_of
+from recgraph.models.model import Model, catalogue_of
 
 MODELS = sorted(
     name

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from test_softmax import NUM, TABLE, both, counted, setting, shared, with_gradients
 from torch import Tensor
 
-from recgraph.batches import Batches
 from recgraph.errors import ConfigError
 from recgraph.heads import Dot
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import Objectives, Softmax, rows
-from recgraph.positives import Positives
 from recgraph.random import torch_generator
-from recgraph.recommender import Recommender
-from recgraph.sampling import InBatch, Popularity, Sampler, Uniform
+from recgraph.sampling.batches import Batches
+from recgraph.sampling.negatives import InBatch, Popularity, Sampler, Uniform
+from recgraph.sampling.positives import Positives
 from recgraph.types import Batch
 
 LIKED = torch.from_numpy(TABLE.csr().toarray() > 0)

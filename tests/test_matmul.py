@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from recgraph import matmul
-from recgraph.matmul import Linear, inner_products, unit
+from recgraph.numerics import matmul
+from recgraph.numerics.matmul import Linear, inner_products, unit
 
 SHAPES = {
     "wide": ((7, 5), (33, 5)),

@@ -16,9 +16,9 @@ from recgraph import registry
 from recgraph.baselines import Popularity
 from recgraph.data.interactions import Interactions
 from recgraph.errors import ConfigError, DataError
-from recgraph.model import Model, catalogue_of
+from recgraph.models.model import Model, catalogue_of
+from recgraph.models.recommender import Recommender
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
 
 TITLES = [f"Film {item}" for item in range(17)]
 

@@ -15,8 +15,8 @@ from recgraph import cli
 from recgraph.data.histories import Histories
 from recgraph.data.interactions import Vocabulary
 from recgraph.errors import ConfigError, DataError
-from recgraph.newcomers import continued, free_id, had, with_rows
-from recgraph.recommender import Recommender
+from recgraph.models.newcomers import continued, free_id, had, with_rows
+from recgraph.models.recommender import Recommender
 
 SHORT = {"train.max_epochs": 10, "train.patience": 10}
 

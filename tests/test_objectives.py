@@ -19,9 +19,9 @@ from recgraph import registry
 from recgraph.encoders import Embedding
 from recgraph.graph import BipartiteGraph
 from recgraph.heads import Cosine, Dot
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import BPR, EgoL2, Objective, Objectives, WeightDecay
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
 from recgraph.types import Batch, Distinct, Inputs
 
 OF_CONTENT = {"aldi", "clcrec", "content_contrast", "content_distance", "content_neighbours", "gar"}

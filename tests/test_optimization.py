@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from recgraph.recommender import Recommender
+from recgraph.models.recommender import Recommender
 from recgraph.training.optimization import Average, Optimization, lr_factor
 from recgraph.training.trainer import TrainSettings
 

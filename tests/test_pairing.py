@@ -13,20 +13,20 @@ from cases import graph_of, random_content, random_interactions
 from torch import Tensor
 
 from recgraph import registry
-from recgraph.batches import Batches
-from recgraph.checking import check
-from recgraph.compatibility import misfit, reads_of
 from recgraph.data import cards
 from recgraph.encoders import Embedding, LightGCN, SequenceEncoder
 from recgraph.errors import ConfigError
+from recgraph.experiments.checking import check
+from recgraph.experiments.compatibility import misfit, reads_of
+from recgraph.experiments.schema import RunConfig
 from recgraph.heads import Dot
+from recgraph.models.pairing import check_head
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import Objective, Objectives
-from recgraph.pairing import check_head
 from recgraph.random import isolated, torch_generator
-from recgraph.recommender import Recommender
-from recgraph.sampling import Uniform
-from recgraph.schema import RunConfig
-from recgraph.sequences import SequenceBatches
+from recgraph.sampling.batches import Batches
+from recgraph.sampling.negatives import Uniform
+from recgraph.sampling.sequences import SequenceBatches
 from recgraph.types import Batch, Distinct, Encoding, Past
 
 LIGHTGCN: dict[str, Any] = {"name": "lightgcn", "dim": 4, "num_layers": 1}

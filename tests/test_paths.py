@@ -10,8 +10,8 @@ from cases import graph_of, random_interactions
 
 from recgraph import registry
 from recgraph.encoders import NGCF, Embedding
+from recgraph.explaining.paths import messages, pairs
 from recgraph.heads import GMF, MLP, Cosine, Dot
-from recgraph.paths import messages, pairs
 from recgraph.random import isolated
 from recgraph.types import Inputs
 

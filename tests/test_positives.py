@@ -8,9 +8,9 @@ from cases import random_interactions
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recgraph import positives
 from recgraph.data.interactions import Interactions
-from recgraph.positives import Positives
+from recgraph.sampling import positives
+from recgraph.sampling.positives import Positives
 
 
 def pairs_of(table: Interactions) -> set[tuple[int, int]]:

@@ -12,14 +12,14 @@ import yaml
 from rich.console import Console
 from torch import Tensor
 
-from recgraph import pretraining
 from recgraph.encoders import LightGCN
 from recgraph.errors import ConfigError
-from recgraph.experiment import Run, plan, smoke
-from recgraph.model import Model
-from recgraph.running import Settings, execute
-from recgraph.search import searches
+from recgraph.experiments import pretraining
+from recgraph.experiments.experiment import Run, plan, smoke
+from recgraph.experiments.running import Settings, execute
+from recgraph.models.model import Model
 from recgraph.training.trainer import Trainer
+from recgraph.tuning.search import searches
 
 FROZEN = {"train.lr": 1e-12}
 """A learning rate that leaves parameters as they were, up to rounding."""

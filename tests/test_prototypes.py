@@ -11,9 +11,9 @@ from test_contrastive import DISTINCT_ITEMS, DISTINCT_USERS, generator, gradient
 
 from recgraph import registry
 from recgraph.errors import ConfigError
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import BPR, Objectives, PrototypeContrast
 from recgraph.objectives.kmeans import chosen
-from recgraph.recommender import Recommender
 from recgraph.types import Encoding
 
 

@@ -11,10 +11,10 @@ import yaml
 from cases import graph_of, random_interactions
 
 from recgraph import cli
-from recgraph.experiment import plan
-from recgraph.model import catalogue_of
+from recgraph.experiments.experiment import plan
+from recgraph.models.model import catalogue_of
+from recgraph.models.recommender import Recommender
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "experiments/README.md", "datasets/README.md"]

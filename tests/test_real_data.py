@@ -10,9 +10,9 @@ import torch
 from rich.console import Console
 
 from recgraph.data import datasets
-from recgraph.experiment import plan
-from recgraph.recommender import Recommender
-from recgraph.running import Result, Settings, execute
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.running import Result, Settings, execute
+from recgraph.models.recommender import Recommender
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from recgraph.experiment import plan
-from recgraph.model import Model
-from recgraph.running import Settings, execute
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.running import Settings, execute
+from recgraph.models.model import Model
 
 ROWS = """
 rows:

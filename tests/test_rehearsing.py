@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from recgraph.errors import ConfigError
-from recgraph.experiment import plan
+from recgraph.experiments.experiment import plan
 
 SASREC = {"name": "sasrec", "dim": 10}
 FIELDS = {"name": "fields", "dim": 4}

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from recgraph.data import datasets
 from recgraph.data.features import Attributes, Features
 from recgraph.errors import ConfigError, DataError
+from recgraph.experiments.relations import RelationSettings, check_relations, links_of
 from recgraph.graph.links import Links
-from recgraph.relations import RelationSettings, check_relations, links_of
 from recgraph.types import Content, Modality
 
 # Users 0 to 3 and items 10 to 14; user 3 and item 14 have no training interactions.

@@ -18,10 +18,10 @@ import yaml
 from rich.console import Console
 
 from recgraph import cli
-from recgraph.experiment import plan
-from recgraph.report import collect, write
-from recgraph.running import Settings
-from recgraph.scheduling import do
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.running import Settings
+from recgraph.experiments.scheduling import do
+from recgraph.reporting.report import collect, write
 
 VOID = {"meta", "br"}
 NASTY = "<script>alert(1)</script> & \"quoted\" 'name'"

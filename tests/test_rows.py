@@ -13,10 +13,10 @@ from torch import Tensor
 from recgraph import registry
 from recgraph.encoders import LightGCN
 from recgraph.heads import Dot, Head
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import rows
-from recgraph.positives import Positives
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
+from recgraph.sampling.positives import Positives
 from recgraph.types import Batch, Ego, Encoding, Inputs
 
 

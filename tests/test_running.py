@@ -23,12 +23,12 @@ from recgraph.data.importing import import_file
 from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
 from recgraph.errors import DataError, RecgraphError, TrainingError
-from recgraph.experiment import Run, plan
+from recgraph.experiments.experiment import Run, plan
+from recgraph.experiments.fitting import fit
+from recgraph.experiments.running import Settings, execute, reevaluate
+from recgraph.experiments.task import Task
 from recgraph.files import locked
-from recgraph.fitting import fit
-from recgraph.model import Model
-from recgraph.running import Settings, execute, reevaluate
-from recgraph.task import Task
+from recgraph.models.model import Model
 
 CPU = torch.device("cpu")
 TIMES = ("seconds", "elapsed", "seconds_to_95", "seconds_to_99", "train_seconds", "eval_seconds", "peak_memory_mib")

@@ -16,11 +16,11 @@ from rich.console import Console
 
 from recgraph.data.datasets import load
 from recgraph.errors import ConfigError, DataError
-from recgraph.experiment import plan
-from recgraph.rendering import markdown
-from recgraph.running import Settings, execute, reevaluate
-from recgraph.tables import Finished, grids
-from recgraph.task import Task
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.running import Settings, execute, reevaluate
+from recgraph.experiments.task import Task
+from recgraph.reporting.rendering import markdown
+from recgraph.reporting.tables import Finished, grids
 
 CPU = torch.device("cpu")
 NUM_USERS, NUM_ITEMS, NEGATIVES = 30, 40, 9

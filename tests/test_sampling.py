@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from recgraph import registry
-from recgraph.alias import alias_table
-from recgraph.batches import Batches
 from recgraph.errors import ConfigError, DataError
+from recgraph.numerics.alias import alias_table
 from recgraph.random import torch_generator
-from recgraph.sampling import InBatch, Popularity, Sampler, Uniform, Warm
+from recgraph.sampling.batches import Batches
+from recgraph.sampling.negatives import InBatch, Popularity, Sampler, Uniform, Warm
 
 
 @given(seed=st.integers(0, 1000), density=st.floats(0.05, 0.9), num=st.integers(1, 4))
@@ -230,5 +230,5 @@ def test_batches_with_shared_sets_say_which_are_positives(sampler: dict) -> None
 
 def test_negatives_do_not_depend_on_how_an_epoch_is_cut_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = rows_of(make_batches())
-    monkeypatch.setattr("recgraph.batches.BLOCK", 25)
+    monkeypatch.setattr("recgraph.sampling.batches.BLOCK", 25)
     assert rows_of(make_batches()) == rows

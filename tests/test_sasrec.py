@@ -17,10 +17,10 @@ from recgraph.encoders import SASRec
 from recgraph.encoders.transformer import LowPass
 from recgraph.errors import ConfigError
 from recgraph.heads import Dot
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import CrossEntropy, Objectives
 from recgraph.random import isolated, torch_generator
-from recgraph.recommender import Recommender
-from recgraph.sequences import SequenceBatches
+from recgraph.sampling.sequences import SequenceBatches
 from recgraph.types import Inputs
 
 BSAREC: dict[str, Any] = {"norm": "post", "feed_forward": 4, "activation": "gelu", "frequency": 0.7}
@@ -163,7 +163,7 @@ def test_what_comes_next_in_a_cycle_is_learned(name: str, targets: str) -> None:
 
 
 def test_queries_of_many_users_do_not_depend_on_who_is_asked_for_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recgraph.recommender.PIECE", 3)
+    monkeypatch.setattr("recgraph.models.recommender.PIECE", 3)
     table = cycle(users=11, items=11)
     table = table.select(np.random.default_rng(0).random(len(table)) < 0.7)
     recommender = Recommender(SASRec(11, 11, dim=6, max_length=7).double(), {"rank": Dot(6)}).eval()

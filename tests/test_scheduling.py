@@ -14,9 +14,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from recgraph.experiment import plan
-from recgraph.running import Settings
-from recgraph.scheduling import do, preview
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.running import Settings
+from recgraph.experiments.scheduling import do, preview
 
 SETTINGS = Settings(torch.device("cpu"))
 BROKEN = """

@@ -9,8 +9,8 @@ import optuna
 import pytest
 
 from recgraph.errors import ConfigError
-from recgraph.experiment import plan
-from recgraph.search import searches
+from recgraph.experiments.experiment import plan
+from recgraph.tuning.search import searches
 
 SPACE = """
 search:

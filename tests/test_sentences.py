@@ -19,7 +19,7 @@ from recgraph.data.content import content_of, pack, unpack
 from recgraph.data.features import Attributes, Features
 from recgraph.data.modalities import ModalitySettings, fit_modality
 from recgraph.errors import ConfigError, DataError
-from recgraph.recommender import Recommender
+from recgraph.models.recommender import Recommender
 
 FAKE = """
 import numpy as np

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from recgraph.encoders import SASRec
 from recgraph.heads import Dot
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import SameTargetContrast, SequenceContrast
 from recgraph.objectives.sequence_contrast import nt_xent
 from recgraph.random import isolated, torch_generator
-from recgraph.recommender import Recommender
-from recgraph.sequences import SequenceBatches
+from recgraph.sampling.sequences import SequenceBatches
 from recgraph.types import Batch, Inputs
 from recgraph.views import CropMaskReorder
 

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recgraph.data.interactions import Interactions
-from recgraph.positives import Positives
 from recgraph.random import torch_generator
-from recgraph.sampling import Sampler, Uniform
-from recgraph.sequences import SequenceBatches, hits_of_runs
+from recgraph.sampling.negatives import Sampler, Uniform
+from recgraph.sampling.positives import Positives
+from recgraph.sampling.sequences import SequenceBatches, hits_of_runs
 from recgraph.types import Batch
 
 

@@ -12,15 +12,15 @@ from cases import graph_of, random_interactions
 from torch import Tensor
 
 from recgraph import registry
-from recgraph.compatibility import reads_of
 from recgraph.encoders import LightGCN, SequenceEncoder
 from recgraph.errors import ConfigError
+from recgraph.experiments.compatibility import reads_of
 from recgraph.heads import Dot
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import BPR, Objectives
 from recgraph.random import isolated, torch_generator
-from recgraph.recommender import Recommender
-from recgraph.sampling import Uniform
-from recgraph.sequences import SequenceBatches
+from recgraph.sampling.negatives import Uniform
+from recgraph.sampling.sequences import SequenceBatches
 from recgraph.types import MASK, Inputs
 
 NAMES = ["attentive", "gru4rec", "pooling", "sasrec"]
@@ -131,7 +131,7 @@ def test_queries_hold_the_users_own_vector(user: str, options: dict[str, Any]) -
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_parts_together_train_and_rank_everybody(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recgraph.recommender.PIECE", 5)
+    monkeypatch.setattr("recgraph.models.recommender.PIECE", 5)
     table = random_interactions()
     with isolated(0, "modules"):
         encoder = build(name, **GRAPH, item_table=True, user="gate").float()

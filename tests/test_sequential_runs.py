@@ -14,11 +14,11 @@ from test_trainer import Killed
 from recgraph.data.importing import import_file
 from recgraph.encoders import SequenceEncoder
 from recgraph.errors import ConfigError
-from recgraph.experiment import plan
-from recgraph.model import Model
-from recgraph.recommender import Recommender
-from recgraph.running import Settings, execute, reevaluate
-from recgraph.sequences import SequenceBatches
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.running import Settings, execute, reevaluate
+from recgraph.models.model import Model
+from recgraph.models.recommender import Recommender
+from recgraph.sampling.sequences import SequenceBatches
 from recgraph.training.trainer import Trainer
 from recgraph.types import MASK, PAD, Encoding, Inputs, Past
 

@@ -14,10 +14,10 @@ from recgraph import registry
 from recgraph.encoders import Embedding
 from recgraph.heads import Dot
 from recgraph.heads.labels import LabelHead
+from recgraph.models.recommender import Recommender
+from recgraph.models.sharing import PLE, Experts, MMoE
 from recgraph.objectives import BPR, Label, Objectives
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
-from recgraph.sharing import PLE, Experts, MMoE
 from recgraph.types import Batch, Inputs, Past
 
 TASKS = ["rank", "sex"], ["rank", "genre"]

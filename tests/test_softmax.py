@@ -16,12 +16,12 @@ from torch import Tensor
 from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError
 from recgraph.heads import MLP, Cosine, Dot, Head
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import BCE, BSL, CCL, GBCE, Objective, Softmax, rows
 from recgraph.objectives.softmax import cross_entropy, log_sum_exp
-from recgraph.positives import Positives
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
 from recgraph.registry import objectives
+from recgraph.sampling.positives import Positives
 from recgraph.types import Batch, Inputs
 
 TABLE = random_interactions()

@@ -18,9 +18,9 @@ from optuna.trial import TrialState
 
 from recgraph.cli.common import assignment
 from recgraph.errors import ConfigError
-from recgraph.scheduling import Tasks
-from recgraph.search import searches
-from recgraph.studies import Options, Shared, flow, plain
+from recgraph.experiments.scheduling import Tasks
+from recgraph.tuning.search import searches
+from recgraph.tuning.studies import Options, Shared, flow, plain
 
 CPU = torch.device("cpu")
 

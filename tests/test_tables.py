@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 
 from recgraph.errors import DataError
-from recgraph.rendering import escape, latex, markdown
-from recgraph.schema import Published
-from recgraph.tables import Finished, Result, grids, tidy, write_csv
+from recgraph.experiments.schema import Published
+from recgraph.reporting.rendering import escape, latex, markdown
+from recgraph.reporting.tables import Finished, Result, grids, tidy, write_csv
 
 
 def result(row: str, seed: int, ndcg: float, **changes: object) -> Result:

@@ -15,15 +15,15 @@ from pydantic import ValidationError
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
-from recgraph.batches import Batches
 from recgraph.encoders import Embedding, LightGCN
 from recgraph.errors import TrainingError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Dot
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import BPR, EgoL2, LayerContrast, Objective, Objectives, PrototypeContrast, ViewContrast, rows
 from recgraph.random import isolated, torch_generator
-from recgraph.recommender import Recommender
-from recgraph.sampling import Uniform
+from recgraph.sampling.batches import Batches
+from recgraph.sampling.negatives import Uniform
 from recgraph.training.trackers import JsonLines
 from recgraph.training.trainer import Trainer, TrainSettings
 from recgraph.types import Batch, Encoding

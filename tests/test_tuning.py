@@ -20,17 +20,17 @@ import yaml
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
-from recgraph import tuning
 from recgraph.cli import main
 from recgraph.data.datasets import Dataset
 from recgraph.data.interactions import Interactions
 from recgraph.errors import ConfigError, DataError
-from recgraph.experiment import plan
-from recgraph.running import Settings, execute
-from recgraph.search import Search, searches
-from recgraph.studies import Options
-from recgraph.task import Task
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.running import Settings, execute
+from recgraph.experiments.task import Task
 from recgraph.training.trackers import JsonLines
+from recgraph.tuning import trials as tuning
+from recgraph.tuning.search import Search, searches
+from recgraph.tuning.studies import Options
 
 CPU = torch.device("cpu")
 SEARCH = """

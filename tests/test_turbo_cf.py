@@ -16,7 +16,7 @@ from recgraph.baselines.gfcf import GFCF
 from recgraph.baselines.turbo_cf import TurboCF
 from recgraph.errors import ConfigError, DataError
 from recgraph.evaluation.ranking import evaluate
-from recgraph.model import Model, catalogue_of
+from recgraph.models.model import Model, catalogue_of
 
 
 def fitted(**options: object) -> TurboCF:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from recgraph.encoders import Embedding
 from recgraph.heads import Dot
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import DirectAU, rows
 from recgraph.objectives.uniformity import uniformity
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
 from recgraph.types import Batch, Inputs
 
 

@@ -14,9 +14,9 @@ from test_coldstart import CPU, SHORT, done, films, run_of  # noqa: F401  # a fi
 from recgraph.data.features import Attributes, Features
 from recgraph.data.used import attributes_fingerprint
 from recgraph.errors import TrainingError
-from recgraph.running import Settings, execute
-from recgraph.scheduling import preview
-from recgraph.task import Task
+from recgraph.experiments.running import Settings, execute
+from recgraph.experiments.scheduling import preview
+from recgraph.experiments.task import Task
 
 ITEMS = {
     "id": [1, 2, 3],

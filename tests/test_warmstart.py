@@ -10,7 +10,7 @@ from recgraph import registry
 from recgraph.encoders import Embedding, LightGCN
 from recgraph.encoders.base import Encoder
 from recgraph.errors import ConfigError
-from recgraph.warmstart import warm_start
+from recgraph.experiments.warmstart import warm_start
 
 IALS = {"name": "ials", "dim": 4, "epochs": 3}
 

@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from recgraph.errors import ConfigError
-from recgraph.experiment import Run, plan
-from recgraph.running import fit
-from recgraph.task import Task
+from recgraph.experiments.experiment import Run, plan
+from recgraph.experiments.running import fit
+from recgraph.experiments.task import Task
 from recgraph.training.trackers import JsonLines, Record, Tracker
 from recgraph.training.weights_biases import WeightsAndBiases, log_table
 
@@ -249,7 +249,7 @@ ONLINE = """
 import logging, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from recgraph.experiment import Run
+from recgraph.experiments.experiment import Run
 from recgraph.training.weights_biases import WeightsAndBiases
 
 logging.basicConfig(format="%(message)s")

@@ -23,13 +23,13 @@ from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
 from recgraph.encoders import LightGCN
 from recgraph.errors import DataError
-from recgraph.experiment import plan
-from recgraph.model import Model
+from recgraph.experiments.experiment import plan
+from recgraph.experiments.running import Settings, execute, reevaluate
+from recgraph.models.model import Model
+from recgraph.models.recommender import Recommender
 from recgraph.objectives import Objective, Objectives
 from recgraph.random import isolated
-from recgraph.recommender import Recommender
-from recgraph.running import Settings, execute, reevaluate
-from recgraph.sampling import Uniform
+from recgraph.sampling.negatives import Uniform
 from recgraph.training.trainer import Trainer
 
 Pairs = set[tuple[int, int]]

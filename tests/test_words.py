@@ -19,8 +19,8 @@ from recgraph.data.modalities import ModalitySettings, fit_modality
 from recgraph.data.terms import Terms
 from recgraph.data.words import near, positive_pmi, word_vectors
 from recgraph.errors import ConfigError, DataError
-from recgraph.experiment import plan
-from recgraph.recommender import Recommender
+from recgraph.experiments.experiment import plan
+from recgraph.models.recommender import Recommender
 
 CORPUS = [
     "the wolf hunts deer in the forest",

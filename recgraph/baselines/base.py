@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recgraph import registry
 from recgraph.data.interactions import Interactions
-from recgraph.model import Model
+from recgraph.models.model import Model
 from recgraph.types import Content
 
 

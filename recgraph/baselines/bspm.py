@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.baselines.filters import IdealFilter
-from recgraph.model import Scorer
+from recgraph.models.model import Scorer
 from recgraph.registry import baselines
 from recgraph.types import NonNegativeFloat, PositiveFloat, PositiveInt
 

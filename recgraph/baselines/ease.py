@@ -15,7 +15,7 @@ from recgraph.data.interactions import Interactions
 from recgraph.environment import check_memory
 from recgraph.errors import DataError
 from recgraph.graph.sparse import SparseRows, dense_product
-from recgraph.model import Scorer
+from recgraph.models.model import Scorer
 from recgraph.registry import baselines
 from recgraph.types import PositiveFloat
 

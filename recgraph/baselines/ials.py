@@ -20,7 +20,7 @@ from torch import Tensor
 
 from recgraph.baselines.base import Baseline
 from recgraph.data.interactions import Interactions
-from recgraph.model import Scorer
+from recgraph.models.model import Scorer
 from recgraph.random import torch_generator
 from recgraph.registry import baselines
 from recgraph.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt

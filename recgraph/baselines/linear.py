@@ -15,7 +15,7 @@ from torch import Tensor
 from recgraph.baselines.filters import GraphFilter
 from recgraph.data.interactions import Interactions
 from recgraph.graph.sparse import SparseRows, dense_product
-from recgraph.model import Scorer
+from recgraph.models.model import Scorer
 
 
 class Contribution(NamedTuple):

@@ -16,7 +16,7 @@ from torch import Tensor
 from recgraph.baselines.linear import LinearModel, SparseWeights, binary
 from recgraph.data.interactions import Interactions
 from recgraph.graph.sparse import SparseRows, dense_product
-from recgraph.model import Scorer
+from recgraph.models.model import Scorer
 from recgraph.registry import baselines
 from recgraph.types import NonNegativeFloat, PositiveInt
 

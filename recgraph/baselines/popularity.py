@@ -6,7 +6,7 @@ import torch
 
 from recgraph.baselines.base import Baseline
 from recgraph.data.interactions import Interactions
-from recgraph.model import Scorer
+from recgraph.models.model import Scorer
 from recgraph.registry import baselines
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from recgraph.baselines.linear import LinearModel, binary
 from recgraph.data.interactions import Interactions
 from recgraph.graph.spectrum import right_singular_vectors
-from recgraph.model import Scorer
+from recgraph.models.model import Scorer
 from recgraph.registry import baselines
 from recgraph.types import PositiveInt
 

@@ -13,16 +13,16 @@ from rich.table import Table
 from recgraph import registry
 from recgraph.cli.common import app, console, find_device, listed, read_newcomers, say
 from recgraph.cli.data import list_datasets
-from recgraph.drawing import draw, shown_rows, write_png, write_svg
 from recgraph.errors import ConfigError
-from recgraph.explaining import explain as explained
+from recgraph.experiments.running import reevaluate
+from recgraph.experiments.schema import folder_name
+from recgraph.explaining.drawing import draw, shown_rows, write_png, write_svg
+from recgraph.explaining.explanation import explain as explained
+from recgraph.explaining.panels import Bars, Grid
 from recgraph.files import write_json
-from recgraph.model import Model
-from recgraph.newcomers import free_id
-from recgraph.panels import Bars, Grid
-from recgraph.recommender import Recommender
-from recgraph.running import reevaluate
-from recgraph.schema import folder_name
+from recgraph.models.model import Model
+from recgraph.models.newcomers import free_id
+from recgraph.models.recommender import Recommender
 
 
 @app.command

@@ -7,7 +7,7 @@ from pathlib import Path
 from recgraph.cli.common import app, assignment, say
 from recgraph.errors import ConfigError
 from recgraph.files import write_text
-from recgraph.report import collect, write
+from recgraph.reporting.report import collect, write
 
 EXPERIMENTS = Path("experiments")
 

@@ -11,16 +11,16 @@ import torch
 from cyclopts import Parameter
 from rich.table import Table
 
-from recgraph import rendering, report, tables
 from recgraph.cli.common import app, assignment, console, errors, find_device, listed, say, seed_numbers
 from recgraph.environment import code_version
 from recgraph.errors import ConfigError, RecgraphError
-from recgraph.experiment import Run, plan, smoke
+from recgraph.experiments.experiment import Run, plan, smoke
+from recgraph.experiments.running import Settings, execute
+from recgraph.experiments.scheduling import Outcome, do, preview
+from recgraph.experiments.schema import read
+from recgraph.experiments.toy import ToyTask
 from recgraph.files import write_text
-from recgraph.running import Settings, execute
-from recgraph.scheduling import Outcome, do, preview
-from recgraph.schema import read
-from recgraph.toy import ToyTask
+from recgraph.reporting import rendering, report, tables
 from recgraph.training.weights_biases import log_table
 
 RUNS = Path("runs")

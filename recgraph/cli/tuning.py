@@ -13,12 +13,12 @@ from tabulate import tabulate
 
 from recgraph.cli.common import app, console, find_device, listed, say
 from recgraph.errors import ConfigError, RecgraphError
-from recgraph.search import Search, searches
+from recgraph.tuning.search import Search, searches
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from recgraph.studies import Summary
+    from recgraph.tuning.studies import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def tune(
     if trials is None and budget_seconds is None:
         raise ConfigError("set a budget: --trials, --budget-seconds, or both")
     try:
-        from recgraph import tuning  # Optuna, which only this command needs
+        from recgraph.tuning import trials as tuning  # Optuna, which only this command needs
     except ModuleNotFoundError as error:
         raise ConfigError(f"recgraph tune needs Optuna: pip install optuna ({error})") from None
     found = searches(file, rows=listed(rows), datasets=listed(on), seed=seed)

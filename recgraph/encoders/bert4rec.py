@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from recgraph.dropout import Dropout
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
 from recgraph.encoders.transformer import EPS, Attention, Block, check_heads, linear, network
+from recgraph.numerics.dropout import Dropout
 from recgraph.registry import encoders
 from recgraph.types import MASK, PAD, Fraction, Inputs, PositiveFloat, PositiveInt
 

@@ -17,8 +17,8 @@ from recgraph.encoders.base import Encoder, embedding_table, lookup
 from recgraph.encoders.content import checked
 from recgraph.encoders.values import Tables, bag, side_of
 from recgraph.errors import ConfigError
-from recgraph.hashing import pairs
 from recgraph.layout import Layout
+from recgraph.numerics.hashing import pairs
 from recgraph.registry import encoders
 from recgraph.types import CONTEXT, Content, Ego, Encoding, Inputs, Modality, PositiveFloat, PositiveInt
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from recgraph.encoders.base import Encoder, embedding_table, graph_of, lookup
 from recgraph.errors import ConfigError
 from recgraph.graph.attention import edge_dots, edge_softmax, sum_to_items, sum_to_users
-from recgraph.matmul import Linear
+from recgraph.numerics.matmul import Linear
 from recgraph.registry import encoders
 from recgraph.types import Ego, Encoding, Inputs, NonNegativeInt, PositiveFloat, PositiveInt
 

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from recgraph.dropout import Dropout
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
 from recgraph.encoders.transformer import linear
+from recgraph.numerics.dropout import Dropout
 from recgraph.registry import encoders
 from recgraph.types import Fraction, Inputs, PositiveFloat, PositiveInt
 

@@ -19,7 +19,7 @@ from recgraph.encoders.content import checked
 from recgraph.encoders.tower import Fusion, Tower
 from recgraph.errors import ConfigError
 from recgraph.graph.links import Links
-from recgraph.matmul import unit
+from recgraph.numerics.matmul import unit
 from recgraph.registry import encoders
 from recgraph.types import (
     Content,

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from recgraph.dropout import Dropout
+from recgraph.numerics.dropout import Dropout
 
 EPS = 1e-8
 """Added to variances before their root, as in SASRec's code."""

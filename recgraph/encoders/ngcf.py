@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recgraph.dropout import Dropout
 from recgraph.encoders.base import Encoder, graph_of, lookup
 from recgraph.graph.propagate import neighbour_sum
-from recgraph.matmul import Linear, unit
+from recgraph.numerics.dropout import Dropout
+from recgraph.numerics.matmul import Linear, unit
 from recgraph.registry import encoders
 from recgraph.types import Ego, Encoding, Fraction, Inputs, NonNegativeInt, PositiveInt
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recgraph.dropout import Dropout
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
+from recgraph.numerics.dropout import Dropout
 from recgraph.registry import encoders
 from recgraph.types import PAD, Fraction, Inputs, PositiveFloat, PositiveInt
 

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from recgraph.dropout import Dropout
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
 from recgraph.encoders.transformer import EPS, Attention, Block, LowPass, Norm, causal, check_heads, network
 from recgraph.errors import ConfigError
+from recgraph.numerics.dropout import Dropout
 from recgraph.registry import encoders
 from recgraph.types import Fraction, Inputs, NonNegativeInt, PositiveFloat, PositiveInt
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recgraph.encoders.base import Encoder, embedding_table, lookup
 from recgraph.errors import ConfigError
-from recgraph.matmul import Linear
+from recgraph.numerics.matmul import Linear
 from recgraph.types import PAD, Ego, Encoding, Inputs, Past
 
 UserVector = Literal["history", "sum", "gate"]

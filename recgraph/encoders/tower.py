@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from recgraph.dropout import Dropout
 from recgraph.errors import ConfigError
-from recgraph.matmul import Linear
+from recgraph.numerics.dropout import Dropout
+from recgraph.numerics.matmul import Linear
 from recgraph.types import Modality
 
 Fusion = Literal["attention", "mean"]

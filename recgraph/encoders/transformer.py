@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from recgraph.dropout import Dropout, dropout
 from recgraph.encoders.low_pass import EPS, LowPass
 from recgraph.errors import ConfigError
-from recgraph.matmul import Linear
+from recgraph.numerics.dropout import Dropout, dropout
+from recgraph.numerics.matmul import Linear
 from recgraph.types import PAD
 
 Norm = Literal["query", "pre", "post"]

@@ -25,7 +25,7 @@ from recgraph.graph import backends
 from recgraph.graph.backends import Backend
 from recgraph.graph.bipartite import BipartiteGraph, Operator
 from recgraph.graph.low_rank import Factored, LowRankGraph, LowRankOperator
-from recgraph.matmul import unit
+from recgraph.numerics.matmul import unit
 from recgraph.types import identity
 
 Graph = BipartiteGraph | LowRankGraph

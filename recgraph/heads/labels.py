@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from recgraph.matmul import Linear
+from recgraph.numerics.matmul import Linear
 from recgraph.types import LabelKind
 
 

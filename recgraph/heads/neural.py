@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from recgraph.dropout import dropout
 from recgraph.errors import ConfigError
 from recgraph.heads.base import Head
 from recgraph.heads.layers import Widths, lecun_uniform, room, xavier_uniform
 from recgraph.heads.products import GMF
-from recgraph.matmul import Linear
+from recgraph.numerics.dropout import dropout
+from recgraph.numerics.matmul import Linear
 from recgraph.registry import heads
 from recgraph.types import PositiveInt
 

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from recgraph.hashing import pairs
 from recgraph.heads.base import Head
 from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
 from recgraph.heads.neural import MLP, in_chunks
 from recgraph.layout import Layout
-from recgraph.matmul import Linear
+from recgraph.numerics.hashing import pairs
+from recgraph.numerics.matmul import Linear
 from recgraph.types import PositiveInt
 
 

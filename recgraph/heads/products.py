@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recgraph.heads.base import Head
 from recgraph.heads.layers import Widths, lecun_uniform, xavier_uniform
-from recgraph.matmul import Linear, inner_products, unit
+from recgraph.numerics.matmul import Linear, inner_products, unit
 from recgraph.registry import heads
 from recgraph.types import NonNegativeFloat
 

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from recgraph.heads.base import Head, steps_of
 from recgraph.heads.layers import Widths, lecun_uniform, room, xavier_uniform
-from recgraph.matmul import Linear
+from recgraph.numerics.matmul import Linear
 from recgraph.registry import heads
 
 CHUNK_FLOATS = 2**20

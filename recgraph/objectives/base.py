@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from recgraph.models.sharing import RANK
 from recgraph.objectives.balance import Balance
-from recgraph.sharing import RANK
 from recgraph.types import Batch, Encoding, Inputs
 
 if TYPE_CHECKING:
-    from recgraph.recommender import Recommender
+    from recgraph.models.recommender import Recommender
 
 
 class Objective(nn.Module):

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from recgraph.encoders.base import lookup
 from recgraph.errors import ConfigError
-from recgraph.matmul import inner_products, unit
+from recgraph.models.recommender import Recommender
+from recgraph.numerics.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
 from recgraph.objectives.contrastive import distinct, info_nce
 from recgraph.objectives.rows import first_order, mean_over_rows
 from recgraph.objectives.softmax import Softmax
-from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Ego, Encoding, Fraction, Inputs, PositiveFloat, Sides
 

@@ -12,12 +12,12 @@ from recgraph.baselines.content_knn import nearest_warm
 from recgraph.encoders.base import graph_of, lookup
 from recgraph.errors import ConfigError
 from recgraph.graph.bipartite import BipartiteGraph
-from recgraph.matmul import inner_products, unit
+from recgraph.models.recommender import Recommender
+from recgraph.numerics.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
 from recgraph.objectives.contrastive import distinct
 from recgraph.objectives.rows import mean_over_rows
 from recgraph.objectives.softmax import Softmax
-from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Content, Ego, Encoding, Inputs, PositiveFloat, PositiveInt
 

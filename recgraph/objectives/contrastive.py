@@ -19,11 +19,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.errors import ConfigError
-from recgraph.matmul import inner_products, unit
+from recgraph.models.recommender import Recommender
+from recgraph.numerics.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
 from recgraph.objectives.rows import first_order, row_chunks
 from recgraph.objectives.softmax import losses_and_shares
-from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Distinct, Encoding, Inputs, NonNegativeFloat, NonNegativeInt, PositiveFloat, View
 

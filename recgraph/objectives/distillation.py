@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recgraph.encoders.base import graph_of, lookup
+from recgraph.models.recommender import Recommender
 from recgraph.objectives.base import Objective, masked_mean
 from recgraph.objectives.content import sides_of
 from recgraph.objectives.contrastive import distinct
-from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Ego, Encoding, Fraction, NonNegativeFloat, PositiveFloat
 

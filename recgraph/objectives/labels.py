@@ -11,8 +11,8 @@ from torch import Tensor
 
 from recgraph.data.labels import MISSING
 from recgraph.encoders.base import lookup
+from recgraph.models.recommender import Recommender
 from recgraph.objectives.base import Objective
-from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding, LabelKind, PositiveInt
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from recgraph.errors import ConfigError
+from recgraph.models.recommender import Recommender
 from recgraph.objectives.contrastive import Contrast, distinct
 from recgraph.objectives.kmeans import Clusters, chosen, kmeans
-from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 

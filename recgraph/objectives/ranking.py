@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from recgraph.models.recommender import Recommender
 from recgraph.objectives.base import Objective
 from recgraph.objectives.rows import mean_over_rows
-from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding
 

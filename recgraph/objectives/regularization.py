@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from recgraph.encoders.base import lookup
+from recgraph.models.recommender import Recommender
 from recgraph.objectives.base import Objective
 from recgraph.objectives.rows import mean_over_rows
-from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding
 

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recgraph.matmul import inner_products, unit
+from recgraph.models.recommender import Recommender
+from recgraph.numerics.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
 from recgraph.objectives.rows import mean_over_rows
 from recgraph.objectives.softmax import cross_entropy
-from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Ego, Encoding, Inputs, PositiveFloat, View
 

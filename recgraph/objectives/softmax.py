@@ -15,10 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.errors import ConfigError
+from recgraph.models.recommender import Recommender
 from recgraph.objectives.base import Objective
 from recgraph.objectives.ranking import Ranking, num_valid
 from recgraph.objectives.rows import first_order, mean_over_rows
-from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding, PositiveFloat
 

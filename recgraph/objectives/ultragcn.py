@@ -11,9 +11,9 @@ from torch import Tensor
 from recgraph.encoders.base import graph_of
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.graph.cooccurrence import ItemNeighbours, item_neighbours
+from recgraph.models.recommender import Recommender
 from recgraph.objectives.ranking import Ranking, mean_of_valid
 from recgraph.objectives.rows import mean_over_rows
-from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding, NonNegativeFloat, PositiveInt
 

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recgraph.encoders.base import lookup
-from recgraph.matmul import inner_products, unit
+from recgraph.models.recommender import Recommender
+from recgraph.numerics.matmul import inner_products, unit
 from recgraph.objectives.base import Objective, masked_mean
 from recgraph.objectives.rows import first_order, row_chunks
-from recgraph.recommender import Recommender
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding, NonNegativeFloat
 

@@ -14,11 +14,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from recgraph.batches import Batches
 from recgraph.errors import TrainingError
 from recgraph.files import replacing
+from recgraph.models.recommender import Recommender
 from recgraph.objectives.base import Objectives
-from recgraph.recommender import Recommender
+from recgraph.sampling.batches import Batches
 from recgraph.training.optimization import Optimization
 from recgraph.training.trackers import Tracker
 

@@ -24,7 +24,7 @@ from recgraph.files import digest, write_text
 from recgraph.training.trackers import Record, Tracker
 
 if TYPE_CHECKING:
-    from recgraph.experiment import Run
+    from recgraph.experiments.experiment import Run
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,227 @@
+"""From an experiment file to runs with complete, checked configurations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from recgraph.data import cards
+from recgraph.data.cards import Card
+from recgraph.data.content import check_columns
+from recgraph.data.features import Kind, Side, kinds
+from recgraph.data.label_settings import LabelSettings, check_labels
+from recgraph.data.modalities import ModalitySettings
+from recgraph.errors import ConfigError, suggest
+from recgraph.experiments import pretraining
+from recgraph.experiments.checking import check
+from recgraph.experiments.relations import RelationSettings, check_relations
+from recgraph.experiments.schema import Experiment, RunConfig, folder_name, read, validate
+from recgraph.experiments.spaces import Range
+from recgraph.files import digest
+
+RECIPE = (
+    *("encoder", "relations", "sharing", "heads", "objectives", "balance", "negatives", "sequences", "train"),
+    *("blend", "pretrained"),
+)
+"""Parts of a run that a baseline has none of."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell of a table: a row's configuration on a dataset with a seed."""
+
+    table: str
+    row: str
+    dataset: str
+    seed: int
+    config: dict[str, Any]
+
+    @property
+    def config_hash(self) -> str:
+        """Ten hex digits that identify the complete configuration, defaults included."""
+        return digest(self.config)
+
+    @property
+    def sources(self) -> dict[str, Run]:
+        """Part -> the run it begins with, of the same dataset and seed; empty where nothing is trained before."""
+        found = self.config.get("pretrained", {})
+        return {part: replace(self, row=source["row"], config=source["config"]) for part, source in found.items()}
+
+    def folder(self, root: Path) -> Path:
+        """Where the run lives below `root`."""
+        return root / self.table / folder_name(self.row) / self.dataset / self.config_hash / f"seed-{self.seed}"
+
+
+def plan(
+    path: Path,
+    *,
+    rows: Iterable[str] = (),
+    datasets: Iterable[str] = (),
+    seeds: Iterable[int] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> list[Run]:
+    """All runs of an experiment file, or the selected ones, with complete configurations.
+
+    Every row of the file is checked, also those that are not selected.
+
+    Args:
+        path: the experiment file; its stem names the table.
+        rows, datasets, seeds: keep only these; empty for all. Other datasets and seeds than the file's may be named.
+        overrides: dotted path -> value, applied to the selected rows after their own. Those of training do not concern
+            baselines, unless only baselines are selected.
+
+    Raises:
+        ConfigError: anything is misspelt or does not fit, with its path and the nearest valid name.
+    """
+    experiment = read(path)
+    chosen_cards = [_card(name, path) for name in dict.fromkeys(datasets) or experiment.datasets]
+    baselines = {row for row in experiment.rows if "baseline" in complete(experiment, row, {}, chosen_cards[0], path)}
+    for row, space in experiment.search.items():
+        for address, values in space.items():
+            for value in samples(values):
+                resolve(experiment, row, {address: value}, chosen_cards[0], path)
+    chosen = dict.fromkeys(rows) or experiment.rows
+    for row in chosen:
+        if row not in experiment.rows:
+            raise ConfigError(f"{path}: no row {row!r}. {suggest(row, experiment.rows)}")
+    everywhere = dict(overrides or {})
+    for_baselines = everywhere
+    if not baselines.issuperset(chosen):
+        for_baselines = {address: value for address, value in everywhere.items() if not _of_training(address)}
+    return [
+        Run(path.stem, row, card.name, seed, _on(config, card, f"{path}: rows.{row}"))
+        for card in chosen_cards
+        for row in chosen
+        for config in [complete(experiment, row, for_baselines if row in baselines else everywhere, card, path)]
+        for seed in dict.fromkeys(seeds) or experiment.seeds
+    ]
+
+
+def smoke(run: Run) -> Run:
+    """The same run with two epochs at most."""
+    if "baseline" in run.config:
+        return run
+    short = {"max_epochs": 2, "patience": 2, "validate_every": 1, "warmup": min(1, run.config["train"]["warmup"])}
+    config = run.config | {"train": run.config["train"] | short}
+    if run.sources:
+        config["pretrained"] = {
+            part: {"row": source.row, "config": smoke(source).config} for part, source in run.sources.items()
+        }
+    return replace(run, config=config)
+
+
+def samples(space: Sequence[Any] | Range) -> list[Any]:
+    """Values of a search space that stand for all of it: each of a list, both ends of a range."""
+    if not isinstance(space, Range):
+        return list(space)
+    return list(space.uniform or space.log or space.int or ())
+
+
+def resolve(experiment: Experiment, row: str, overrides: Mapping[str, Any], card: Card, path: Path) -> dict[str, Any]:
+    """The complete configuration of a row: base, then the row's overrides, then `overrides`; defaults filled in."""
+    where = f"{path}: rows.{row}"
+    tree = validate(RunConfig, experiment.base, f"{path}: base").model_dump()
+    for changes in (experiment.rows[row], overrides):
+        _refuse_lost(changes, where)
+        for address, value in changes.items():
+            override(tree, address, value, where)
+    config = validate(RunConfig, tree, where)
+    if config.baseline is not None:
+        for address in (*experiment.rows[row], *overrides):
+            if _of_training(address):
+                raise ConfigError(f"{where}: {address} does nothing here, for the row is a baseline")
+    return check(config, card, where)
+
+
+def complete(
+    experiment: Experiment, row: str, overrides: Mapping[str, Any], card: Card, path: Path, *, alone: bool = False
+) -> dict[str, Any]:
+    """`resolve`, with the rows that `pretrained` names in the place of their names; `alone`: without the overrides."""
+    config = resolve(experiment, row, overrides, card, path)
+    if "pretrained" in config:
+        changes = {} if alone else overrides
+        config["pretrained"] = pretraining.sources(
+            config, experiment.rows, lambda name: resolve(experiment, name, changes, card, path), f"{path}: rows.{row}"
+        )
+    return config
+
+
+def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None:
+    """Set the node at a dotted path, in place.
+
+    Raises:
+        ConfigError: a part of the path leads nowhere; the message suggests the nearest.
+    """
+    *parents, leaf = address.split(".")
+    node: dict[str, Any] = tree
+    for key in parents:
+        if key not in node:
+            raise ConfigError(f"{where}: {address}: no {key!r} here. {suggest(key, node)}")
+        if isinstance(node[key], str):  # a component given by its name alone
+            node[key] = {"name": node[key]}
+        elif node[key] is None:
+            node[key] = {}
+        if not isinstance(node[key], dict):
+            raise ConfigError(f"{where}: {address}: {key!r} is {node[key]!r} and has no parts")
+        node = node[key]
+    optional = parents in (["objectives"], ["heads"], ["content"], ["relations"])
+    if node is tree and leaf not in node:
+        raise ConfigError(f"{where}: {address}: no {leaf!r} here. {suggest(leaf, node)}")
+    if optional and value is None:
+        if leaf not in node:
+            raise ConfigError(f"{where}: {address}: no {leaf!r} here. {suggest(leaf, node)}")
+        del node[leaf]
+    else:
+        node[leaf] = copy.deepcopy(value)
+
+
+def _on(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
+    """A configuration whose dataset has the attributes it reads and the candidates that sampled metrics rank."""
+    files = next(iter(card.forms.values())).features
+    content = {name: ModalitySettings(**entry) for name, entry in config.get("content", {}).items()}
+    labels = {name: LabelSettings(**entry) for name, entry in config.get("labels", {}).items()}
+    try:
+        known: dict[Side, dict[str, Kind]] = {"item": kinds("item", files), "user": kinds("user", files)}
+        check_columns(content, known)
+        check_relations({name: RelationSettings(**one) for name, one in config.get("relations", {}).items()}, known)
+        check_labels(labels, known, card.columns)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    if "clicks" in config:
+        columns = next(iter(card.forms.values())).interactions[0].read.columns
+        for address, column in (("clicks.column", config["clicks"]["column"]), ("encoder.context", "time")):
+            if column not in columns and (address == "clicks.column" or config["encoder"].get("context")):
+                raise ConfigError(
+                    f"{where}: {address}: the interactions of dataset {card.name!r} have no column {column!r}. "
+                    f"{suggest(column, columns)}"
+                )
+    if config["evaluate"]["sampled"] and not card.has_candidates(config["split"]["name"]):
+        having = [other.name for other in cards.every() if other.has_candidates("official")]
+        raise ConfigError(
+            f"{where}: evaluate.sampled: dataset {card.name!r} has no stored candidates for its split "
+            f"{config['split']['name']!r}; those with candidates for their official split: {', '.join(having)}"
+        )
+    return config
+
+
+def _refuse_lost(changes: Mapping[str, Any], where: str) -> None:
+    """Refuse a change of a part of what a later change replaces."""
+    addresses = list(changes)
+    for number, address in enumerate(addresses):
+        for later in addresses[number + 1 :]:
+            if address.startswith(f"{later}."):
+                raise ConfigError(f"{where}: {address} is lost, for {later} after it replaces the whole")
+
+
+def _of_training(address: str) -> bool:
+    return address.split(".")[0] in RECIPE
+
+
+def _card(name: str, path: Path) -> Card:
+    try:
+        return cards.find(name)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: datasets: {error}") from None

@@ -1,0 +1,270 @@
+"""From a configuration to a fitted model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recgraph import registry
+from recgraph.baselines.base import Baseline
+from recgraph.data.interactions import Interactions
+from recgraph.data.labels import LabelData, Part
+from recgraph.evaluation.prediction import Predictions
+from recgraph.experiments.batching import batches_of
+from recgraph.experiments.compatibility import reads_of
+from recgraph.experiments.experiment import Run
+from recgraph.experiments.labelling import figures, heads_of
+from recgraph.experiments.pretraining import begin, check_tables
+from recgraph.experiments.task import Task
+from recgraph.experiments.tasks import tasks_of
+from recgraph.experiments.warmstart import warm_start
+from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.models.blend import Blend
+from recgraph.models.model import Model
+from recgraph.models.recommender import Recommender
+from recgraph.objectives.base import Objectives
+from recgraph.random import isolated, torch_generator
+from recgraph.training.trackers import JsonLines, Tracker
+from recgraph.training.trainer import Progress, Trainer, TrainSettings
+
+Measure = Callable[[Model], Mapping[str, float]]
+Pretrained = dict[str, tuple[Model, Progress]]
+"""Part -> the model that it begins with, and how that was trained."""
+
+BLEND_WEIGHTS = tuple(number / 10 for number in range(11))
+"""What is tried where a blend's weight is to be chosen: the encoder alone, the baseline alone, and what is between."""
+
+
+def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tuple[Model, Progress]:
+    """The run's model, fitted on the training part, with the epoch that is best on validation.
+
+    Args:
+        run: what to do.
+        task: its dataset and split; may be sealed.
+        folder: its checkpoint is below `folder`.
+        trackers: told about every epoch.
+    """
+    if "baseline" in run.config:
+        return _fit_baseline(run, run.config["baseline"], task, task.train)
+
+    def pretrain() -> Pretrained:
+        return {part: fit(source, task, place, _lines(place)) for part, source, place in _sources(run, folder)}
+
+    names = run.config["evaluate"]["metrics"]
+
+    def validate(model: Model) -> dict[str, float]:
+        return task.validate(model, names).summary | figures(predicted(run, task, model, "validation"))
+
+    def parity(model: Model) -> dict[str, float]:
+        found = task.test(model, names).summary
+        model.observe(task.train)  # else the next epoch would count what the test may read
+        return found
+
+    model, progress = _train(
+        run,
+        task,
+        task.train,
+        TrainSettings(**run.config["train"]),
+        folder / "checkpoint" / "last.pt",
+        trackers,
+        pretrain=pretrain,
+        validate=validate,
+        parity=parity if run.config["evaluate"]["parity"] else None,
+    )
+    if run.config["blend"] is None:
+        return model, progress
+    blend, seconds = _blend(run, task, task.train, model, run.config["blend"]["weight"])
+    return blend, replace(progress, seconds=progress.seconds + seconds)
+
+
+def refit(run: Run, task: Task, folder: Path, epochs: int, fitted: Model) -> tuple[Model, float]:
+    """The run's model, fitted on train and validation for a number of epochs; and the seconds.
+
+    Args:
+        run, task, folder: as in `fit`.
+        epochs: after which validation was best. The learning rate falls as it did before, towards `max_epochs`.
+        fitted: what `fit` returned; a blend's weight is taken from it.
+    """
+    train = task.train_and_validation
+    if "baseline" in run.config:
+        model, progress = _fit_baseline(run, run.config["baseline"], task, train)
+        return model, progress.seconds
+
+    def pretrain() -> Pretrained:
+        again: Pretrained = {}
+        for part, source, place in _sources(run, folder):
+            fitted_source, progress = fit(source, task, place, _lines(place))  # done: only read again
+            model, seconds = refit(source, task, place, progress.best_epoch, fitted_source)
+            again[part] = model, Progress(seconds=seconds)
+        return again
+
+    horizon = run.config["train"]["max_epochs"]
+    settings = TrainSettings(**run.config["train"] | {"patience": horizon, "validate_every": horizon})
+    model, progress = _train(
+        run,
+        task,
+        train,
+        settings,
+        folder / "checkpoint" / "refit.pt",
+        [JsonLines(folder / "refit.jsonl")],
+        pretrain=pretrain,
+        validate=lambda _: {settings.monitor: 0.0},  # the last epoch is the one to keep
+        epochs=epochs,
+    )
+    if not isinstance(fitted, Blend):
+        return model, progress.seconds
+    blend, seconds = _blend(run, task, train, model, fitted.weight)
+    return blend, progress.seconds + seconds
+
+
+def _fit_baseline(run: Run, spec: dict[str, Any], task: Task, train: Interactions) -> tuple[Model, Progress]:
+    with isolated(run.seed, "modules", task.device):
+        model: Baseline = registry.baselines.build(spec, train.num_users, train.num_items)
+        started = time.perf_counter()
+        if "content" in run.config:
+            model.content = task.content(run.config["content"], train)[0]
+        model.fit(train)
+        return model.to(task.device), Progress(seconds=time.perf_counter() - started)
+
+
+def _blend(run: Run, task: Task, train: Interactions, model: Model, weight: float | None) -> tuple[Blend, float]:
+    """The blend of a trained model, of the given weight or of that which is best on validation; and the seconds."""
+    started = time.perf_counter()
+    baseline, _ = _fit_baseline(run, run.config["blend"]["baseline"], task, train)
+    blend = Blend(model, baseline, weight=0.0 if weight is None else weight)
+    if weight is None:
+        values = task.sweep(blend, BLEND_WEIGHTS, run.config["train"]["monitor"])
+        blend.weight = max(values, key=lambda weight: values[weight])  # of equals, the one nearest the encoder
+    return blend, time.perf_counter() - started
+
+
+def _train(
+    run: Run,
+    task: Task,
+    train: Interactions,
+    settings: TrainSettings,
+    checkpoint: Path,
+    trackers: Sequence[Tracker],
+    *,
+    pretrain: Callable[[], Pretrained],
+    validate: Measure,
+    parity: Measure | None = None,
+    epochs: int | None = None,
+) -> tuple[Model, Progress]:
+    """Build everything that a configuration names, and train it."""
+    config, device = run.config, task.device
+    with isolated(run.seed, "modules", device):
+        graph = BipartiteGraph.from_edges(train.user_indices, train.item_indices, train.num_users, train.num_items)
+        graph = graph.to(device)
+        encoder = config["encoder"]
+        parts = config | {"encoder": _without(encoder, "init")}
+        content = task.content(config["content"], train) if "content" in config else (None, None)
+        if "relations" in config:
+            users, items = task.links(config["relations"], train, content[0])
+            graph = graph.linked(*(links and links.to(device) for links in (users, items)))
+        if "content" not in reads_of(encoder):  # it was for relations alone
+            content = (None, None)
+        sizes = train.num_users, train.num_items
+        if labels := labels_of(run, task, refit=train is not task.train):
+            parts["label_heads"] = heads_of(labels, config["objectives"])
+        recommender = Recommender.build(*sizes, parts, graph, *content).to(device)
+        recommender.observe(train)
+        started = time.perf_counter()
+        if encoder["init"] is not None and not checkpoint.exists():
+            warm_start(getattr(recommender.encoder, "graph", recommender.encoder), encoder["init"], train)
+        spent = time.perf_counter() - started
+        if run.sources and not checkpoint.exists():
+            check_tables(recommender.encoder)
+            found = pretrain()
+            begin(recommender, {part: model for part, (model, _) in found.items()})
+            spent += sum(progress.seconds for _, progress in found.values())
+        objectives = Objectives(
+            {
+                role: (spec["weight"], registry.objectives.build(_without(spec, "weight"), where=f"objectives.{role}"))
+                for role, spec in config["objectives"].items()
+            },
+            **_balance(config),
+        ).to(device)
+        generators = {name: torch_generator(run.seed, name) for name in ("order", "negatives")}
+        if "generator" in objectives.needs:
+            # On the device: views draw a number or more for each edge or vector, which would take longer to copy.
+            generators["views"] = torch_generator(run.seed, "views", device)
+        batches = batches_of(
+            config,
+            train,
+            recommender,
+            objectives,
+            generators=generators,
+            graph=graph,
+            labels={name: label.to(device) for name, label in labels.items()},
+            device=device,
+        )
+        trainer = Trainer(
+            recommender=recommender,
+            objectives=objectives,
+            batches=batches,
+            settings=settings,
+            validate=lambda: validate(recommender),
+            parity=None if parity is None else lambda: parity(recommender),
+            generators=generators,
+            checkpoint=checkpoint,
+            data=task.trained_on(config),
+            trackers=trackers,
+            spent=spent,
+            epochs=epochs,
+        )
+        return recommender, trainer.fit()
+
+
+def _sources(run: Run, folder: Path) -> list[tuple[str, Run, Path]]:
+    """What a run begins with, and where below its own folder that is trained.
+
+    For `refit` that has to be trained anew as well: what has seen validation cannot begin what validation chooses.
+    """
+    quiet = {"parity": False}  # it would rank for test, and chooses nothing
+    return [
+        (
+            part,
+            replace(source, config=source.config | {"evaluate": source.config["evaluate"] | quiet}),
+            source_folder(folder, part),
+        )
+        for part, source in run.sources.items()
+    ]
+
+
+def source_folder(folder: Path, part: str) -> Path:
+    """Where in a run's folder a part is trained that it begins with."""
+    return folder / "checkpoint" / part
+
+
+def _lines(folder: Path) -> list[Tracker]:
+    return [JsonLines(folder / "metrics.jsonl")]
+
+
+def predicted(run: Run, task: Task, model: Model, part: Part) -> dict[str, Predictions]:
+    """What the run's model says of the labels of a part; empty where the run has none."""
+    if isinstance(model, Blend):
+        model = model.recommender
+    if not isinstance(model, Recommender) or "labels" not in run.config:
+        return {}
+    return task.predict(model, labels_of(run, task), part)
+
+
+def labels_of(run: Run, task: Task, *, refit: bool = False) -> dict[str, LabelData]:
+    """The labels of a run; `refit`: training sees those of validation as well."""
+    return task.labels(run.config.get("labels", {}), seed=run.config["split"]["seed"], refit=refit)
+
+
+def _balance(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What weighs the losses of tasks, and whose."""
+    if "balance" not in config:
+        return {}
+    tasks = tasks_of(config["objectives"])
+    return {"balance": registry.balances.build(config["balance"], len(tasks), where="balance"), "balanced": tasks}
+
+
+def _without(spec: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in spec.items() if name != key}

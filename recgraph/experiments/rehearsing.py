@@ -1,0 +1,72 @@
+"""A configuration built for one user and one item: what its parts refuse of each other shows before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from recgraph import registry
+from recgraph.encoders.sequential import SequenceEncoder
+from recgraph.errors import ConfigError
+from recgraph.experiments.batching import sequence_options
+from recgraph.heads import build_head
+from recgraph.models.sharing import RANK
+from recgraph.random import isolated
+from recgraph.training.optimization import wide_optimizer
+from recgraph.training.trainer import TrainSettings
+from recgraph.types import Content, Modality
+
+
+def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, where: str) -> None:
+    """Build the encoder, heads and objectives of a checked configuration, and leave them.
+
+    Args:
+        config: of the run: `encoder`, `heads`, `objectives`, and `content` and `sequences` where it has them.
+        train: the `train:` block.
+        content: whether the encoder is handed content; each modality stands in with a single value.
+        where: file and row, for messages.
+
+    Raises:
+        ConfigError: what running it would raise, with the address of the part; or nothing trains the head that ranks.
+    """
+
+    def made(address: str, make: Callable[..., Any], *data: Any, **more: Any) -> Any:
+        try:
+            return make(*data, **more)
+        except ConfigError as error:
+            text = str(error)
+            raise ConfigError(f"{where}: {text if text.startswith(address) else f'{address}: {text}'}") from None
+
+    def built(address: str, make: Callable[..., Any], spec: Mapping[str, Any], *data: Any, **more: Any) -> Any:
+        own = {key: value for key, value in spec.items() if key not in ("init", "weight")}
+        return made(address, make, own, *data, where=address, **more)
+
+    sides: dict[str, dict[str, Modality]] = {"item": {}, "user": {}}
+    for name, entry in config.get("content", {}).items():
+        values = torch.ones(1, 1, dtype=torch.int64 if entry.get("ids") else torch.float32)
+        sides[entry["side"]][name] = Modality(values, torch.ones(1, dtype=torch.bool))
+    more = {"content": Content(sides["item"], sides["user"])} if content else {}
+    needs: frozenset[str] = frozenset()
+    trained = set()
+    with isolated(0, "rehearsal"):
+        encoder = built("encoder", registry.encoders.build, config["encoder"], 1, 1, **more)
+        heads = {
+            name: built(f"heads.{name}", build_head, spec, encoder.dim, encoder.layout)
+            for name, spec in config["heads"].items()
+        }
+        for role, spec in config["objectives"].items():
+            objective = built(f"objectives.{role}", registry.objectives.build, spec)
+            needs |= objective.needs
+            if objective.task == RANK and spec["weight"] and not (objective.of_parameters or objective.of_vectors):
+                trained.add(getattr(objective, "head", RANK))
+    if RANK not in trained and any(True for _ in heads[RANK].parameters()):
+        raise ConfigError(
+            f"{where}: heads.rank: {config['heads'][RANK]['name']} has weights, and no objective has `head: rank` "
+            "and trains them: the catalogue would be ranked by random ones"
+        )
+    made("train.wide", wide_optimizer, nn.ModuleDict({"encoder": encoder, "heads": nn.ModuleDict(heads)}), train)
+    if isinstance(encoder, SequenceEncoder):
+        made("sequences", sequence_options, encoder, config["sequences"], needs)

@@ -1,0 +1,251 @@
+"""One run from configuration to result: load, split, build, train, rank, save."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from rich.console import Console
+from safetensors import SafetensorError
+
+from recgraph.data.clicks import clicks_of
+from recgraph.environment import code_digest, environment, peak_memory, reset_peak_memory
+from recgraph.errors import DataError, TrainingError
+from recgraph.experiments.convergence import curve, reached
+from recgraph.experiments.experiment import Run
+from recgraph.experiments.fitting import fit, labels_of, predicted, refit, source_folder
+from recgraph.experiments.labelling import figures, guesses, write_predictions
+from recgraph.experiments.task import Task
+from recgraph.files import locked, replacing, write_json, write_text
+from recgraph.models.blend import Blend
+from recgraph.models.model import Model, catalogue_of
+from recgraph.models.recommender import Recommender
+from recgraph.training.trackers import JsonLines, ProgressBar, Tracker
+from recgraph.training.weights_biases import WeightsAndBiases
+
+logger = logging.getLogger(__name__)
+
+Result = dict[str, Any]
+"""The content of `result.json`."""
+
+ATTRIBUTES = "attributes_fingerprint"
+"""Its key for what a run was told of users and items beside interactions, where it was told anything."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How runs are done, which is not what they are.
+
+    Attributes:
+        device: where tensors live.
+        any_code: a result that other code came to will do.
+        track: mirror runs to Weights & Biases, into the run's folder (offline) or to a server.
+    """
+
+    device: torch.device
+    any_code: bool = False
+    track: Literal["none", "offline", "online"] = "none"
+
+
+def execute(run: Run, root: Path, *, settings: Settings, console: Console, task: Task | None = None) -> Result:
+    """Do a run, or what is left of it, and return its result; a finished one is only read.
+
+    The test set is ranked once, at the end, with the parameters that were best on validation. What was finished on
+    other data or by other code is moved aside, and the run is done anew.
+
+    Args:
+        run: what to do.
+        root: folder of all runs.
+        settings: how.
+        console: where progress is drawn.
+        task: the run's dataset and split, if they are at hand.
+
+    Raises:
+        RecgraphError: something went wrong that the user can mend.
+    """
+    folder = run.folder(root)
+    if task is None:
+        task = Task.load(run.dataset, run.config["split"], settings.device, clicks=clicks_of(run.config))
+    with locked(folder):
+        if (folder / "result.json").is_file():
+            result = read_result(folder)
+            if is_current(result, task, run.config, any_code=settings.any_code):
+                return result
+            _move_aside(folder)
+        trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl")]
+        if "baseline" not in run.config:
+            title = f"{run.row} · {run.dataset} · seed {run.seed}"
+            trackers.append(ProgressBar(title, run.config["train"]["monitor"], console))
+        if settings.track != "none":
+            trackers.append(WeightsAndBiases(run, folder, mode=settings.track))
+        for part, source in run.sources.items():
+            _adopt(source, root, source_folder(folder, part), task, any_code=settings.any_code)
+        try:
+            result = _execute(run, task, folder, trackers)
+            for tracker in trackers:
+                tracker.result(result)
+            return result
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(f"{folder}: cannot write the run: {error}") from error
+        finally:
+            for tracker in trackers:
+                tracker.close()
+
+
+def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> Result:
+    started = time.perf_counter()
+    reset_peak_memory()
+    write_text(folder / "config.yaml", yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True))
+    machine = _environment(folder, task.device)
+    write_json(folder / "env.json", machine)
+    write_json(folder / "split.json", task.audit)
+    names = run.config["evaluate"]["metrics"]
+    attributes = task.attributes(run.config)
+    model, progress = fit(run, task, folder, trackers)
+    validation = task.validate(model, names)
+    seconds = progress.seconds
+    if run.config["refit"]:
+        model, again = refit(run, task, folder, progress.best_epoch, model)
+        seconds += again
+    model.catalogue = catalogue_of(task.train, [task.train, task.validation], task.titles)
+    model.observe(task.train_and_validation)
+    model.save(folder)
+    test = task.test(model, names, sampled=run.config["evaluate"]["sampled"])
+    test.write(folder / "per_user.parquet")
+    told = {part: predicted(run, task, model, part) for part in ("validation", "test")}
+    result = {
+        "table": run.table,
+        "row": run.row,
+        "dataset": run.dataset,
+        "seed": run.seed,
+        "config_hash": run.config_hash,
+        "split": task.split_name,
+        "data_fingerprint": task.fingerprint,
+        "code": "mixed" if "earlier" in machine else machine["code"],
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "stopped": progress.stopped,
+        "refit": run.config["refit"],
+        **reached(curve(folder)),
+        "seconds": round(time.perf_counter() - started, 2),
+        "train_seconds": round(seconds, 2),
+        "eval_seconds": round(test.seconds, 2),
+        "peak_memory_mib": peak_memory(),
+        "device": str(task.device),
+        "commit": machine["commit"],
+        "dirty": True if "earlier" in machine else machine["dirty"],
+        "test_users": test.num_users,
+        "skipped_users": test.num_skipped,
+        "validation": validation.summary,
+        "test": test.summary,
+        "groups": task.groups(test),
+    }
+    if attributes is not None:
+        result[ATTRIBUTES] = attributes
+    if told["test"]:
+        write_predictions(folder / "labels.parquet", told["test"])
+        result["labels"] = {part: figures(found) for part, found in told.items()}
+        result["labels"]["guessed"] = figures(guesses(labels_of(run, task), "test"))
+    if progress.parity:
+        result |= {"parity_epoch": progress.parity_epoch, "parity": progress.parity}
+    if isinstance(model, Blend):
+        result["blend_weight"] = model.weight
+        model = model.recommender
+    if isinstance(model, Recommender) and task.clicks is None:
+        result["diagnostics"] = task.diagnose(model)
+    write_json(folder / "result.json", result)
+    return result
+
+
+def read_result(folder: Path) -> Result:
+    """The result of a finished run."""
+    result: Result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return result
+
+
+def is_current(result: Result, task: Task, config: Mapping[str, Any], *, any_code: bool = False) -> bool:
+    """Whether a result is on the data at hand and came out of this code.
+
+    Args:
+        result: of a run.
+        task: the data at hand.
+        config: the run's; attributes that it names belong to its data.
+        any_code: other code will do, that which did not write down yet what attributes it saw included.
+    """
+    if result["data_fingerprint"] != task.fingerprint or not (any_code or result["code"] == code_digest()):
+        return False
+    return ATTRIBUTES not in result or bool(result[ATTRIBUTES] == task.attributes(config))
+
+
+def _adopt(source: Run, root: Path, here: Path, task: Task, *, any_code: bool) -> None:
+    """Take over what a finished row has trained, if it is current: training it again would give the same."""
+    there = source.folder(root)
+    if here.exists() or not (there / "result.json").is_file():
+        return
+    if is_current(read_result(there), task, source.config, any_code=any_code):
+        for name in ("metrics.jsonl", "refit.jsonl", "checkpoint/refit.pt", "checkpoint/last.pt"):
+            if (there / name).is_file():
+                with replacing(here / name) as temporary:
+                    shutil.copyfile(there / name, temporary)
+
+
+def _move_aside(folder: Path) -> None:
+    """Make room in a run's folder, and lose nothing: what is there goes to a folder beside it."""
+    number = next(n for n in count(1) if not (folder.parent / f"{folder.name}.old-{n}").exists())
+    aside = folder.parent / f"{folder.name}.old-{number}"
+    aside.mkdir()
+    for path in folder.iterdir():
+        if path.name != ".lock":
+            path.rename(aside / path.name)
+    logger.warning("%s: was finished on other data or by other code; moved to %s", folder, aside.name)
+
+
+def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> list[tuple[str, float, float]]:
+    """Rank the whole catalogue again with a saved model, on its own dataset and split.
+
+    Returns:
+        (metric, value on validation, value on test) for each of `metrics`; of none, for what the run measured.
+
+    Raises:
+        DataError: `folder` holds no finished run, or its dataset is no longer the same.
+    """
+    if not (folder / "result.json").is_file():
+        raise DataError(f"{folder}: no result.json here; expected the folder of a finished run")
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    result = read_result(folder)
+    task = Task.load(result["dataset"], config["split"], device, clicks=clicks_of(config))
+    if result["data_fingerprint"] != task.fingerprint:
+        raise DataError(
+            f"{folder}: was run on other data (fingerprint {result['data_fingerprint'][:10]}, now "
+            f"{task.fingerprint[:10]})"
+        )
+    model = Model.load(folder, device=device)
+    names = metrics or config["evaluate"]["metrics"]
+    validation, test = task.validate(model, names).summary, task.test(model, names).summary
+    return [(name, validation[name], test[name]) for name in names]
+
+
+def _environment(folder: Path, device: torch.device) -> dict[str, Any]:
+    """What this process is; and, under `earlier`, what began the run, if that was other code or other packages."""
+    now = environment(device)
+    if (folder / "checkpoint").exists() and (folder / "env.json").is_file():
+        before = json.loads((folder / "env.json").read_text(encoding="utf-8"))
+        same = ("code", "packages", "threads", "device")
+        if "earlier" in before or any(before[key] != now[key] for key in same):
+            logger.warning("%s: resumed with other code, packages or hardware than it began with", folder)
+            now["earlier"] = before.get("earlier", before)
+    return now
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, for YAML."""
+    return json.loads(json.dumps(value))

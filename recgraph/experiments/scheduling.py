@@ -1,0 +1,235 @@
+"""Many runs: what is left to do, how long it will take, and doing it, in one process or in several."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import statistics
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from recgraph.data.clicks import clicks_of
+from recgraph.errors import RecgraphError
+from recgraph.experiments.experiment import Run
+from recgraph.experiments.running import Result, Settings, execute, is_current, read_result
+from recgraph.experiments.task import Task
+from recgraph.files import digest, write_text
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run.
+
+    Attributes:
+        run: what was to be done.
+        folder: where.
+        result: what came out, or None.
+        error: why nothing came out, in a line; the traceback is in the folder's error.txt.
+    """
+
+    run: Run
+    folder: Path
+    result: Result | None
+    error: str = ""
+
+
+Report = Callable[[Outcome], None]
+
+
+def do(
+    runs: Sequence[Run],
+    root: Path,
+    *,
+    settings: Settings,
+    console: Console,
+    workers: int = 1,
+    report: Report = lambda _: None,
+) -> list[Outcome]:
+    """Do runs, each on its own: one that fails does not stop the others.
+
+    Args:
+        runs: what to do.
+        root: folder of all runs.
+        settings: how, the same for all.
+        console: where progress is drawn, if there is one worker.
+        workers: processes at once, which share the machine's cores. Above 1, each run is a process of its own, so that
+            one that is killed takes no other with it.
+        report: called with each outcome as it comes.
+
+    Returns:
+        An outcome for each run, in order.
+    """
+    if workers > 1:
+        return _in_processes(runs, root, settings, workers, report)
+    outcomes, tasks = [], Tasks(settings.device)
+    for run in runs:
+        outcomes.append(_attempt(run, root, settings, console, tasks))
+        report(outcomes[-1])
+    return outcomes
+
+
+class Tasks:
+    """Keeps the last task, for runs of the same data follow each other; `device` and `sealed` as in `Task`."""
+
+    def __init__(self, device: torch.device, *, sealed: bool = False) -> None:
+        self.device, self.sealed, self.key = device, sealed, ""
+        self.task: Task | None = None
+
+    def __call__(self, run: Run) -> Task:
+        key = digest([run.dataset, run.config["split"], run.config.get("clicks")])
+        if self.task is None or key != self.key:
+            self.key, self.task = key, None  # free the old one first
+            self.task = Task.load(
+                run.dataset, run.config["split"], self.device, sealed=self.sealed, clicks=clicks_of(run.config)
+            )
+        return self.task
+
+
+def _attempt(run: Run, root: Path, settings: Settings, console: Console, tasks: Callable[[Run], Task]) -> Outcome:
+    """Do a run; what goes wrong is written down, whatever it is."""
+    folder = run.folder(root)
+    try:
+        result = execute(run, root, settings=settings, console=console, task=tasks(run))
+    except Exception as error:  # a bug in one row must not take the night's other rows with it
+        write_text(folder / "error.txt", traceback.format_exc())
+        kind = "" if isinstance(error, RecgraphError) else f"{type(error).__name__}: "
+        return Outcome(run, folder, None, f"{kind}{error}")
+    (folder / "error.txt").unlink(missing_ok=True)
+    return Outcome(run, folder, result)
+
+
+def _in_processes(runs: Sequence[Run], root: Path, settings: Settings, workers: int, report: Report) -> list[Outcome]:
+    waiting = list(enumerate(runs))
+    working: dict[Any, tuple[int, Run, SpawnProcess]] = {}
+    outcomes: dict[int, Outcome] = {}
+    try:
+        while waiting or working:
+            while waiting and len(working) < workers:
+                number, run = waiting.pop(0)
+                process = start(_work, run, root, settings, workers=workers)
+                working[process.sentinel] = number, run, process
+            for sentinel in wait(list(working)):
+                number, run, process = working.pop(sentinel)
+                process.join()
+                outcomes[number] = _ended(run, run.folder(root), process)
+                report(outcomes[number])
+    finally:
+        for _, _, process in working.values():
+            process.terminate()
+    return [outcomes[number] for number in range(len(runs))]
+
+
+def _work(run: Run, root: Path, settings: Settings) -> None:
+    """A worker: one run."""
+    quiet = Console(quiet=True)
+    outcome = _attempt(run, root, settings, quiet, Tasks(settings.device))
+    if outcome.error:
+        raise SystemExit(outcome.error)
+
+
+def start(target: Callable[..., None], *arguments: Any, workers: int) -> SpawnProcess:
+    """Start a process that has its share of the cores and does not outlive this one, however this one ends.
+
+    Args:
+        target: a function of a module, called in the new process.
+        arguments: its arguments; they are pickled.
+        workers: how many processes share the machine's cores.
+    """
+    context = multiprocessing.get_context("spawn")  # forked copies of torch's threads deadlock
+    process = context.Process(target=_mortal, args=(target, *arguments), daemon=True)
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    with _environment(dict.fromkeys(THREADS, str(threads))):
+        process.start()
+    return process
+
+
+def killed_by(exitcode: int) -> str:
+    """Why a process ended with a negative exit code."""
+    name = signal.Signals(-exitcode).name
+    return f"the process was killed by {name} (SIGKILL is often a lack of memory)"
+
+
+def _mortal(target: Callable[..., None], *arguments: Any) -> None:
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    target(*arguments)
+
+
+def _die_with_parent() -> None:
+    """A worker whose parent was killed would hold the run's lock."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def _ended(run: Run, folder: Path, process: SpawnProcess) -> Outcome:
+    """The outcome of a process that has ended."""
+    if process.exitcode == 0:
+        return Outcome(run, folder, read_result(folder))
+    if process.exitcode is not None and process.exitcode < 0:
+        return Outcome(run, folder, None, killed_by(process.exitcode))
+    lines = (folder / "error.txt").read_text(encoding="utf-8").strip().splitlines()
+    return Outcome(run, folder, None, lines[-1])
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run in a dry run.
+
+    Attributes:
+        run: what would be done.
+        state: "done", "stale" (finished on other data or by other code), "begun" or "to do".
+        seconds: what it will take, by the mean of earlier runs of the row on the dataset; None if there are none.
+    """
+
+    run: Run
+    state: str
+    seconds: float | None
+
+
+def preview(runs: Sequence[Run], root: Path, *, any_code: bool) -> list[Cell]:
+    """What would be done, and for how long; nothing is."""
+    earlier: dict[tuple[str, str], list[float]] = {}
+    for table in {run.table for run in runs}:
+        for path in (root / table).rglob("result.json"):
+            result = json.loads(path.read_text(encoding="utf-8"))
+            earlier.setdefault((result["row"], result["dataset"]), []).append(result["seconds"])
+    tasks, cells = Tasks(torch.device("cpu")), []
+    for run in runs:
+        folder, state = run.folder(root), "to do"
+        if (folder / "result.json").is_file():
+            current = is_current(read_result(folder), tasks(run), run.config, any_code=any_code)
+            state = "done" if current else "stale"
+        elif (folder / "checkpoint").exists():
+            state = "begun"
+        times = earlier.get((run.row, run.dataset))
+        cells.append(Cell(run, state, 0.0 if state == "done" else statistics.mean(times) if times else None))
+    return cells

@@ -1,0 +1,299 @@
+"""Experiment files: a table of runs as one YAML tree, where every hyper-parameter has one dotted address.
+
+source: https://...                     where the settings come from
+datasets: [ml-100k]
+seeds: [0, 1, 2]
+base: {encoder: lightgcn, ...}          a run, see `RunConfig`
+rows:                                   row = base + overrides by dotted path
+  LightGCN: {}
+  two layers: {encoder.num_layers: 2}
+  no L2: {objectives.l2: null}          null takes an objective or head out, or a modality or relation
+  popularity: {baseline: popularity}    a baseline takes the place of encoder, heads, objectives and training
+against: LightGCN                       the row with which the others are compared, user by user
+published: {ml-100k: {LightGCN: {source: ..., metrics: {ndcg@10: 0.3}}}}
+search: {LightGCN: {train.lr: {log: [1.0e-4, 1.0e-2]}, encoder.num_layers: [1, 2, 3]}}
+ablate: {one_at_a_time: {encoder.num_layers: [1, 2]}, grid: {...}}     instead of several rows
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from recgraph.data.clicks import ClickSettings
+from recgraph.data.label_settings import LabelSettings
+from recgraph.data.modalities import ModalitySettings
+from recgraph.errors import ConfigError, suggest
+from recgraph.evaluation import metrics
+from recgraph.experiments.relations import RelationSettings
+from recgraph.experiments.spaces import space
+from recgraph.sampling.sequences import Targets
+from recgraph.training.trainer import TrainSettings
+
+Spec = str | dict[str, Any]
+"""A component: its name, or a mapping with `name` and its keyword arguments."""
+
+
+class EvaluateSettings(BaseModel):
+    """The `evaluate:` block."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metrics: tuple[str, ...] = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
+    parity: bool = False
+    """Also rank for test at each validation, and report the epoch that is best there beside the honest figure: many
+    papers chose theirs so. It chooses nothing."""
+    sampled: bool = False
+    """At test, rank only the candidates that are stored with the dataset, for the sake of figures published so. Metrics
+    of test then have names such as hit@10:sampled-99; validation ranks the whole catalogue, under plain names."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            metrics.parse(name)
+            if metrics.num_sampled(name):
+                raise ValueError(f"{name}: give plain names and set `sampled: true`, which adds the rest")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_to_test(self) -> EvaluateSettings:
+        if self.parity and self.sampled:
+            raise ValueError("parity picks the epoch by full rankings for test, which `sampled` has none of")
+        if self.sampled and any(map(metrics.scope, self.metrics)):
+            raise ValueError("metrics of warm or cold items rank the catalogue, which `sampled` does not")
+        return self
+
+
+class BlendSettings(BaseModel):
+    """The `blend:` block: a baseline whose scores are blended with the trained encoder's (`recgraph.models.blend`)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    baseline: Spec
+    weight: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of the baseline's scores; null to take the best on validation of 0, 0.1 ... 1 once the encoder is trained."""
+
+
+class SequenceSettings(BaseModel):
+    """The `sequences:` block, for encoders that read histories."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    targets: Targets = "every"
+    """Which items of a history are predicted: "every" one from those before it, the "last" of each prefix, each of
+    which is then a row of its own, or those that are "masked" (see `SequenceBatches`)."""
+
+
+class RunConfig(BaseModel):
+    """One run: what is built, how it is trained, how it is measured."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    split: Spec | None = None
+    """null for the dataset card's own split; takes a `seed`, which is not the run's: all seeds share one split."""
+    clicks: ClickSettings | None = None
+    """Predict labelled rows in place of ranking the catalogue."""
+    content: dict[str, ModalitySettings] = {}
+    """Modalities by name: what users and items are, for the rows that read it."""
+    labels: dict[str, LabelSettings] = {}
+    """Labels by name, for the objectives `label` that learn to predict them."""
+    relations: dict[str, RelationSettings] = {}
+    """Links among users or items by name, beside the interactions in the training graph, for the rows that read it."""
+    encoder: Spec | None = None
+    sharing: Spec | None = None
+    """Experts between the encoder and all heads (mmoe, ple); null for hard sharing."""
+    balance: Spec | None = None
+    """How the losses of ranking and labels are weighed (uncertainty, gradnorm, pcgrad); null for fixed weights."""
+    heads: dict[str, Spec] = {"rank": "dot"}
+    objectives: dict[str, Spec] = {}
+    """Each takes a `weight` (1 by default) beside its own arguments."""
+    negatives: Spec = "uniform"
+    sequences: SequenceSettings = SequenceSettings()
+    baseline: Spec | None = None
+    blend: BlendSettings | None = None
+    pretrained: dict[str, str] = {}
+    """Part of the head neumf (gmf, mlp) -> the row of the file that it begins with, trained first. What a command
+    changes is changed in these rows too."""
+    refit: bool = False
+    """Once the epoch is chosen, fit anew on train and validation together, for as many epochs, and test that."""
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+
+class Published(BaseModel):
+    """What others report for a row on a dataset. Only what was read in their own files, with the place."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    on_test: bool = False
+    """Their epoch or settings were picked on the test set."""
+    metrics: dict[str, float] = Field(min_length=1)
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, value: dict[str, float]) -> dict[str, float]:
+        for name in value:
+            metrics.parse(name)
+        return value
+
+
+class Ablation(BaseModel):
+    """The `ablate:` block: rows that are the base row with something changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    one_at_a_time: dict[str, list[Any]] = {}
+    """Dotted path -> values; each is a row. null takes an objective, head, modality or relation out."""
+    grid: dict[str, list[Any]] = {}
+    """Dotted path -> values; each combination is a row."""
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Name -> overrides."""
+        changes = [{path: value} for path, values in self.one_at_a_time.items() for value in values]
+        if self.grid:
+            changes += [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+        return {" ".join(f"{path}={_label(value)}" for path, value in change.items()): change for change in changes}
+
+
+class Experiment(BaseModel):
+    """An experiment file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str = ""
+    datasets: list[str] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+    base: dict[str, Any] = {}
+    rows: dict[str, dict[str, Any]] = {"base": {}}
+    against: str | None = None
+    """The row with which the others are compared, user by user."""
+    published: dict[str, dict[str, Published]] = {}
+    """Dataset -> row -> figures."""
+    marks: dict[str, dict[str, float]] = {}
+    """Dataset -> name -> value on validation of what chooses the epoch: tables give the seconds until it is reached."""
+    search: dict[str, dict[str, Annotated[Any, AfterValidator(space)]]] = {}
+    """Row -> dotted path -> values, or a `Range`: what `recgraph tune` may try."""
+    ablate: Ablation | None = None
+    """Rows to be made of the only row there is, with which they are compared."""
+
+    @model_validator(mode="after")
+    def _known_rows(self) -> Experiment:
+        if self.ablate is not None:
+            if len(self.rows) != 1:
+                raise ValueError("with `ablate` there is one row, the one that is changed")
+            self.against = next(iter(self.rows))
+            self.rows = self.rows | {
+                row: {**self.rows[self.against], **changes} for row, changes in self.ablate.rows().items()
+            }
+            self._names(self.rows)
+        named: dict[str, Iterable[str]] = {f"published.{name}": rows for name, rows in self.published.items()}
+        named |= {"search": self.search, "against": [] if self.against is None else [self.against]}
+        for where, rows in named.items():
+            for row in rows:
+                if row not in self.rows:
+                    raise ValueError(f"{where}: no row {row!r}. {suggest(row, self.rows)}")
+        return self
+
+    @field_validator("datasets", "seeds")
+    @classmethod
+    def _once(cls, value: list[Any]) -> list[Any]:
+        if len(set(value)) < len(value):
+            raise ValueError("one stands twice, and would count twice in every mean")
+        return value
+
+    @field_validator("rows")
+    @classmethod
+    def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        folders: dict[str, str] = {}
+        for row in value:
+            if "," in row or folder_name(row) in ("", ".", ".."):
+                raise ValueError(f"the row name {row!r} cannot be listed by commas or be a folder")
+            other = folders.setdefault(folder_name(row), row)
+            if other != row:
+                raise ValueError(f"the rows {other!r} and {row!r} would share the folder {folder_name(row)!r}")
+        return value
+
+
+def read(path: Path) -> Experiment:
+    """Read and validate the outline of an experiment file; `plan` validates its rows.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, repeats a key, or does not fit the schema.
+    """
+    if not path.is_file():
+        others = [str(other) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise ConfigError(f"no experiment file {path}. {suggest(str(path), others)}")
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected keys such as datasets, seeds, base and rows, got {tree!r}")
+    return validate(Experiment, tree, str(path))
+
+
+def validate(schema: type[BaseModel], tree: Any, where: str) -> Any:
+    """Hold a tree to a schema; what is wrong is a ConfigError with its path and the nearest key."""
+    try:
+        return schema.model_validate(tree)
+    except ValidationError as error:
+        # A misspelt key comes first: it explains the required one that is missing.
+        first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        address = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,any]"))
+        if first["type"] != "extra_forbidden":
+            ours, missing = (first["type"] == kind for kind in ("value_error", "missing"))
+            what = [where, address, str(first["ctx"]["error"]) if ours else first["msg"]]
+            got = "" if missing or (ours and isinstance(first["input"], dict)) else f", got {first['input']!r}"
+            raise ConfigError(": ".join(filter(None, what)) + got) from None
+        *parents, leaf = first["loc"]
+        known: Any = schema
+        for key in parents:
+            fields = getattr(known, "model_fields", None)
+            # A mapping's keys are free, and its values are of one kind.
+            known = fields[str(key)].annotation if fields else typing.get_args(known)[1]
+            if typing.get_origin(known) is types.UnionType:
+                known = next(part for part in typing.get_args(known) if hasattr(part, "model_fields"))
+        raise ConfigError(f"{where}: {address}: no such key. {suggest(str(leaf), known.model_fields)}") from None
+
+
+def _label(value: Any) -> str:
+    """A value in a row's name, in which no comma may be."""
+    if isinstance(value, dict):
+        return " ".join(_label(part) if key == "name" else f"{key}={_label(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        return "-".join(map(_label, value))
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def folder_name(row: str) -> str:
+    """The folder of a row's runs."""
+    return row.replace("/", "_").replace(" ", "_")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys without a word; this refuses them. What `<<` merges gives way."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        merge = "tag:yaml.org,2002:merge"
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"{key!r} stands twice{node.start_mark}")
+        return super().construct_mapping(node, deep)

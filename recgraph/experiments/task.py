@@ -1,0 +1,293 @@
+"""What a model is asked to do: a dataset and split, with the matrices that ranking on it needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recgraph.data import datasets
+from recgraph.data.audit import audit
+from recgraph.data.cards import data_root
+from recgraph.data.clicks import ClickSettings, context_of, labelled, outcomes
+from recgraph.data.content import Pipeline, content_of
+from recgraph.data.features import Features
+from recgraph.data.interactions import Interactions
+from recgraph.data.label_settings import LabelSettings
+from recgraph.data.labels import LabelData, Part, labels_of
+from recgraph.data.modalities import ModalitySettings
+from recgraph.data.splits import Split
+from recgraph.data.used import attributes_fingerprint
+from recgraph.environment import keep_freed_memory
+from recgraph.errors import ConfigError, DataError
+from recgraph.evaluation.clicks import judge_clicks
+from recgraph.evaluation.diagnostics import diagnose
+from recgraph.evaluation.groups import by_group
+from recgraph.evaluation.metrics import parse, scope
+from recgraph.evaluation.prediction import Predictions
+from recgraph.evaluation.ranking import Evaluation, evaluate, judge, top_k
+from recgraph.evaluation.scopes import evaluate_scopes
+from recgraph.experiments.labelling import predictions
+from recgraph.experiments.relations import RelationSettings, links_of
+from recgraph.files import digest
+from recgraph.graph.links import Links
+from recgraph.models.blend import Blend
+from recgraph.models.model import Model
+from recgraph.models.recommender import Recommender
+from recgraph.types import Content
+
+SWEEP_USERS = 64
+"""Users whose scores are blended at a time: 120 MB for 11 weights and 40,000 items."""
+
+
+class Task:
+    """A split dataset, and the matrices that ranking on it needs.
+
+    Args:
+        split: its three parts.
+        device: where models are.
+        titles: of items, where the dataset has them.
+        features: attributes of users and items, where the dataset has them.
+        cache: folder of the prepared dataset, if there is one.
+        sealed: forget the test part, so that nothing here can look at it.
+        clicks: predict the rows of each part in place of ranking.
+
+    Attributes:
+        split_name: of the split.
+        fingerprint: of its three parts together.
+        train, validation: two of its parts.
+        audit: how the parts differ (`recgraph.data.audit`); None if sealed.
+
+    Raises:
+        DataError: the validation part is empty.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        device: torch.device,
+        *,
+        titles: Sequence[str | None] | None = None,
+        features: Features | None = None,
+        cache: Path | None = None,
+        sealed: bool = False,
+        clicks: ClickSettings | None = None,
+    ) -> None:
+        keep_freed_memory()
+        if not len(split.validation):
+            raise DataError(f"the validation part of split {split.name} is empty; it must choose the epoch")
+        if clicks is not None:
+            split = labelled(split, clicks)
+        self.clicks = clicks
+        self.split_name, self.fingerprint = split.name, split.fingerprint
+        self.train, self.validation = split.train, split.validation
+        self._test = None if sealed else split.test
+        self._candidates = None if sealed else split.candidates
+        self.audit = None if sealed else audit(split)
+        self.titles, self.device, self._features, self._cache = titles, device, features, cache
+
+    @classmethod
+    def load(
+        cls,
+        dataset: str,
+        split: Mapping[str, Any],
+        device: torch.device,
+        *,
+        sealed: bool = False,
+        clicks: ClickSettings | None = None,
+    ) -> Task:
+        """The task of a configuration.
+
+        Args:
+            dataset: name of the dataset.
+            split: the resolved `split:` block.
+            device, sealed, clicks: as above.
+        """
+        loaded = datasets.load(dataset)
+        parts = loaded.split({key: value for key, value in split.items() if key != "seed"}, seed=split["seed"])
+        items = loaded.features.items.frame
+        titles = items["title"].to_list() if "title" in items.columns else None
+        try:
+            more: dict[str, Any] = {"titles": titles, "features": loaded.features, "cache": loaded.folder}
+            return cls(parts, device, **more, sealed=sealed, clicks=clicks)
+        except DataError as error:
+            raise DataError(f"dataset {dataset}: {error}") from None
+
+    def content(self, settings: Mapping[str, Any], train: Interactions) -> tuple[Content, Pipeline]:
+        """What users and items are, and what makes it of attributes.
+
+        Args:
+            settings: the resolved `content:` block.
+            train: whose users and items it is fitted on; of others nothing is looked at.
+        """
+        if self._features is None:
+            raise DataError("content: this task has no features of users or items")
+        entries = {name: ModalitySettings(**entry) for name, entry in settings.items()}
+        return content_of(
+            entries,
+            self._features,
+            known_users=np.bincount(train.user_indices, minlength=train.num_users) > 0,
+            known_items=np.bincount(train.item_indices, minlength=train.num_items) > 0,
+            root=data_root(),
+            cache=self._cache,
+        )
+
+    def attributes(self, config: Mapping[str, Any]) -> str | None:
+        """Fingerprint of the attributes that a run's configuration names, which `fingerprint` leaves out; or None."""
+        return None if self._features is None else attributes_fingerprint(config, self._features, data_root())
+
+    def trained_on(self, config: Mapping[str, Any]) -> str:
+        """Fingerprint of all that a run trains on: of the split, and of attributes if it names any."""
+        attributes = self.attributes(config)
+        return self.fingerprint if attributes is None else digest([self.fingerprint, attributes], 64)
+
+    def parts(self) -> dict[Part, Interactions]:
+        """The parts of the split; without the test part if the task is sealed."""
+        found: dict[Part, Interactions] = {"train": self.train, "validation": self.validation}
+        return found if self._test is None else found | {"test": self._test}
+
+    def labels(self, settings: Mapping[str, Any], *, seed: int, refit: bool = False) -> dict[str, LabelData]:
+        """What is to be predicted beside rankings; without test labels if the task is sealed.
+
+        Args:
+            settings: the resolved `labels:` block.
+            seed: of the split.
+            refit: whether training sees validation labels as well.
+        """
+        entries = {name: LabelSettings(**entry) for name, entry in settings.items()}
+        learn: tuple[Part, ...] = ("train", "validation") if refit else ("train",)
+        return labels_of(entries, self._features, self.parts(), seed=seed, learn=learn)
+
+    def predict(self, model: Recommender, labels: Mapping[str, LabelData], part: Part) -> dict[str, Predictions]:
+        """What a model's heads say of the labels of a part, from what had happened before it."""
+        model.observe(self.train if part == "validation" else self.train_and_validation)
+        return predictions(model, labels, part)
+
+    def links(
+        self, settings: Mapping[str, Any], train: Interactions, content: Content | None
+    ) -> tuple[Links | None, Links | None]:
+        """What joins users with users, and items with items, beside the interactions of `train`.
+
+        Args:
+            settings: the resolved `relations:` block.
+            train: whose users and items may be neighbours in content.
+            content: what `content` made for it.
+        """
+        if self._features is None:
+            raise DataError("relations: this task has no features of users or items")
+        entries = {name: RelationSettings(**entry) for name, entry in settings.items()}
+        return links_of(entries, self._features, content, train)
+
+    @cached_property
+    def train_and_validation(self) -> Interactions:
+        """Both, for a last fit."""
+        return self.train.concat(self.validation)
+
+    def validate(self, model: Model, metrics: Sequence[str]) -> Evaluation:
+        """Rank for the users with validation items; training positives are masked, and all that histories hold.
+
+        Of clicks, predict the rows of validation.
+        """
+        model.observe(self.train)
+        if self.clicks is not None:
+            return self._predict(model, metrics, self.validation)
+        return self._rank(model, metrics, self._validation, self._train)
+
+    def sweep(self, model: Blend, weights: Sequence[float], metric: str) -> dict[float, float]:
+        """A per-user metric on validation for each of several weights of a blend, from one scoring by its models."""
+        model.observe(self.train)
+        users = np.flatnonzero(np.diff(self._validation.indptr)).repeat(len(weights))
+        with torch.no_grad():
+            scores = model.eval().sweep(weights)
+            some = torch.from_numpy(users).to(self.device)
+            lists = top_k(scores, some, self._train, parse(metric)[2], chunk=SWEEP_USERS * len(weights))
+        values = judge(lists, self._validation[users], [metric])[metric].reshape(-1, len(weights))
+        return dict(zip(weights, values.mean(0).tolist(), strict=True))
+
+    def test(self, model: Model, metrics: Sequence[str], *, sampled: bool = False) -> Evaluation:
+        """Rank for the users with test items; training and validation positives are masked, and make histories.
+
+        Args:
+            model, metrics: what to rank with, and how to measure.
+            sampled: rank stored candidates only; the metrics' names say so.
+
+        Raises:
+            DataError: the task is sealed, or has no candidates to rank.
+        """
+        if self.clicks is not None:
+            rows = self._unsealed
+            model.observe(self.train_and_validation)
+            return self._predict(model, metrics, rows)
+        relevant = self._test_matrix
+        if sampled and self._candidates is None:
+            raise DataError(f"split {self.split_name} has no stored candidates, and none are drawn")
+        candidates = self._candidates if sampled else None
+        model.observe(self.train_and_validation)
+        return self._rank(model, metrics, relevant, self._train + self._validation, candidates)
+
+    def groups(self, test: Evaluation) -> dict[str, dict[str, float]]:
+        """Metrics of a ranking for test by group of users and of items (see `by_group`); of clicks none."""
+        if self.clicks is not None:
+            return {}
+        whole = {name: values for name, values in test.per_user.items() if scope(name) is None}
+        return by_group(replace(test, per_user=whole), train=self._train, test=self._test_matrix)
+
+    def diagnose(self, model: Recommender) -> dict[str, float]:
+        """How the vectors of a trained encoder lie (`recgraph.evaluation.diagnostics`), by the training part."""
+        model.observe(self.train)
+        pairs = (torch.from_numpy(side).to(self.device) for side in (self.train.user_indices, self.train.item_indices))
+        with torch.no_grad():
+            encoding = model.eval().encode_all()
+        return diagnose(encoding.query, encoding.items, *pairs)
+
+    @property
+    def _unsealed(self) -> Interactions:
+        if self._test is None:
+            raise DataError("the test part is sealed: nothing may look at it while settings are being chosen")
+        return self._test
+
+    @cached_property
+    def _test_matrix(self) -> Any:
+        return self._unsealed.csr()
+
+    @cached_property
+    def _train(self) -> Any:
+        return self.train.csr()
+
+    @cached_property
+    def _validation(self) -> Any:
+        return self.validation.csr()
+
+    def _predict(self, model: Model, metrics: Sequence[str], table: Interactions) -> Evaluation:
+        """Predict the labels of a part, row by row."""
+        if not isinstance(model, Recommender):
+            raise ConfigError(f"{type(model).__name__} ranks, and cannot tell how likely a click is")
+        started = time.perf_counter()
+        context = context_of(table) if "context" in model.encoder.reads else None
+        users, labels = table.user_indices, outcomes(table)
+        with torch.no_grad():
+            rows = torch.from_numpy(users), torch.from_numpy(table.item_indices)
+            scores = model.eval().predict(*rows, context).double().cpu().numpy()
+        return judge_clicks(scores, labels, users, metrics, num_users=table.num_users, started=started)
+
+    def _rank(
+        self, model: Model, metrics: Sequence[str], relevant: Any, seen: Any, candidates: Any = None
+    ) -> Evaluation:
+        with torch.no_grad():
+            ranking = evaluate_scopes if any(map(scope, metrics)) else evaluate
+            return ranking(
+                model.eval().scorer(),
+                test=relevant,
+                seen=seen,
+                candidates=candidates,
+                metrics=metrics,
+                popularity=self._train.sum(axis=0).A1,
+                device=self.device,
+                chunk=4096 if self.device.type == "cuda" else None,  # a GPU needs many rows at once to be busy
+            )

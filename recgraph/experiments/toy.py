@@ -1,0 +1,85 @@
+"""A task that is done in no time, on which any row can show that it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from recgraph import registry
+from recgraph.data.clicks import ClickSettings
+from recgraph.data.content import Pipeline
+from recgraph.data.features import Attributes, Features
+from recgraph.data.interactions import Interactions
+from recgraph.data.labels import LabelData
+from recgraph.experiments.task import Task
+from recgraph.graph.links import Links
+from recgraph.random import numpy_generator
+from recgraph.types import Content
+
+
+class ToyTask(Task):
+    """60 users and 40 items in four groups that like their own; some items are cold.
+
+    Whatever columns a row asks for, it is given the groups, and of relations friends of the same group.
+
+    Args:
+        device: to train and rank on.
+        clicks: predict which are of the same group.
+    """
+
+    def __init__(self, device: torch.device, *, clicks: bool = False) -> None:
+        generator = numpy_generator(0, "toy")
+        same_group = np.arange(60)[:, None] % 4 == np.arange(40) % 4
+        liked = np.argwhere(generator.random((60, 40)) < np.where(same_group, 0.7, 0.05))
+        own = same_group[*liked.T]
+        praise = np.array(["fine clear sound", "warm full sound", "deep rich sound", "loud bright sound"])
+        review = np.where(own, praise[liked[:, 0] % 4], "poor dull sound")
+        told = {"rating": np.where(own, 5.0, 1.0), "review": review}
+        moments = {"time": np.arange(len(liked)) * 3600}
+        table = Interactions.from_frame(pl.DataFrame({"user": liked[:, 0], "item": liked[:, 1], **told, **moments}))
+        groups = (table.users.series, table.items.series)
+        features = (
+            Attributes(
+                pl.DataFrame({"id": ids, "group": ids % 4, "friends": pl.Series([[one + 4, one + 8] for one in ids])}),
+                {"group": "categorical", "friends": "multi_hot"},
+            )
+            for ids in groups
+        )
+        split = registry.splits.build("warm_and_cold", table, generator)
+        super().__init__(split, device, features=Features(*features), clicks=ClickSettings() if clicks else None)
+
+    def attributes(self, config: Mapping[str, Any]) -> None:
+        """None: whatever columns and files a configuration names are not looked at."""
+
+    def content(self, settings: Mapping[str, Any], train: Interactions) -> tuple[Content, Pipeline]:
+        """Every modality is the groups."""
+        return super().content(
+            {
+                name: {"columns": ("group",), "side": one["side"], "ids": one.get("ids", False)}
+                for name, one in settings.items()
+            },
+            train,
+        )
+
+    def labels(self, settings: Mapping[str, Any], *, seed: int, refit: bool = False) -> dict[str, LabelData]:
+        """Every label of a user or an item is the group, every other the rating."""
+        groups = {"feature": "group", "bands": (), "around": None, "unknown": ()}
+        changed = {}
+        for name, one in settings.items():
+            split = one.get("bands") or one.get("around") is not None
+            stars = {"feature": "rating", "bands": (), "around": 3.0 if split else None}
+            changed[name] = {**one, **(stars if one["of"] == "interaction" else groups)}
+        return super().labels(changed, seed=seed, refit=refit)
+
+    def links(
+        self, settings: Mapping[str, Any], train: Interactions, content: Content | None
+    ) -> tuple[Links | None, Links | None]:
+        """Every column of links is the friends."""
+        changed = {
+            name: one if one["column"] is None else {**one, "column": "friends"} for name, one in settings.items()
+        }
+        return super().links(changed, train, content)

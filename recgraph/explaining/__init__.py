@@ -1,0 +1,1 @@
+"""Why a model recommends an item, in numbers and as a picture."""

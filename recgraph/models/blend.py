@@ -1,0 +1,96 @@
+"""A blend of two models at scoring time, such as a trained encoder and a graph filter.
+
+A filter sees at once what an encoder has to be trained for, and an encoder what no fixed filter can; where their errors
+differ, their mean is better than both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from recgraph.data.interactions import Interactions
+from recgraph.models.model import Model, Scorer
+from recgraph.registry import locate
+
+
+class Blend(Model):
+    """(1 - weight) · standardised scores of one model + weight · those of another.
+
+    Each user's scores of the whole catalogue are brought to mean 0 and standard deviation 1, model by model, before
+    they are added. So both are on one scale for every user, be it one with three interactions or with a thousand, and
+    no interaction is looked at to find the scale. A model that has the same score for all items adds nothing.
+
+    Args:
+        recommender, baseline: the models; each on the same catalogue.
+        weight: of the baseline, in [0, 1]; 0 ranks as the recommender does, 1 as the baseline.
+    """
+
+    def __init__(self, recommender: Model, baseline: Model, *, weight: float) -> None:
+        super().__init__(recommender.num_users, recommender.num_items)
+        self.recommender, self.baseline, self.weight = recommender, baseline, weight
+
+    def observe(self, interactions: Interactions) -> None:
+        """See `Model.observe`; both models do."""
+        for part in self._parts().values():
+            part.observe(interactions)
+
+    def scorer(self) -> Scorer:
+        """See `Model.scorer`."""
+        return self.sweep([self.weight])
+
+    def sweep(self, weights: Sequence[float]) -> Scorer:
+        """A scorer for several weights, for which each model scores a user but once.
+
+        It wants every user as many times in a row as there are weights, and gives them a row for each weight.
+        """
+        one, other = self.recommender.scorer(), self.baseline.scorer()
+        all_weights = torch.tensor(weights, device=self.device)[:, None]
+
+        def scores(users: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:
+            distinct = users[:: len(weights)]
+            start, end = (standardised(part(distinct)).unsqueeze(1) for part in (one, other))
+            return torch.lerp(start, end, all_weights.to(start)).flatten(0, 1)
+
+        return scores
+
+    def options(self) -> dict[str, Any]:
+        """The weight, and class and options of both models."""
+        parts = {
+            name: {"class": f"{type(part).__module__}:{type(part).__qualname__}", "options": part.options()}
+            for name, part in self._parts().items()
+        }
+        return {"weight": self.weight, **parts}
+
+    def extra_tensors(self) -> dict[str, Tensor]:
+        """Those of both models."""
+        return {
+            f"{name}.{key}": value
+            for name, part in self._parts().items()
+            for key, value in part.extra_tensors().items()
+        }
+
+    @classmethod
+    def rebuild(cls, num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]) -> Blend:
+        """See `Model.rebuild`."""
+        parts: dict[str, Model] = {}
+        for name in ("recommender", "baseline"):
+            kind: type[Model] = locate(options[name]["class"])
+            own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+            parts[name] = kind.rebuild(num_users, num_items, options[name]["options"], own)
+        return cls(**parts, weight=options["weight"])
+
+    def _parts(self) -> dict[str, Model]:
+        return {"recommender": self.recommender, "baseline": self.baseline}
+
+
+def standardised(scores: Float[Tensor, "batch items"]) -> Float[Tensor, "batch items"]:
+    """Each row with mean 0 and standard deviation 1; a constant row becomes 0."""
+    deviation, mean = torch.std_mean(scores, -1, keepdim=True, correction=0)
+    # Rounding leaves a constant row a deviation of about 1e-7 of its values, which must not be blown up to 1.
+    smallest = 1e-6 * mean.abs() + torch.finfo(scores.dtype).tiny
+    return (scores - mean) / torch.where(deviation > smallest, deviation, torch.inf)

@@ -1,0 +1,143 @@
+"""Models that can be told, after training, of items and users who were not there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Self
+
+import polars as pl
+import torch
+
+from recgraph.data.content import Pipeline
+from recgraph.data.histories import Histories
+from recgraph.data.interactions import Vocabulary
+from recgraph.encoders.base import Encoder
+from recgraph.errors import ConfigError
+from recgraph.graph.bipartite import BipartiteGraph
+from recgraph.models.model import Model
+from recgraph.models.newcomers import appended, continued, had, new_ids, titles_of
+from recgraph.types import Content, Encoding
+
+
+class Extensible(Model):
+    """A model of a graph, content or histories, as far as it has them, that does without training for newcomers."""
+
+    encoder: Encoder
+    graph: BipartiteGraph | None
+    content: Content | None
+    pipeline: Pipeline | None
+    histories: Histories | None
+
+    def encode_all(self) -> Encoding:
+        """Query vectors of all users and vectors of all items."""
+        raise NotImplementedError
+
+    def enlarged(self, num_users: int, num_items: int, graph: BipartiteGraph | None, content: Content | None) -> Self:
+        """The same model of a larger catalogue, whose free vectors are zeros for who was not there."""
+        raise NotImplementedError
+
+    def add_items(self, frame: pl.DataFrame) -> Self:
+        """The same recommender with items that did not exist when it was trained, known by their content alone.
+
+        Their content goes through the functions that were fitted in training, whose text, tags and so on the columns
+        must be called as; of a modality from a file, the vectors are in a column of the modality's name. Of several
+        tags, or the numbers of a vector, in a cell of text, `|` is between. Nothing is trained, and what was
+        recommended before keeps its scores, but for items without any content, which are taken for average. New items
+        have no links of relations.
+
+        Args:
+            frame: a row per item: `id`, `title` if there is one, and the columns of each modality.
+
+        Raises:
+            ConfigError: the encoder reads no content, or a column is missing.
+            DataError: an id is known already or repeated, or a value is wrong.
+        """
+        catalogue, content = self._known(), self.content
+        if content is None or self.pipeline is None:
+            raise ConfigError(f"{type(self.encoder).__name__} reads no content: it cannot tell new items apart")
+        ids = new_ids(frame, catalogue.items, "new items")
+        num_items = self.num_items + len(frame)
+        graph = self.graph and replace(self.graph, num_items=num_items)
+        if graph and graph.item_links:
+            graph = graph.linked(graph.user_links, graph.item_links.padded(num_items))
+        items = appended(content.items, self.pipeline, frame, "new items")
+        titles, new_titles = catalogue.titles, titles_of(frame, "new items")
+        if titles is not None or new_titles is not None:
+            none = [None] * self.num_items, [None] * len(frame)
+            titles = [*(titles or none[0]), *(new_titles or none[1])]
+        vocabulary = Vocabulary(pl.concat([catalogue.items.series, ids.series]))
+        more = self.enlarged(self.num_users, num_items, graph, replace(content, items=items))
+        more.catalogue = replace(catalogue, items=vocabulary, titles=titles)
+        more.histories = self.histories
+        return more
+
+    def add_users(self, frame: pl.DataFrame) -> Self:
+        """The same recommender with users who were not there in training, known by attributes or by a few items.
+
+        Nothing is trained. A graph encoder has them as nodes whose own vectors are zeros, joined with the items they
+        have had; what nobody had in training joins nobody. That raises the degrees of those items, by which layers are
+        normalised, so other users' scores may change a little. A sequence encoder reads what they have had, in the
+        order given. Where users have content, theirs goes through the functions that were fitted in training.
+
+        Args:
+            frame: a row per user: `id`, the ids in `items` (a list, or text with `|` between), columns of content.
+
+        Raises:
+            ConfigError: a column is missing, or nothing tells the model who a new user is.
+            DataError: an id is known already or repeated, an item is unknown, or a value is wrong.
+        """
+        catalogue, content, histories = self._known(), self.content, self.histories
+        ids = new_ids(frame, catalogue.users, "new users")
+        rows, items = had(frame, catalogue.items, "new users")
+        num_users, graph = self.num_users + len(frame), self.graph
+        told = torch.zeros(len(frame), dtype=torch.bool)
+        if histories:
+            told[rows] = True
+        if graph:
+            reached = graph.item_degrees.cpu()[items] > 0
+            told[rows[reached]] = True
+            ends = torch.cat([graph.users.cpu(), rows[reached] + self.num_users])
+            others = torch.cat([graph.items.cpu(), items[reached]])
+            links = graph.user_links and graph.user_links.padded(num_users), graph.item_links
+            graph = BipartiteGraph.from_edges(ends, others, num_users, self.num_items).to(self.device)
+            graph = graph.linked(*links)
+        if content and content.users:
+            if self.pipeline is None:
+                raise ConfigError("new users: no pipeline makes their content: give the model a `pipeline`")
+            content = replace(content, users=appended(content.users, self.pipeline, frame, "new users"))
+            told[:] = True
+        more = self.enlarged(num_users, self.num_items, graph, content)
+        more.catalogue = replace(
+            catalogue,
+            users=Vocabulary(pl.concat([catalogue.users.series, ids.series])),
+            seen_users=torch.cat([catalogue.seen_users, rows + self.num_users]),
+            seen_items=torch.cat([catalogue.seen_items, items]),
+        )
+        more.histories = histories and continued(histories, rows, items, len(frame))
+        with torch.no_grad():
+            unknown = ~(told & more.encode_all().query[self.num_users :].any(-1).cpu())
+        if unknown.any():
+            first = int(unknown.nonzero()[0])
+            raise ConfigError(
+                f"new users: nothing tells {type(self.encoder).__name__} who {ids.series[first]!r} is: "
+                + self._lacking(given=bool((rows == first).any()), joined=bool(graph) and bool(told[first]))
+            )
+        return more
+
+    def _lacking(self, *, given: bool, joined: bool) -> str:
+        """Why a new user is nobody to the model.
+
+        Args:
+            given: whether `items` name something.
+            joined: whether that is in the graph.
+        """
+        content = "attributes to one that reads content of users"
+        if not given:
+            return f"give `items` to a graph or sequence encoder, or {content}"
+        if self.graph and not joined:
+            return f"nobody had these `items` in training; give others, or {content}"
+        part = type(getattr(self.encoder, "graph", self.encoder)).__name__  # a hybrid's users are of its graph
+        return (
+            f"`items` have no place in {part}, which has a vector of its own for each user; give them to one that "
+            f"passes them on, such as lightgcn or an encoder of histories, or {content}"
+        )

@@ -1,0 +1,81 @@
+"""Tables of how well labels are predicted, beside those of rankings."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from recgraph.evaluation.prediction import DEFINITIONS, LOWER_IS_BETTER
+from recgraph.evaluation.resampling import RESAMPLES, compare_predictions
+from recgraph.evaluation.significance import Comparison
+from recgraph.experiments.labelling import read_predictions
+from recgraph.reporting.cells import MARKS, Cell, Finished, Grid, mark_of
+
+GUESS = "most frequent in training"
+"""The row of what is said without looking; of a number it says the mean."""
+
+
+def label_grids(rows: Mapping[str, Sequence[Finished]], dataset: str, against: str | None) -> list[Grid]:
+    """The test figures of each label by row, with their differences from one row; none where no row has labels.
+
+    Args:
+        rows: row -> its runs, of one split of one dataset.
+        dataset: its name.
+        against: the row that others are compared with; it has to predict the same labels.
+    """
+    having = {row: runs for row, runs in rows.items() if all("labels" in one.result for one in runs)}
+    if not having:
+        return []
+    metrics = list(dict.fromkeys(m for runs in having.values() for m in runs[0].result["labels"]["test"]))
+    compared = _compare(having, against) if against in having and len(having) > 1 else {}
+    best = {}
+    for m in metrics:
+        values = [_mean(runs, m) for runs in having.values() if m in runs[0].result["labels"]["test"]]
+        best[m] = min(values) if m.rpartition(":")[2] in LOWER_IS_BETTER else max(values)
+    body = [[Cell(GUESS), *(Cell(_guess(having, m)) for m in metrics)]]
+    for row, runs in having.items():
+        cells = [Cell(row)]
+        for m in metrics:
+            if m not in runs[0].result["labels"]["test"]:
+                cells.append(Cell(""))
+                continue
+            mark = mark_of(compared.get(m, {}).get(row))
+            cells.append(Cell(_figure(runs, m), _mean(runs, m) == best[m], mark))
+        body.append(cells)
+    kinds = dict.fromkeys(m.rpartition(":")[2] for m in metrics)
+    notes = ["Labels of held-out users, items or interactions, whom no head has learned from; missing labels left out."]
+    notes += [f"{kind}: {DEFINITIONS[kind]}" for kind in kinds]
+    if compared:
+        marks = ", ".join(f"{mark}: p < {p}" for p, mark in reversed(MARKS))
+        notes.append(
+            f"{marks} against {against} (paired bootstrap of {RESAMPLES} resamples over the examples, metrics averaged "
+            "over seeds, Holm-corrected over rows)."
+        )
+    return [Grid(f"{dataset}, labels, test", ["", *metrics], body, notes)]
+
+
+def _compare(rows: Mapping[str, Sequence[Finished]], against: str | None) -> dict[str, dict[str, Comparison]]:
+    """label:metric -> row -> its comparison, of labels that the reference predicts too."""
+    read = {row: [read_predictions(one.folder / "labels.parquet") for one in runs] for row, runs in rows.items()}
+    found: dict[str, dict[str, Comparison]] = {}
+    for label in read[str(against)][0]:
+        own = {row: [one[label] for one in seeds] for row, seeds in read.items() if label in seeds[0]}
+        if len(own) > 1:
+            compared = compare_predictions(own, str(against))
+            found |= {f"{label}:{metric}": rows_of for metric, rows_of in compared.items()}
+    return found
+
+
+def _mean(runs: Sequence[Finished], metric: str) -> float:
+    return statistics.mean(one.result["labels"]["test"][metric] for one in runs)
+
+
+def _figure(runs: Sequence[Finished], metric: str) -> str:
+    values = [one.result["labels"]["test"][metric] for one in runs]
+    mean = f"{statistics.mean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+
+
+def _guess(rows: Mapping[str, Sequence[Finished]], metric: str) -> str:
+    guessed = (runs[0].result["labels"]["guessed"] for runs in rows.values())
+    return next(f"{values[metric]:.4f}" for values in guessed if metric in values)

@@ -1,0 +1,73 @@
+"""Tables as Markdown and as LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tabulate import tabulate
+
+from recgraph.reporting.cells import Cell, Grid
+
+LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "Δ": r"$\Delta$",
+    "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "λ": r"$\lambda$",
+    "τ": r"$\tau$",
+    "≥": r"$\geq$",
+    "<": r"$<$",
+    ">": r"$>$",
+}
+"""What LaTeX wants written otherwise."""
+
+
+def markdown(grids: Iterable[Grid]) -> str:
+    """Tables with the best in bold, and below them what the figures mean."""
+    blocks = []
+    for grid in grids:
+        body = [[(f"**{cell.text}**" if cell.best else cell.text) + cell.mark for cell in row] for row in grid.rows]
+        align = ["left", *["right"] * (len(grid.head) - 1)]
+        table = tabulate(body, list(grid.head), tablefmt="github", disable_numparse=True, colalign=align)
+        blocks.append("\n\n".join([f"**{grid.title}**", table, "\n".join(grid.notes)]).rstrip())
+    return "\n\n".join(blocks)
+
+
+def latex(grids: Iterable[Grid]) -> str:
+    """The same for LaTeX, with the package booktabs."""
+    blocks = []
+    for grid in grids:
+        lines = [" & ".join(map(_latex, row)) + r" \\" for row in grid.rows]
+        blocks.append(
+            "\n".join(
+                [
+                    r"\begin{table}",
+                    rf"\caption{{{escape(grid.title)}. {' '.join(map(escape, grid.notes))}}}",
+                    rf"\begin{{tabular}}{{l{'r' * (len(grid.head) - 1)}}}",
+                    r"\toprule",
+                    " & ".join(map(escape, grid.head)) + r" \\",
+                    r"\midrule",
+                    *lines,
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                    r"\end{table}",
+                ]
+            )
+        )
+    return "\n\n".join(blocks) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(LATEX.get(letter, letter) for letter in text)
+
+
+def _latex(cell: Cell) -> str:
+    text = escape(cell.text)
+    return (rf"\textbf{{{text}}}" if cell.best else text) + escape(cell.mark)

@@ -1,0 +1,218 @@
+"""One self-contained page of HTML about tables: their figures, how they came about, and charts of both."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recgraph import __version__
+from recgraph.environment import code_digest
+from recgraph.experiments.experiment import Run, plan
+from recgraph.experiments.running import read_result
+from recgraph.experiments.schema import Experiment, read
+from recgraph.reporting import page
+from recgraph.reporting.cells import Cell, Grid
+from recgraph.reporting.figures import figures
+from recgraph.reporting.page import Section
+from recgraph.reporting.tables import Finished, grids
+
+
+@dataclass(frozen=True)
+class Study:
+    """What there is of a table.
+
+    Attributes:
+        file: its experiment file.
+        experiment: what the file holds.
+        overrides: what was changed in all its rows, by dotted path.
+        runs: finished runs of those settings, rows and datasets in the file's order, all seeds that there are.
+        monitor: the metric that training watched, by which the rows are drawn.
+        missing: runs that the file names and that are not finished, as "dataset, seeds 1, 2: row, row".
+        since: settings that some of the runs lack, for they were made before there were such.
+        others: how many finished runs there are of other settings.
+    """
+
+    file: Path
+    experiment: Experiment
+    overrides: Mapping[str, Any]
+    runs: Sequence[Finished]
+    monitor: str
+    missing: Sequence[str]
+    since: Sequence[str]
+    others: int
+
+
+def collect(file: Path, root: Path, overrides: Mapping[str, Any] | None = None) -> Study:
+    """Find the finished runs of a table; nothing is run, and results of other code are taken as they are.
+
+    Args:
+        file: the experiment file.
+        root: folder of all runs.
+        overrides: dotted path -> value, as the runs were made with.
+
+    Raises:
+        ConfigError: the file or an override does not fit.
+    """
+    experiment, planned = read(file), plan(file, overrides=overrides)
+    settings = {(run.row, run.dataset): run for run in planned}
+    folders, since = {}, {}
+    for name, run in settings.items():
+        folders[name], lacking = _find(run, root)
+        since.update(dict.fromkeys(lacking))
+    runs = [Finished(read_result(folder), folder) for parent in folders.values() for folder in _seeds(parent)]
+    there = {(one.result["row"], one.result["dataset"], one.result["seed"]) for one in runs}
+    missing = _missing(run for run in planned if (run.row, run.dataset, run.seed) not in there)
+    parents = {path.parent.parent for path in (root / file.stem).rglob("seed-*/result.json")}
+    others = sum(len(_seeds(parent)) for parent in parents) - len(runs)
+    return Study(file, experiment, overrides or {}, runs, _monitor(planned), missing, list(since), others)
+
+
+def _missing(runs: Iterable[Run]) -> list[str]:
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        seeds.setdefault((run.dataset, run.row), []).append(str(run.seed))
+    rows: dict[tuple[str, str], list[str]] = {}
+    for (dataset, row), several in seeds.items():
+        rows.setdefault((dataset, ", ".join(several)), []).append(row)
+    return [f"{dataset}, seeds {several}: {', '.join(names)}" for (dataset, several), names in rows.items()]
+
+
+def _find(run: Run, root: Path) -> tuple[Path, list[str]]:
+    """The folder of a configuration, and the settings that it lacks.
+
+    If nothing is finished there, the newest one that differs only by lacking settings: a new setting gives every
+    configuration another hash.
+    """
+    exact = run.folder(root).parent
+    found: list[tuple[float, Path, list[str]]] = []
+    for parent in exact.parent.glob("*"):
+        if seeds := _seeds(parent):
+            config = yaml.safe_load((seeds[0] / "config.yaml").read_text(encoding="utf-8"))
+            lacking = _lacks(config, json.loads(json.dumps(run.config)))
+            if lacking is not None:
+                found.append(((seeds[0] / "result.json").stat().st_mtime, parent, lacking))
+    if not found or _seeds(exact):
+        return exact, []
+    return max(found)[1:]
+
+
+def _lacks(stored: Any, planned: Any, address: str = "") -> list[str] | None:
+    """The addresses in `planned` that `stored` has nothing at; None if they differ otherwise."""
+    if not (isinstance(stored, dict) and isinstance(planned, dict)):
+        return [] if stored == planned else None
+    if stored.keys() - planned.keys() or (address in ("objectives", "heads") and stored.keys() != planned.keys()):
+        return None
+    found = []
+    for key, value in planned.items():
+        below = f"{address}.{key}".lstrip(".")
+        lacking = _lacks(stored[key], value, below) if key in stored else [below]
+        if lacking is None:
+            return None
+        found += lacking
+    return found
+
+
+def write(studies: Sequence[Study]) -> str:
+    """The page."""
+    styles: dict[str, int] = {}
+    for study in studies:
+        for one in study.runs:
+            styles.setdefault(one.result["row"], len(styles))
+    now = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
+    sections = [Section(study.file.stem, _section(study, styles)) for study in studies]
+    return page.page("Report", f"Made by recgraph {__version__}, {now}.", sections)
+
+
+def _section(study: Study, styles: Mapping[str, int]) -> str:
+    text = study.file.read_text(encoding="utf-8")
+    parts = [page.paragraph(_comment(text))]
+    parts.append(page.paragraph(f"Settings from: {study.experiment.source}" if study.experiment.source else "", "soft"))
+    changed = ", ".join(f"{address}={json.dumps(value)}" for address, value in study.overrides.items())
+    parts.append(page.paragraph(f"Changed in every row: {changed}." if changed else "", "warn"))
+    parts += [page.paragraph(line, "warn") for line in _doubts(study)]
+    for key, runs in _blocks(study.runs).items():
+        parts.append(f"<h3>{page.escape(key[0])}</h3>")
+        told = study.experiment
+        found = grids(runs, published=told.published, against=told.against, marks=told.marks)
+        main, *others = [page.table(grid, styles) for grid in found]
+        monitor = study.monitor if study.monitor in key[2] else next(iter(key[2]))
+        parts += [main, page.figures(figures(runs, found, monitor, styles)), *others]
+    parts.append("<h3>Where the figures come from</h3>")
+    parts.append(page.table(_provenance(study.runs), {}))
+    parts.append(page.folded(f"Settings: {study.file.name}", text))
+    return "".join(parts)
+
+
+def _doubts(study: Study) -> list[str]:
+    """What a reader must know before the figures."""
+    lines = []
+    if study.missing:
+        lines.append(f"Not finished: {'; '.join(study.missing)}.")
+    if study.others:
+        lines.append(f"Left out: {study.others} finished runs of other settings than these.")
+    if study.since:
+        lines.append(f"Some runs were made before there were these settings: {', '.join(study.since)}.")
+    if stale := sum(one.result["code"] != code_digest() for one in study.runs):
+        lines.append(f"Of other code than made this page ({code_digest()}): {stale} of {len(study.runs)} runs.")
+    return lines
+
+
+def _provenance(runs: Sequence[Finished]) -> Grid:
+    """When and with what runs were done, a row for each kind."""
+    kinds: dict[tuple[str, ...], list[float]] = {}
+    for one in runs:
+        path, result = one.folder / "env.json", one.result
+        machine = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        dirty = {True: ", with uncommitted changes", False: "", None: ""}[result["dirty"]]
+        processor = f"{machine.get('processor', 'unknown')}, {machine.get('threads', '?')} threads"
+        packages = machine.get("packages", {})
+        kind = (
+            f"{(result['commit'] or 'none')[:10]}{dirty}",
+            result["device"],
+            processor,
+            *(str(packages.get(name, "")) for name in ("torch", "numpy")),
+        )
+        kinds.setdefault((result["code"], *kind), []).append((one.folder / "result.json").stat().st_mtime)
+    body = [[*kind, str(len(times)), f"{_when(min(times))} to {_when(max(times))}"] for kind, times in kinds.items()]
+    head = ("code", "commit", "device", "processor", "torch", "numpy", "runs", "finished (UTC, by their files)")
+    return Grid("Runs by code and machine", head, [[Cell(text) for text in line] for line in body])
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _blocks(runs: Iterable[Finished]) -> dict[tuple[str, str, tuple[str, ...]], list[Finished]]:
+    """Runs that can be compared: as in `tables.grids`."""
+    blocks: dict[tuple[str, str, tuple[str, ...]], list[Finished]] = {}
+    for one in runs:
+        key = (one.result["dataset"], one.result["data_fingerprint"], tuple(one.result["test"]))
+        blocks.setdefault(key, []).append(one)
+    return blocks
+
+
+def _seeds(parent: Path) -> list[Path]:
+    """Folders of finished runs of one configuration, by seed; what was moved aside is not among them."""
+    folders = {path.parent.name.removeprefix("seed-"): path.parent for path in parent.glob("seed-*/result.json")}
+    return [folders[seed] for seed in sorted((s for s in folders if "." not in s), key=int)]
+
+
+def _monitor(planned: Sequence[Run]) -> str:
+    """The metric that most rows were trained for, or the first NDCG, or the first."""
+    watched = [run.config["train"]["monitor"] for run in planned if "train" in run.config]
+    names: list[str] = planned[0].config["evaluate"]["metrics"]
+    return statistics.mode(watched or [next((name for name in names if name.startswith("ndcg")), names[0])])
+
+
+def _comment(text: str) -> str:
+    """The comment that opens an experiment file."""
+    lines = text.splitlines()
+    count = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return " ".join(line.removeprefix("#").strip() for line in lines[:count])

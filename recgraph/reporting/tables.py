@@ -1,0 +1,299 @@
+"""From results to a tidy CSV, and to tables that people can judge."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recgraph.errors import DataError
+from recgraph.evaluation.metrics import OF_CLICKS, definitions, direction, ranked
+from recgraph.evaluation.significance import Comparison, compare
+from recgraph.experiments.convergence import REACHED, seconds_until
+from recgraph.experiments.schema import Published
+from recgraph.files import write_text
+from recgraph.reporting.cells import MARKS, Cell, Finished, Grid, Result, mark_of
+from recgraph.reporting.label_tables import label_grids
+
+ABOUT = (
+    *("epochs", "best_epoch", "refit", *REACHED, "train_seconds", "eval_seconds", "peak_memory_mib", "device"),
+    *("commit", "dirty", "code", "config_hash", "data_fingerprint"),
+)
+"""What a tidy row says of its run, beside what it measured."""
+
+
+def tidy(results: Iterable[Result]) -> pl.DataFrame:
+    """One row per run, part and group, a column per metric, with what is needed to judge and repeat it.
+
+    Metrics of labels are named label:metric; their group "guessed" is what is most frequent in training, once for all
+    rows that have the same. `part` is validation, test, parity (test at the epoch that is best on test), or vectors:
+    how those of the model lie.
+    """
+    rows = []
+    for result in results:
+        names = {key: result[key] for key in ("table", "row", "dataset", "seed", "split")}
+        about = {key: result.get(key) if key in REACHED else result[key] for key in ABOUT}
+        # Ten digits tell them apart, as they do everywhere else.
+        about |= {key: str(about[key])[:10] for key in ("commit", "data_fingerprint") if about[key]}
+        labels = result.get("labels", {})
+        parts = [part for part in ("validation", "test", "parity") if part in result]
+        measured: list[tuple[str, str, Mapping[str, Any]]]
+        measured = [(part, "all", {**result[part], **labels.get(part, {})}) for part in parts]
+        measured += [("test", group, found) for group, found in result.get("groups", {}).items()]
+        measured += [("test", "guessed", labels["guessed"])] if labels else []
+        measured += [("vectors", "all", result["diagnostics"])] if "diagnostics" in result else []
+        rows += [{**names, "part": part, "group": group, **found, **about} for part, group, found in measured]
+    if not rows:
+        return pl.DataFrame()
+    frame = pl.DataFrame(rows, infer_schema_length=None).select(pl.exclude(ABOUT), *ABOUT)
+    new = pl.struct(pl.exclude("table", "row", *ABOUT)).is_first_distinct()
+    return frame.filter((pl.col("group") != "guessed") | new)
+
+
+def write_csv(path: Path, results: Iterable[Result]) -> None:
+    """Write the tidy table, atomically."""
+    write_text(path, tidy(results).write_csv())
+
+
+def grids(
+    finished: Sequence[Finished],
+    *,
+    published: Mapping[str, Mapping[str, Published]] | None = None,
+    against: str | None = None,
+    marks: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[Grid]:
+    """Tables of test figures: by row, differences from one row, and by group.
+
+    Only what can be compared shares a table: the same data in the same split, by the same metrics.
+
+    Args:
+        finished: runs.
+        published: dataset -> row -> what others report.
+        against: the row with which the others are compared, user by user; None for no comparison.
+        marks: dataset -> name -> value on validation, until which seconds are counted.
+
+    Raises:
+        DataError: no row has the name `against`, or seeds of a row ranked for different users.
+    """
+    blocks: dict[Any, list[Finished]] = {}
+    for one in finished:
+        result = one.result
+        blocks.setdefault((result["dataset"], result["data_fingerprint"], tuple(result["test"])), []).append(one)
+    found: list[Grid] = []
+    for (dataset, _, metrics), runs in blocks.items():
+        rows: dict[str, list[Finished]] = {}
+        for one in runs:
+            rows.setdefault(one.result["row"], []).append(one)
+        differences = _differences(rows, metrics, against) if against in rows and len(rows) > 1 else {}
+        found.append(_main(rows, metrics, (published or {}).get(dataset, {}), differences, against))
+        if differences:
+            found.append(_compared(differences, dataset, str(against)))
+        if any(REACHED[0] in one.result for one in runs):
+            found.append(_learned(rows, dataset, (marks or {}).get(dataset, {})))
+        if all(one.result.get("groups") for one in runs):
+            found.append(_grouped(rows, metrics, dataset))
+        if any("diagnostics" in one.result for one in runs):
+            found.append(_diagnosed(rows, dataset))
+        found += label_grids(rows, dataset, against)
+    return found
+
+
+def _main(
+    rows: Mapping[str, Sequence[Finished]],
+    metrics: Sequence[str],
+    published: Mapping[str, Published],
+    differences: Mapping[str, Mapping[str, Comparison]],
+    against: str | None,
+) -> Grid:
+    every = [one.result for runs in rows.values() for one in runs]
+    means = {(row, m): _mean(runs, "test", m) for row, runs in rows.items() for m in metrics}
+    best = {m: direction(m) * max(direction(m) * means[row, m] for row in rows) for m in metrics if direction(m)}
+    parity = any("parity" in result for result in every)
+    quoted = [m for m in metrics if any(m in published[row].metrics for row in rows if row in published)]
+    head = [""]
+    for metric in metrics:
+        head += [metric, *([f"{metric}, epoch picked on test"] if parity else [])]
+        head += ["published", "Δ"] if metric in quoted else []
+    body = []
+    for row, runs in rows.items():
+        cells = [Cell(row)]
+        for m in metrics:
+            mark = mark_of(differences.get(m, {}).get(row))
+            cells.append(Cell(_figure(runs, "test", m), means[row, m] == best.get(m), mark))
+            if parity:
+                cells.append(Cell(_figure(runs, "parity", m) if "parity" in runs[0].result else ""))
+            if m in quoted:
+                cells += _quotation(published.get(row), m, means[row, m])
+        body.append([*cells, *_cost(runs)])
+    first = every[0]
+    title = f"{first['dataset']}, split {first['split']}, test"
+    return Grid(title, [*head, *COST], body, _notes(rows, metrics, every, published, differences, against))
+
+
+def _notes(
+    rows: Mapping[str, Sequence[Finished]],
+    metrics: Sequence[str],
+    every: Sequence[Result],
+    published: Mapping[str, Published],
+    differences: Mapping[str, Mapping[str, Comparison]],
+    against: str | None,
+) -> list[str]:
+    first, seeds = every[0], sorted({result["seed"] for result in every})
+    spread = " ± standard deviation" if len(seeds) > 1 else ""
+    notes = [
+        f"Data {first['data_fingerprint'][:10]}: mean over seeds {', '.join(map(str, seeds))}{spread}. "
+        "The epoch is chosen on validation.",
+        f"Rows of {first['test_users']} users predicted; no row is of two parts."
+        if metrics[0] in OF_CLICKS
+        else f"{ranked(metrics[0])}; training and validation positives masked; {first['test_users']} users, "
+        f"{first['skipped_users']} without test items left out.",
+        *(f"{name}: {meaning}" for name, meaning in definitions(metrics).items()),
+    ]
+    if refitted := [row for row, runs in rows.items() if runs[0].result["refit"]]:
+        notes.append(f"Fitted again on train and validation before the test: {', '.join(refitted)}.")
+    for row in rows:
+        if row in published:
+            flag = "; its authors picked the epoch or the settings on the test set" if published[row].on_test else ""
+            notes.append(f"Published, {row}: {published[row].source}{flag}.")
+    if differences:
+        notes.append(f"{', '.join(f'{mark}: p < {p}' for p, mark in reversed(MARKS))} against {against} ({TESTS}).")
+    if cut := [row for row, runs in rows.items() if any(_cut_short(one.result) for one in runs)]:
+        notes.append(f"Best in the last epoch, so longer training may gain: {', '.join(cut)}.")
+    uneven = {row: len(runs) for row, runs in rows.items() if len(runs) < len(seeds)}
+    if uneven:
+        notes.append(f"Fewer seeds than the others: {', '.join(f'{row} ({n})' for row, n in uneven.items())}.")
+    if any(result["dirty"] for result in every):
+        notes.append("Some runs are of code with uncommitted changes.")
+    if len({result["code"] for result in every}) > 1:
+        notes.append("Not all runs are of the same code.")
+    return notes
+
+
+TESTS = "paired t-test over users, seeds averaged first, Holm-corrected over rows"
+
+COST = ("best epoch", "train s", "rank s", "peak MiB")
+
+
+def _cost(runs: Sequence[Finished]) -> list[Cell]:
+    keys = (("best_epoch", ".0f"), ("train_seconds", ".1f"), ("eval_seconds", ".2f"), ("peak_memory_mib", ".0f"))
+    return [Cell(f"{statistics.mean(one.result[key] for one in runs):{digits}}") for key, digits in keys]
+
+
+def _quotation(quoted: Published | None, metric: str, ours: float) -> list[Cell]:
+    """The published figure, and ours relative to it."""
+    if quoted is None or metric not in quoted.metrics:
+        return [Cell(""), Cell("")]
+    value = quoted.metrics[metric]
+    return [Cell(f"{value:.4f}{' (test)' if quoted.on_test else ''}"), Cell(f"{100 * (ours / value - 1):+.1f}%")]
+
+
+def _differences(
+    rows: Mapping[str, Sequence[Finished]], metrics: Sequence[str], against: str | None
+) -> dict[str, dict[str, Comparison]]:
+    """Metric -> row -> its comparison with `against`, of metrics that each user has a value of."""
+    frames = {row: _per_user(runs) for row, runs in rows.items()}
+    users = {row: frame["user"].to_numpy() for row, frame in frames.items()}
+    found = {}
+    for m in metrics:
+        if not direction(m) or not all(m in frame.columns for frame in frames.values()):
+            continue
+        values = {row: frame[m].to_numpy() for row, frame in frames.items()}
+        counts = {row: ~np.isnan(each) for row, each in values.items()}  # without those who want no item of its scope
+        found[m] = compare(
+            {row: each[counts[row]] for row, each in values.items()},
+            str(against),
+            users={row: users[row][counts[row]] for row in values},
+        )
+    return found
+
+
+def _per_user(runs: Sequence[Finished]) -> pl.DataFrame:
+    """The mean over seeds of each user's values."""
+    frames = [pl.read_parquet(one.folder / "per_user.parquet") for one in runs]
+    for one, frame in zip(runs, frames, strict=True):
+        if not frame["user"].equals(frames[0]["user"]):
+            raise DataError(f"{one.folder}: ranked for other users than {runs[0].folder}")
+    values = {m: np.mean([frame[m].to_numpy() for frame in frames], axis=0) for m in frames[0].columns if m != "user"}
+    return pl.DataFrame({"user": frames[0]["user"], **values})
+
+
+def _compared(differences: Mapping[str, Mapping[str, Comparison]], dataset: str, against: str) -> Grid:
+    body = [
+        [
+            Cell(row if number == 0 else ""),
+            Cell(metric),
+            Cell(f"{found[row].difference:+.4f}", mark=mark_of(found[row])),
+            Cell(f"{found[row].low:+.4f} to {found[row].high:+.4f}"),
+            Cell(f"{found[row].corrected:.2g}"),
+        ]
+        for row in next(iter(differences.values()))
+        for number, (metric, found) in enumerate(differences.items())
+    ]
+    notes = [f"Mean difference from {against} over users; bootstrap interval over users; p: {TESTS}."]
+    if any(metric in OF_CLICKS for metric in differences):
+        notes.append("Of clicks, a user's own figure over the user's rows; not over all rows, as above.")
+    return Grid(f"{dataset}, differences from {against}", ["", "metric", "Δ", "95% interval", "p"], body, notes)
+
+
+def _grouped(rows: Mapping[str, Sequence[Finished]], metrics: Sequence[str], dataset: str) -> Grid:
+    metric = next((m for m in metrics if m.startswith("ndcg")), metrics[0])
+    groups = list(next(iter(rows.values()))[0].result["groups"])
+    body = []
+    for row, runs in rows.items():
+        values = [[one.result["groups"][group].get(metric) for one in runs] for group in groups]
+        body.append([Cell(row), *(Cell("" if None in v else f"{statistics.mean(v):.4f}") for v in values)])
+    notes = ["Users by quartile of training interactions; items by popularity, others counted as not relevant."]
+    return Grid(f"{dataset}, {metric} by group", ["", *groups], body, notes)
+
+
+def _learned(rows: Mapping[str, Sequence[Finished]], dataset: str, marks: Mapping[str, float]) -> Grid:
+    body = []
+    for row, runs in rows.items():
+        if REACHED[0] not in runs[0].result:
+            continue
+        values = [f"{statistics.mean(one.result[key] for one in runs):.1f}" for key in REACHED]
+        means = (seconds_until(mark, [one.folder for one in runs]) for mark in marks.values())
+        values += ["" if mean is None else f"{mean:.1f}" for mean in means]
+        body.append([Cell(row), *map(Cell, values)])
+    head = ["", "epochs to 95%", "seconds to 95%", "epochs to 99%", "seconds to 99%", *(f"s to {m}" for m in marks)]
+    notes = ["Until validation was at that share of its own best; seconds of training, a warm start included."]
+    if marks:
+        notes.append("s to: until it was at " + ", ".join(f"{name} {value:g}" for name, value in marks.items()) + ".")
+    return Grid(f"{dataset}, speed of learning", head, body, notes)
+
+
+def _diagnosed(rows: Mapping[str, Sequence[Finished]], dataset: str) -> Grid:
+    """How vectors lie, of the rows that have any."""
+    found = {
+        row: [one.result["diagnostics"] for one in runs if "diagnostics" in one.result] for row, runs in rows.items()
+    }
+    keys = list(dict.fromkeys(key for values in found.values() for one in values for key in one))
+    body = []
+    for row, values in found.items():
+        known = [[one[key] for one in values if key in one] for key in keys]
+        if values:
+            body.append([Cell(row), *(Cell(f"{statistics.mean(some):.3f}" if some else "") for some in known)])
+    notes = [
+        "Alignment: mean squared distance of a user and an item of theirs, on unit vectors; lower is nearer.",
+        "Uniformity: from 0, all on one point, to about -4, evenly spread. Effective rank: of at most the width.",
+        "Norm-popularity: rank correlation of a vector's length with its number of training interactions.",
+    ]
+    return Grid(f"{dataset}, how the vectors lie", ["", *(key.replace("_", " ") for key in keys)], body, notes)
+
+
+def _mean(runs: Sequence[Finished], part: str, metric: str) -> float:
+    return statistics.mean(one.result[part][metric] for one in runs)
+
+
+def _figure(runs: Sequence[Finished], part: str, metric: str) -> str:
+    values = [one.result[part][metric] for one in runs]
+    mean = f"{statistics.mean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+
+
+def _cut_short(result: Result) -> bool:
+    return bool(result["stopped"] == "max_epochs" and result["best_epoch"] == result["epochs"])

@@ -1,0 +1,116 @@
+"""What `recgraph tune` may try: the `search:` block of an experiment file, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recgraph.data import cards
+from recgraph.errors import ConfigError, suggest
+from recgraph.evaluation import metrics
+from recgraph.experiments.experiment import Run, complete, plan
+from recgraph.experiments.schema import Experiment, RunConfig, folder_name, read, validate
+from recgraph.experiments.spaces import Range
+from recgraph.files import digest
+
+if TYPE_CHECKING:
+    import optuna
+
+FIXED = ("split", "clicks", "evaluate", "refit", "train.monitor")
+"""What no search may change: its values would no longer be of one metric on one validation part."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is tuned: a row on a dataset.
+
+    Attributes:
+        experiment, path: the file, as it was read.
+        run: the row as it stands in the file; its seed is that of all trials and of the sampler.
+    """
+
+    experiment: Experiment
+    path: Path
+    run: Run
+
+    @property
+    def space(self) -> dict[str, list[Any] | Range]:
+        """Dotted path -> values or range."""
+        return self.experiment.search[self.run.row]
+
+    @property
+    def monitor(self) -> str:
+        """The validation metric to raise: the row's; for a baseline, which does not train, that of the file's base."""
+        if "baseline" in self.run.config:
+            config: RunConfig = validate(RunConfig, self.experiment.base, f"{self.path}: base")
+            return config.train.monitor
+        return str(self.run.config["train"]["monitor"])
+
+    def folder(self, root: Path) -> Path:
+        """Where what comes out goes below `root`."""
+        return root / self.run.table / folder_name(self.run.row) / self.run.dataset
+
+    def study(self, fingerprint: str) -> str:
+        """A name that is another for other settings around the space, another space, seed or data."""
+        space = {
+            address: values.model_dump() if isinstance(values, Range) else values
+            for address, values in self.space.items()
+        }
+        same = [self.run.config, space, self.monitor, self.run.seed, fingerprint]
+        return f"{self.run.table}/{self.run.row}/{self.run.dataset}/{digest(same)}"
+
+    def draw(self, trial: optuna.Trial) -> None:
+        """Let a trial choose a value for each path, those it has chosen already excepted.
+
+        Of listed values it chooses the index, for they may be anything, such as components or null.
+        """
+        for address, values in self.space.items():
+            if not isinstance(values, Range):
+                trial.suggest_categorical(address, range(len(values)))
+            elif values.int is not None:
+                trial.suggest_int(address, *values.int)
+            elif values.log is not None:
+                trial.suggest_float(address, *values.log, log=True)
+            elif values.uniform is not None:
+                trial.suggest_float(address, *values.uniform)
+
+    def overrides(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Dotted path -> value, of what a trial chose; in the file's order, on which overrides depend."""
+        return {
+            address: chosen[address] if isinstance(values, Range) else values[chosen[address]]
+            for address, values in self.space.items()
+            if address in chosen
+        }
+
+    def at(self, overrides: Mapping[str, Any]) -> Run:
+        """The row with these settings."""
+        card = cards.find(self.run.dataset)
+        config = complete(self.experiment, self.run.row, overrides, card, self.path, alone=True)
+        # Parity would rank for test, and chooses nothing.
+        return replace(self.run, config=config | {"evaluate": config["evaluate"] | {"parity": False}})
+
+
+def searches(path: Path, *, rows: Iterable[str] = (), datasets: Iterable[str] = (), seed: int = 0) -> list[Search]:
+    """The searches of an experiment file, or the selected ones; one for each row and dataset.
+
+    Raises:
+        ConfigError: anything is misspelt or does not fit, or a selected row has nothing to search.
+    """
+    experiment = read(path)
+    chosen = list(rows) or list(experiment.search)
+    if not experiment.search:
+        raise ConfigError(f"{path}: there is no `search:` block, so there is nothing to tune")
+    for row in chosen:
+        if row in experiment.rows and not experiment.search.get(row):
+            raise ConfigError(f"{path}: search: nothing to try for row {row!r}. {suggest(row, experiment.search)}")
+    found = [Search(experiment, path, run) for run in plan(path, rows=chosen, datasets=datasets, seeds=[seed])]
+    for search in found:
+        where = f"{path}: search.{search.run.row}"
+        for address in search.space:
+            if address == "train" or any(f"{address}.".startswith(f"{fixed}.") for fixed in FIXED):
+                raise ConfigError(f"{where}: {address} cannot be searched, for it says how trials are compared")
+        if metrics.direction(search.monitor) != 1:
+            raise ConfigError(f"{where}: base.train.monitor: of {search.monitor!r}, more is not better")
+    return found
