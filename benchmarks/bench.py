@@ -1,4 +1,4 @@
-"""The benchmark: which parts there are, how each is run, and what is kept. Run it by run.sh."""
+"""The benchmark: its parts, how each is run, and what is stored. Start it with run.sh."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from recgraph.files import write_json
 
 RESULTS = HERE / "results.json"
 LOAD_LIMIT = 0.15
-"""Cores busy with something else, above which nothing is measured: two programs on the same cores slow each other down
-by far more than their share."""
+"""The most cores that other programs may use at the start: programs on the same cores slow each other down by far more
+than their share."""
 
 console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all parts need.
+    """Settings and helpers shared by all parts.
 
     Attributes:
-        folder: for temporary files.
-        threads: that each process may use.
+        folder: folder for temporary files.
+        threads: threads per process.
         quick: measure as little as possible.
     """
 
@@ -48,10 +48,10 @@ class Bench:
 
     @contextmanager
     def process(self, script: str, task: dict[str, Any]) -> Iterator[Process]:
-        """A worker for a block."""
+        """Run a worker for the duration of a block."""
         environment = {"RECGRAPH_DATA": str(self.folder / "root")} if script == "loading.py" else {}
         if script in ("peer_implicit.py", "peer_rectools.py"):
-            environment["OPENBLAS_NUM_THREADS"] = "1"  # implicit has threads of its own, and warns of more
+            environment["OPENBLAS_NUM_THREADS"] = "1"  # implicit has its own threads, and warns if BLAS uses more
         process = Process(
             script,
             {"folder": str(self.folder), "threads": self.threads, **task},
@@ -65,14 +65,14 @@ class Bench:
             process.stop()
 
     def once(self, script: str, task: dict[str, Any]) -> dict[str, Any]:
-        """The answer of a process that does one thing; with `others`, cores that were busy with something else."""
+        """The answer of a process that does one thing; `others` in it is the number of cores used by other programs."""
         console.print(f"  {script} {task}")
         with self.process(script, task) as process:
             found = process.answer()
             return {**found, "others": round(process.others / process.worked, 3)}
 
     def dump(self, dataset: str) -> dict[str, int]:
-        """Write a dataset's split for the peers, once; its sizes."""
+        """Write a dataset's split for the peers unless it exists, and return its sizes."""
         folder = self.folder / dataset
         if not folder.exists():
             self.once("ours.py", {"work": "dump", "dataset": dataset})
@@ -81,15 +81,15 @@ class Bench:
 
 
 Workers = dict[str, tuple[str, dict[str, Any]]]
-"""Label -> script and task. The first is ours, to which the others are compared."""
+"""Label -> script and task. The first is recgraph's, with which the others are compared."""
 
 
 def compare(bench: Bench, dataset: str, workers: Workers, *, rounds: int, warm_up: bool) -> dict[str, Any]:
-    """Load all workers, then let them work in turn: nobody works or loads while another one does.
+    """Load all workers, then let them work in turns; only one loads or works at a time.
 
     Args:
-        rounds: repeats of each that count.
-        warm_up: whether a round goes before that does not count.
+        rounds: timed repeats of each worker.
+        warm_up: whether an untimed round comes first.
     """
     sizes = bench.dump(dataset)
     rounds = 1 if bench.quick else rounds
@@ -125,7 +125,7 @@ def compare(bench: Bench, dataset: str, workers: Workers, *, rounds: int, warm_u
 
 def lightgcn(bench: Bench, dataset: str) -> dict[str, Any]:
     """An epoch of LightGCN-BPR."""
-    large = dataset == "gowalla"  # a whole epoch of the peers takes minutes there
+    large = dataset == "gowalla"  # where an epoch of the peers takes minutes
     few = {"steps": 2} if bench.quick else {}
     workers: Workers = {
         "recgraph": ("ours.py", {"work": "train", "model": "lightgcn"}),
@@ -162,7 +162,7 @@ def neumf(bench: Bench, dataset: str) -> dict[str, Any]:
 
 
 def sasrec(bench: Bench, dataset: str) -> dict[str, Any]:
-    """An epoch of SASRec with full cross-entropy: of all places of the histories at once, and of each prefix alone."""
+    """An epoch of SASRec with full cross-entropy: all positions of a history at once, and each prefix as a row."""
     few = {"steps": 2 if bench.quick else 20}
     workers: Workers = {
         "recgraph": ("ours.py", {"work": "run", "model": "sasrec"}),
@@ -173,7 +173,7 @@ def sasrec(bench: Bench, dataset: str) -> dict[str, Any]:
 
 
 def rank(bench: Bench, dataset: str) -> dict[str, Any]:
-    """Full ranking with metrics for all users of test."""
+    """Full ranking with metrics for all test users."""
     recbole = {"work": "rank", "model": "LightGCN"}
     workers: Workers = {
         "recgraph": ("ours.py", {"work": "rank", "model": "lightgcn"}),
@@ -186,8 +186,7 @@ def rank(bench: Bench, dataset: str) -> dict[str, Any]:
 
 
 def ials(bench: Bench, dataset: str) -> dict[str, Any]:
-    """Ten epochs of implicit ALS of 64 dimensions: ours solves each row exactly, implicit's default by three steps of
-    conjugate gradients."""
+    """Ten epochs of implicit ALS, 64 dimensions; ours is exact, implicit's default takes 3 conjugate-gradient steps."""
     options = {"factors": 64, "iterations": 10, "use_gpu": False}
     workers: Workers = {
         "recgraph": ("ours.py", {"work": "fit", "baseline": {"name": "ials", "dim": 64, "epochs": 10}}),
@@ -210,7 +209,7 @@ def item_knn(bench: Bench, dataset: str) -> dict[str, Any]:
 
 
 def contrast(bench: Bench, dataset: str) -> dict[str, Any]:
-    """An epoch of contrastive rows beside LightGCN-BPR's; how many passes of the encoder each needs is in its label."""
+    """An epoch of contrastive rows, compared with LightGCN-BPR; most labels give the encoder passes per step."""
     rows = {
         "LightGCN-BPR, 1 pass": "lightgcn",
         "XSimGCL, 1 pass": "xsimgcl",
@@ -222,23 +221,23 @@ def contrast(bench: Bench, dataset: str) -> dict[str, Any]:
         "XSimGCL, batch 16,384": "xsimgcl-16k",
     }
     workers: Workers = {label: ("ours.py", {"work": "train", "model": row}) for label, row in rows.items()}
-    return compare(bench, dataset, workers, rounds=1, warm_up=False)  # an epoch is some 400 steps
+    return compare(bench, dataset, workers, rounds=1, warm_up=False)  # one round is enough: some 400 steps per epoch
 
 
 def content(bench: Bench, dataset: str) -> dict[str, Any]:
-    """An epoch with vectors of content beside one of the graph encoder alone."""
+    """An epoch of hybrids with content, compared with the graph encoder alone."""
     rows = {"LightGCN": "known", "hybrid": "hybrid", "hybrid + contrast": "hybrid and contrast"}
     workers: Workers = {label: ("ours.py", {"work": "run", "model": row}) for label, row in rows.items()}
     return compare(bench, dataset, workers, rounds=5, warm_up=True)
 
 
 def matmul(bench: Bench, dataset: str) -> dict[str, Any]:
-    """Inner products by torch and by recgraph."""
+    """Inner products with torch and with recgraph."""
     return bench.once("matmul.py", {"repeats": 3 if bench.quick else 50})
 
 
 def floor(bench: Bench, dataset: str) -> dict[str, Any]:
-    """Distance to the matrix products measured alone."""
+    """The time of a step, and of ranking, relative to its matrix products alone."""
     large = dataset == "gowalla"
     epochs = 2 if bench.quick or large else 6
     task = {"rows": ["lightgcn", "lightgcn-16k"], "epochs": epochs, "rank": large, "repeats": 1 if bench.quick else 4}
@@ -246,12 +245,12 @@ def floor(bench: Bench, dataset: str) -> dict[str, Any]:
 
 
 def sampler(bench: Bench, dataset: str) -> dict[str, Any]:
-    """Triples a second on one thread."""
+    """Triples per second on one thread."""
     return bench.once("sampler.py", {"dataset": dataset, "repeats": 1 if bench.quick else 5})
 
 
 def scaling(bench: Bench, dataset: str) -> dict[str, Any]:
-    """A step on 1, 10 and 50 million edges; with content for each item, on 1, 5 and 25 million."""
+    """A training step on 1, 10 and 50 million edges; with item content, on 1, 5 and 25 million."""
     row, millions = ("lightgcn-16k", (1, 10, 50)) if dataset == "graph" else ("hybrid-16k", (1, 5, 25))
     steps = 3 if bench.quick else 6
     tasks = [{"row": row, "edges": n * 10**6, "steps": steps} for n in millions[: 2 if bench.quick else 3]]
@@ -259,7 +258,7 @@ def scaling(bench: Bench, dataset: str) -> dict[str, Any]:
 
 
 def data(bench: Bench, dataset: str) -> dict[str, Any]:
-    """A CSV of ten million rows to a dataset, split and graph; then from the cache."""
+    """From a CSV of ten million rows to a dataset, split and graph; then the same from the cache."""
     rows, file = 10**6 if bench.quick else 10**7, str(bench.folder / "ten-million.csv")
     return {
         work: bench.once("loading.py", {"work": work, "file": file, "rows": rows})
@@ -284,11 +283,11 @@ KINDS: dict[Callable[[Bench, str], dict[str, Any]], Sequence[str]] = {
     scaling: ("graph", "graph+content"),
     data: ("synthetic",),
 }
-"""Parts, and the datasets that each is measured on."""
+"""Parts, with the datasets on which each is measured."""
 
 
 def chosen(words: Sequence[str]) -> list[tuple[Callable[[Bench, str], dict[str, Any]], str]]:
-    """The parts that words name: kinds, datasets or both."""
+    """The parts selected by words, which may be kinds, datasets or both."""
     every = [(kind, dataset) for kind, datasets in KINDS.items() for dataset in datasets]
     kinds, datasets = ({pair[0].__name__ for pair in every}, {pair[1] for pair in every})
     if unknown := set(words) - kinds - datasets:
@@ -302,7 +301,7 @@ def chosen(words: Sequence[str]) -> list[tuple[Callable[[Bench, str], dict[str, 
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Where results come from; those of each machine stand by themselves."""
+    """A description of the machine; results of different machines are stored separately."""
     found = environment(torch.device("cpu"))
     kept = {key: found[key] for key in ("processor", "cores", "system", "python")}
     blas = {key: value for key, value in os.environ.items() if key.startswith(("OPENBLAS_", "MKL_", "OMP_", "KMP_"))}
@@ -317,10 +316,10 @@ def main(*words: str, quick: bool = False, threads: int = 2, anyway: bool = Fals
     """Time recgraph and its peers, and write results.json and the tables of README.md.
 
     Args:
-        words: parts, by kind or dataset; all if there are none.
-        quick: only see that it runs: one short repeat, smaller data, nothing written.
-        threads: that every process may use.
-        anyway: measure though the machine is busy.
+        words: parts to measure, by kind or dataset; all by default.
+        quick: only check that it runs: one short repeat, smaller data, nothing written.
+        threads: threads per process.
+        anyway: measure even if the machine is busy.
     """
     parts = chosen(words)
     load = busy_cores()

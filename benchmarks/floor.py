@@ -1,4 +1,4 @@
-"""How far the library is from what its matrix products cost alone, both measured in this process."""
+"""The library's time relative to that of its matrix products alone, both measured in this process."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.models.recommender import Recommender
 
 CHUNKS = (32, 64, 128, 256, 512, 1024, 2048)
-"""Users per matrix product among which the fastest counts."""
+"""Users per matrix product; the fastest of these counts."""
 
 
 def seconds_of(work: Callable[[], object], repeats: int) -> float:
-    """Median seconds, after one repeat that is not counted."""
+    """Median seconds, after one untimed repeat."""
     found = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
@@ -33,7 +33,7 @@ def seconds_of(work: Callable[[], object], repeats: int) -> float:
 
 
 def product(graph: BipartiteGraph, dim: int, repeats: int) -> dict[str, float]:
-    """Seconds of one multiplication by the normalised adjacency, which is two half-graph products, in four ways."""
+    """Seconds per multiplication by the normalised adjacency, which is two half-graph products, in four ways."""
     left, right = graph.operator.user_item, graph.operator.item_user
     users, items = torch.randn(graph.num_users, dim), torch.randn(graph.num_items, dim)
     user_sums, item_sums = torch.empty_like(users), torch.empty_like(items)
@@ -65,7 +65,7 @@ def product(graph: BipartiteGraph, dim: int, repeats: int) -> dict[str, float]:
 
 
 def step(row: str, split: Split, epochs: int) -> dict[str, Any]:
-    """A training step; of what it is made of its 2 L products, making the batch and dense Adam alone: seconds."""
+    """Seconds of a training step and, measured alone, of its 2 L products, making the batch and dense Adam."""
     config = library.configuration(row)
     recommender, objectives, batches = library.build(config, split.train)
     layers, dim = config["encoder"]["num_layers"], config["encoder"]["dim"]
@@ -100,7 +100,7 @@ def step(row: str, split: Split, epochs: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def ranking(split: Split, repeats: int) -> dict[str, Any]:
-    """`evaluate` for all users of test, and the matrix products of the same users with all items: seconds."""
+    """Seconds of `evaluate` for all test users, and of the matrix products of their vectors with all items'."""
     recommender: Recommender = library.build(library.configuration("lightgcn"), split.train)[0].eval()
     test, seen = split.test.csr(), split.train.csr() + split.validation.csr()
     encoding = recommender.encode_all()

@@ -1,4 +1,4 @@
-"""recgraph as the benchmark uses it: the library's own classes, put together as a run puts them together."""
+"""recgraph as the benchmark uses it: the library's own classes, assembled as in a run."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from recgraph.types import Content
 RECIPES = Path(__file__).with_name("recipes.yaml")
 
 Parts = tuple[Recommender, Objectives, Batches]
-"""What a training needs."""
+"""The parts that training needs."""
 
 
 def configuration(row: str, dataset: str = "ml-100k") -> dict[str, Any]:
-    """The complete configuration of a row of recipes.yaml; only what reads content depends on the dataset."""
+    """The complete configuration of a row of recipes.yaml; the dataset matters only to rows that read content."""
     return plan(RECIPES, rows=[row], datasets=[dataset])[0].config
 
 
 def split_of(dataset: datasets.Dataset) -> Split:
-    """The card's split. Of official ones, all training rows are used: none is held back for validation."""
+    """The card's split; for official splits all training rows are used, without a validation part."""
     spec = {"name": "official", "validation": 0} if dataset.card.default_split == "official" else None
     return dataset.split(spec, seed=0)
 
 
 def build(config: dict[str, Any], train: Interactions, content: Content | None = None) -> Parts:
-    """What a run builds from a configuration, in a process that keeps its memory, as a run's does."""
+    """Build what a run builds from a configuration, in a process that keeps freed memory, as runs do."""
     keep_freed_memory()
     graph = BipartiteGraph.from_edges(train.user_indices, train.item_indices, train.num_users, train.num_items)
     encoder = {key: value for key, value in config["encoder"].items() if key != "init"}
@@ -71,14 +71,14 @@ def build(config: dict[str, Any], train: Interactions, content: Content | None =
 
 
 def fit(config: dict[str, Any], parts: Parts, tracker: Tracker) -> None:
-    """Train with the library's loop until the tracker raises `Enough`, or for good."""
+    """Train with the library's loop until the tracker raises `Enough`."""
     recommender, objectives, batches = parts
     trainer = Trainer(
         recommender=recommender,
         objectives=objectives,
         batches=batches,
         settings=TrainSettings(**config["train"]),
-        validate=dict,  # recipes.yaml never comes to a validation, nor to a checkpoint
+        validate=dict,  # never called: recipes.yaml never reaches a validation, nor a checkpoint
         generators={},
         checkpoint=Path("checkpoint"),
         trackers=[tracker],
@@ -87,20 +87,20 @@ def fit(config: dict[str, Any], parts: Parts, tracker: Tracker) -> None:
         trainer.fit()
 
 
-class Enough(Exception):  # noqa: N818 - no error: it ends a training that has been timed
+class Enough(Exception):  # noqa: N818 - not an error: it ends training once it has been timed
     """Raised by a tracker that has seen enough."""
 
 
 class Stopwatch(Tracker):
-    """Times epochs, or the steps of a part of one.
+    """Times epochs, or the first steps of one.
 
     Args:
         epochs: epochs after which training ends.
-        steps: steps after which it ends instead, in the first epoch.
+        steps: steps of the first epoch after which it ends instead; None for whole epochs.
 
     Attributes:
-        moments: when training began, then when each step ended; `time.perf_counter`.
-        epoch_seconds: of each epoch, by the trainer's own clock.
+        moments: start of training and end of each step, by `time.perf_counter`.
+        epoch_seconds: seconds of each epoch, by the trainer's own clock.
     """
 
     def __init__(self, epochs: int = 1, steps: int | None = None) -> None:
@@ -109,22 +109,30 @@ class Stopwatch(Tracker):
         self.epoch_seconds: list[float] = []
 
     def start(self, epoch: int, max_epochs: int, best: float) -> None:
-        """Training begins."""
+        """Record the start of training."""
         self.moments.append(time.perf_counter())
 
     def step(self, step: int, steps: int) -> None:
-        """A step is done."""
+        """Record the end of a step.
+
+        Raises:
+            Enough: `steps` steps are done.
+        """
         self.moments.append(time.perf_counter())
         if step == self.steps:
             raise Enough
 
     def epoch(self, record: Record) -> None:
-        """An epoch is done."""
+        """Record the seconds of an epoch.
+
+        Raises:
+            Enough: `epochs` epochs are done.
+        """
         self.epoch_seconds.append(record["seconds"])
         if len(self.epoch_seconds) == self.epochs:
             raise Enough
 
 
 def step_seconds(stopwatch: Stopwatch) -> float:
-    """Median time between ends of steps."""
+    """Median seconds between the ends of successive steps."""
     return float(torch.tensor(stopwatch.moments, dtype=torch.float64).diff()[1:].median())

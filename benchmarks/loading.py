@@ -1,4 +1,4 @@
-"""From a large CSV file to a dataset, split and graph; and the same again from the cache."""
+"""Times loading: from a large CSV file to a dataset, split and graph, and the same from the cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME = "ten-million"
 
 
 def generate(path: Path, rows: int) -> dict[str, Any]:
-    """Write users, items, ratings and times; a user has 50 rows on average, an item 100."""
+    """Write a CSV of users, items, ratings and times, with 50 rows per user and 100 per item on average."""
     users, items = power_law(rows, rows // 50, rows // 100)
     generator = numpy_generator(0, "columns")
     frame = pl.DataFrame(
@@ -35,9 +35,9 @@ def generate(path: Path, rows: int) -> dict[str, Any]:
 
 
 def load(path: Path | None) -> dict[str, Any]:
-    """Import `path` if there is one, load, split, make the graph; seconds of each.
+    """Import `path` unless it is None, load, split and build the graph, and return the seconds of each.
 
-    The data root is in the environment (RECGRAPH_DATA).
+    The data root is set by the environment variable RECGRAPH_DATA.
     """
     moments = {"start": time.perf_counter()}
     if path is not None:

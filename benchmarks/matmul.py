@@ -1,4 +1,4 @@
-"""Inner products of two sets of vectors by `@` and by `recgraph.numerics.matmul`, with and without gradients."""
+"""Times inner products by `@` and by `recgraph.numerics.matmul`, with and without gradients."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from recgraph.environment import keep_freed_memory
 from recgraph.numerics.matmul import inner_products
 
 SHAPES = ((512, 64, 2048), (2048, 64, 2048), (8192, 64, 512), (512, 192, 2048))
-"""Rows, width and columns: chunks of InfoNCE, of a softmax with shared negatives, of wider vectors."""
+"""(rows, width, columns): chunks of InfoNCE, of a softmax with shared negatives, and of wider vectors."""
 
 
 def both_ways(product: Callable[[Tensor, Tensor], Tensor], left: Tensor, right: Tensor, arriving: Tensor) -> None:
-    """The product and the gradients of both sides."""
+    """Compute the product and the gradients of both sides."""
     left.grad = right.grad = None
     product(left, right).backward(arriving)
 

@@ -1,4 +1,4 @@
-"""recgraph: epochs of a row of recipes.yaml by the library's trainer, or full ranking by its `evaluate`."""
+"""recgraph's worker: epochs of a row of recipes.yaml, full ranking, fits of baselines; and the data for the peers."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ PACKAGES = ["recgraph", "torch", "numpy", "scipy", "polars"]
 
 
 class Answering(Tracker):
-    """Lets the trainer do an epoch for each "go", or some steps of one, scaled to the epoch."""
+    """Lets the trainer run an epoch for each "go", or some steps whose time is scaled to the epoch."""
 
     def __init__(self, channel: Channel, loaded: Callable[[], dict[str, Any]]) -> None:
         self.channel, self.loaded = channel, loaded
         self.steps: int | None = channel.task.get("steps")
 
     def start(self, epoch: int, max_epochs: int, best: float) -> None:
-        """Say that everything is loaded, and wait for the first "go"."""
+        """Answer that everything is loaded, and wait for the first "go"."""
         self.channel.answer(**self.loaded())
         self.channel.wait()
         self.started = time.perf_counter()
 
     def step(self, step: int, steps: int) -> None:
-        """Answer after some steps, where few are asked for, and wait."""
+        """If the task limits the steps, answer after that many, and wait."""
         if self.steps and step % self.steps == 0:
             seconds = time.perf_counter() - self.started
             self.channel.answer(seconds=seconds * steps / self.steps, steps=self.steps, of=steps)
@@ -53,15 +53,18 @@ class Answering(Tracker):
             self.started = time.perf_counter()
 
     def epoch(self, record: Record) -> None:
-        """Answer, and wait for the next one."""
+        """Answer, and wait for the next "go"."""
         self.channel.answer(seconds=record["seconds"])
         self.channel.wait()
 
 
 def load(name: str) -> tuple[datasets.Dataset, Callable[[], dict[str, Any]]]:
-    """A dataset, and what says at the end of all preparations how long they took: with loading from the raw files, as
-    for the first time, and from the cache."""
-    datasets.load(name)  # fetches, and fills the cache
+    """Load a dataset, and return it with a function to call when all preparations are done.
+
+    The function returns the seconds that they took with loading from the raw files (as the first time) and from the
+    cache, and the versions of packages.
+    """
+    datasets.load(name)  # fetch, and fill the cache
     started = time.perf_counter()
     card = datasets.find(name, data_root())
     fetched = fetch(name, card.forms, data_root())
@@ -79,7 +82,7 @@ def load(name: str) -> tuple[datasets.Dataset, Callable[[], dict[str, Any]]]:
 
 
 def ready(channel: Channel) -> tuple[Split, Parts, dict[str, Any]]:
-    """Load a dataset and build what the task asks for, and what to answer when that is done."""
+    """Load a dataset and build the task's model; return the split, the parts, and the answer that this is done."""
     dataset, loaded = load(channel.task["dataset"])
     split = library.split_of(dataset)
     parts = library.build(library.configuration(channel.task["model"]), split.train)
@@ -87,13 +90,13 @@ def ready(channel: Channel) -> tuple[Split, Parts, dict[str, Any]]:
 
 
 def train(channel: Channel) -> None:
-    """Answer with the seconds of one epoch after the other."""
+    """Answer with the seconds of each epoch."""
     _, parts, loaded = ready(channel)
     library.fit(library.configuration(channel.task["model"]), parts, Answering(channel, lambda: loaded))
 
 
 def run(channel: Channel) -> None:
-    """The same for a row that is more than a graph encoder: put together by the library, as `recgraph train` does."""
+    """Like `train`, for rows with more than a graph encoder, which the library assembles as in `recgraph train`."""
     name = channel.task["dataset"]
     row = plan(library.RECIPES, rows=[channel.task["model"]], datasets=[name])[0]
     _, loaded = load(name)
@@ -103,7 +106,7 @@ def run(channel: Channel) -> None:
 
 
 def rank(channel: Channel) -> None:
-    """Answer with the seconds of propagation, ranking of the catalogue for each user of test, and metrics."""
+    """Answer with the seconds of propagation, full ranking for all test users, and metrics."""
     split, (recommender, _, _), loaded = ready(channel)
     test, seen = split.test.csr(), split.train.csr() + split.validation.csr()
     channel.answer(**loaded)
@@ -118,7 +121,7 @@ def rank(channel: Channel) -> None:
 def fit(channel: Channel) -> None:
     """Answer with the seconds that a baseline takes to fit."""
     spec = channel.task["baseline"]
-    channel.task["model"] = "lightgcn"  # loads the split; the model is left alone
+    channel.task["model"] = "lightgcn"  # only for the split; the model is not used
     split, _, loaded = ready(channel)
     channel.answer(**loaded)
     while True:
@@ -131,9 +134,11 @@ def fit(channel: Channel) -> None:
 def dump(name: str, folder: Path) -> None:
     """Write the split and the vectors of an untrained LightGCN for the peers.
 
-    Into `folder`: `train.npy` and `test.npy`, index pairs; `sizes.json`; RecBole's atomic files of the parts, with the
-    indices as tokens, and of all parts together, in which a user's row has its place for a time; `ego_users.npy` and
-    `ego_items.npy`, `users.npy` and `items.npy`, the vectors before and after propagation.
+    Files in `folder`:
+    - `train.npy` and `test.npy`: index pairs; `sizes.json`: sizes of the catalogues and the train part;
+    - `pairs/`: RecBole's atomic files of each part, with indices as tokens, and of all parts together, with the
+      position in the user's rows as the time;
+    - `ego_users.npy`, `ego_items.npy`, `users.npy`, `items.npy`: the vectors before and after propagation.
     """
     split = library.split_of(datasets.load(name))
     (folder / "pairs").mkdir(parents=True)
@@ -141,7 +146,7 @@ def dump(name: str, folder: Path) -> None:
     np.save(folder / "test.npy", _pairs(split.test))
     sizes = {"users": split.train.num_users, "items": split.train.num_items, "rows": len(split.train)}
     (folder / "sizes.json").write_text(json.dumps(sizes), encoding="utf-8")
-    # RecBole wants a validation file. It is not timed; without validation rows those of test do, and mask nothing more.
+    # RecBole needs a validation file, which is not timed. Test rows replace an empty part, as they mask no other items.
     valid = split.validation if len(split.validation) else split.test
     for part, table in (("train", split.train), ("valid", valid), ("test", split.test)):
         frame = pl.DataFrame(_pairs(table), schema=["user_id:token", "item_id:token"])

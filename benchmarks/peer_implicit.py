@@ -1,4 +1,4 @@
-"""implicit: full ranking with its metrics, on our vectors; an epoch of its BPR; or a fit of its ALS or neighbours."""
+"""implicit's worker: full ranking with its metrics on our vectors, an epoch of BPR, or a fit of ALS or item-kNN."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODELS = {"als": AlternatingLeastSquares, "cosine": CosineRecommender}
 
 
 def load(task: dict[str, Any]) -> Repeat:
-    """The split as two matrices."""
+    """Load the split as two matrices."""
     folder = Path(task["folder"]) / task["dataset"]
     data = pairs(folder)
     train, test = (
@@ -29,7 +29,7 @@ def load(task: dict[str, Any]) -> Repeat:
     if task["work"] == "bpr":
 
         def epoch() -> dict[str, Any]:
-            # The difference of two fits: what a fit does before its first epoch is not counted.
+            # The difference of two fits excludes what a fit does before its first epoch.
             seconds = []
             for epochs in (1, 11):
                 model = BayesianPersonalizedRanking(factors=64, iterations=epochs, num_threads=threads)

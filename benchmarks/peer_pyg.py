@@ -1,4 +1,4 @@
-"""PyTorch Geometric: an epoch of its LightGCN class and its recommendation loss on an edge index, in a plain loop."""
+"""PyTorch Geometric's worker: an epoch of its LightGCN and recommendation loss on an edge index, in a plain loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker import Repeat, import_optimisers, pairs, serve
 
 
 def load(task: dict[str, Any]) -> Repeat:
-    """Both directions of each training pair as edges; items come after users."""
+    """Load both directions of each training pair as edges; item indices come after those of users."""
     data = pairs(Path(task["folder"]) / task["dataset"])
     users, items = torch.from_numpy(data.train).T
     positives = torch.stack([users, items + data.num_users])
@@ -27,7 +27,7 @@ def load(task: dict[str, Any]) -> Repeat:
         started = time.perf_counter()
         for rows in torch.randperm(len(users)).split(batch)[:steps]:
             positive = positives[:, rows]
-            # Like PyG's own example, without a look at whether a negative is a positive.
+            # As in PyG's own example, negatives are not checked for being positives.
             drawn = torch.randint(data.num_users, data.num_users + data.num_items, (len(rows),))
             negative = torch.stack([positive[0], drawn])
             labels = torch.cat([positive, negative], dim=1)
@@ -38,7 +38,7 @@ def load(task: dict[str, Any]) -> Repeat:
         seconds = time.perf_counter() - started
         return {"seconds": seconds * total / steps, "steps": steps, "of": total}
 
-    train(1)  # the first step is slower
+    train(1)  # warm-up: the first step is slower
     return lambda: train(steps)
 
 

@@ -1,4 +1,4 @@
-"""RecBole: an epoch of one of its models by its own trainer, or full ranking by its own evaluator."""
+"""RecBole's worker: an epoch of one of its models by its own trainer, or full ranking by its own evaluator."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def load(task: dict[str, Any]) -> Repeat:
             "metrics": ["Recall", "NDCG"],
             "valid_metric": "NDCG@20",
             "metric_decimal_place": 10,
-            # Of LightGCN only: the same objective as ours, in which the norm is squared.
+            # LightGCN only: with the squared norm, the objective is the same as ours.
             "n_layers": 2 if task["model"] == "SASRec" else 3,
             "reg_weight": 1e-4,
             "require_pow": True,
-            # Of NeuMF and SASRec, see recipes.yaml.
+            # NeuMF and SASRec, see recipes.yaml.
             "mf_embedding_size": 64,
             "mlp_embedding_size": 64,
             "mlp_hidden_size": [128, 64],
@@ -75,7 +75,7 @@ def load(task: dict[str, Any]) -> Repeat:
 
 
 def train_epoch(trainer: Any, train: Any, steps: int | None) -> dict[str, Any]:
-    """Train for an epoch, or for some steps of one, after a step that is not counted."""
+    """Time an epoch, or some steps after one untimed step, scaled to the epoch."""
     if steps is None:
         started = time.perf_counter()
         trainer._train_epoch(train, 0)
@@ -89,7 +89,7 @@ def train_epoch(trainer: Any, train: Any, steps: int | None) -> dict[str, Any]:
 
 
 def take_vectors(model: Any, dataset: Any, folder: Path) -> None:
-    """Use our vectors instead of random ones, so that both rankings must come out the same."""
+    """Use our vectors instead of random ones, so that both rankings must be equal."""
     with torch.no_grad():
         for kind, field, table in (
             ("users", dataset.uid_field, model.user_embedding),
@@ -101,8 +101,8 @@ def take_vectors(model: Any, dataset: Any, folder: Path) -> None:
 
 
 def rank(trainer: Any, test: Any) -> dict[str, Any]:
-    """Propagate, rank the catalogue for every user of test, and measure."""
-    trainer.model.restore_user_e = trainer.model.restore_item_e = None  # or LightGCN would not propagate again
+    """Propagate, rank the catalogue for every test user, and compute the metrics."""
+    trainer.model.restore_user_e = trainer.model.restore_item_e = None  # else LightGCN would reuse the propagation
     started = time.perf_counter()
     metrics = trainer.evaluate(test, load_best_model=False)
     return {"seconds": time.perf_counter() - started, "metrics": dict(metrics)}

@@ -1,4 +1,4 @@
-"""RecTools: full ranking with its metrics, on our vectors."""
+"""RecTools' worker: full ranking with its metrics, on our vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker import Repeat, pairs, serve
 
 
 def load(task: dict[str, Any]) -> Repeat:
-    """Training pairs as a matrix to mask with, test pairs as a table."""
+    """Load training pairs as a matrix for masking, and test pairs as a table."""
     folder = Path(task["folder"]) / task["dataset"]
     data = pairs(folder)
     users = np.unique(data.test[:, 0])

@@ -1,4 +1,4 @@
-"""Worker processes as `bench.py` sees them, and how busy the machine is besides."""
+"""Worker processes as seen by `bench.py`, and the load of the machine by other programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def busy_seconds() -> float:
-    """Processor time that all processes together have used since the machine started, and what its host took away."""
+    """Processor seconds used by all processes since boot, plus those stolen by the host of a virtual machine."""
     user, nice, system, _, _, irq, softirq, steal = map(
         int, Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
     )
@@ -24,24 +24,21 @@ def busy_seconds() -> float:
 
 
 def busy_cores(seconds: float = 2.0) -> float:
-    """Cores that are busy, over the next `seconds`."""
+    """The average number of busy cores over the next `seconds`."""
     before = busy_seconds()
     time.sleep(seconds)
     return (busy_seconds() - before) / seconds
 
 
 class Process:
-    """A worker that is asleep unless it is asked something.
+    """A worker process, which sleeps between requests.
 
     Args:
         script: file in this folder.
-        task: what it is to do, as JSON.
-        folder: where it runs, and where its stderr goes.
-        threads: that each library may use.
+        task: what to do; passed on as JSON.
+        folder: working directory, also for the log of stderr.
+        threads: threads per library.
         environment: further environment variables.
-
-    Raises:
-        RuntimeError: from any method, if the worker has died; the message is the end of its stderr.
     """
 
     def __init__(
@@ -65,11 +62,15 @@ class Process:
                 **(environment or {}),
             },
         )
-        self.others = 0.0  # processor time that others used while this one worked
-        self.worked = 0.0  # time that it worked
+        self.others = 0.0  # processor seconds of other programs while this worker was active
+        self.worked = 0.0  # seconds that this worker was active
 
     def answer(self) -> dict[str, Any]:
-        """Wait for an answer."""
+        """Wait for an answer.
+
+        Raises:
+            RuntimeError: the worker has died; the message contains the end of its stderr.
+        """
         assert self._process.stdout is not None
         started, busy, own = time.perf_counter(), busy_seconds(), self._used()
         line = self._process.stdout.readline()
@@ -83,14 +84,14 @@ class Process:
         return found
 
     def go(self) -> dict[str, Any]:
-        """Have it do one repeat."""
+        """Request one repeat, and wait for the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
         return self.answer()
 
     def stop(self) -> None:
-        """Let it end."""
+        """End the worker; kill it if it does not exit within 20 seconds."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -101,6 +102,6 @@ class Process:
         self._log.close()
 
     def _used(self) -> float:
-        """Processor time so far of the worker's threads, and of children that have ended."""
+        """Processor seconds so far of the worker's threads, and of its children that have ended."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / TICKS

@@ -1,4 +1,4 @@
-"""Tables of README.md from results.json."""
+"""Makes the tables of README.md from results.json."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ Results = dict[str, Any]
 Part = dict[str, Any]
 
 BUSY = 0.1
-"""Cores used by other programs while a part was measured, from which on its table says so."""
+"""A part's table gives a warning if other programs used more cores than this while it was measured."""
 
 
 LARGER = "recgraph, batch 16,384"
-"""Label of our worker with large batches."""
+"""Label of recgraph's worker with large batches."""
 
 
 def update(readme: Path, kept: Iterable[Results]) -> None:
-    """Put the tables between the markers of README.md."""
+    """Put the tables between the markers of README.md.
+
+    Raises:
+        ValueError: a marker is missing.
+    """
     text = readme.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -55,7 +59,7 @@ def _machine(results: Results) -> str:
         f"{found['python']}; {found['threads']} threads each."
     )
     if packages:
-        # Both environments have these two, in different versions.
+        # NumPy and SciPy are in both environments, in different versions.
         listed = ", ".join(f"{name} {version}" for name, version in packages.items() if name not in ("numpy", "scipy"))
         text += f" Versions: {listed}."
     return text
@@ -73,7 +77,7 @@ def _origin(parts: dict[str, Part]) -> str:
 
 
 def _others(value: Any) -> Iterator[float]:
-    """All that is called `others` in a part."""
+    """All values under keys `others` in a part, at any depth."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from [inner] if key == "others" else _others(inner)
@@ -83,7 +87,7 @@ def _others(value: Any) -> Iterator[float]:
 
 
 def _compared(unit: str) -> Callable[[dict[str, Part]], str]:
-    """A table of libraries beside each other."""
+    """Make a function that renders a table comparing libraries, with times per `unit`."""
 
     def make(parts: dict[str, Part]) -> str:
         rows = []
@@ -131,7 +135,7 @@ def _compared(unit: str) -> Callable[[dict[str, Part]], str]:
 
 
 def _digits(value: float) -> str:
-    """Three digits or more, none of them in an exponent."""
+    """A number with three significant digits; from 100 on, rounded to an integer."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -278,4 +282,4 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Part]], str]]] = {
     "scaling": ("Growth with the graph", _scaling),
     "data": ("From a file to a graph", _data),
 }
-"""Kind of part -> its title and table, in the order of README.md."""
+"""Kind of part -> title and function that renders its table, in the order of README.md."""

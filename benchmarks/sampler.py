@@ -1,4 +1,4 @@
-"""Triples a second on one thread: whole batches (user, positive, negative), and the negatives alone."""
+"""Times sampling on one thread: whole batches of (user, positive, negative), and negatives alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH = 16384
 
 
 def spread(train: Interactions, factor: int) -> Interactions:
-    """The same interactions in a catalogue of `factor` times the items, each item's rows shared by that many items."""
+    """The same interactions in a catalogue `factor` times as large: each item's rows are spread over `factor` items."""
     offsets = numpy_generator(0, "spread").integers(factor, size=len(train))
     items = (train.item_indices * factor + offsets).astype(np.uint32)
     frame = pl.DataFrame({"user": train.frame["user"], "item": items})
@@ -30,7 +30,7 @@ def spread(train: Interactions, factor: int) -> Interactions:
 
 
 def rates(train: Interactions, repeats: int) -> dict[str, Any]:
-    """Millions of triples a second: medians over epochs."""
+    """Millions of triples per second, median over epochs."""
     sampler = registry.samplers.build("uniform", train)
     sampling = torch_generator(0, "negatives")
     batches = Batches(
@@ -60,7 +60,7 @@ def rates(train: Interactions, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure at the dataset's density, and with ten and a hundred times the items."""
+    """Measure at the dataset's density, and with 10 and 100 times as many items."""
     channel = Channel()
     torch.set_num_threads(1)
     train = library.split_of(datasets.load(channel.task["dataset"])).train

@@ -1,6 +1,6 @@
-"""A training step on a power-law graph of a given number of edges: time, memory, and what building it takes.
+"""Time and memory of a training step on a power-law graph with a given number of edges, and of building its parts.
 
-Of LightGCN with BPR; or of a hybrid that has a vector of 300 numbers for each item besides.
+The model is LightGCN with BPR, or a hybrid with a content vector of 300 numbers for each item.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from recgraph.random import torch_generator
 from recgraph.types import Content, Modality
 
 DEGREE = 25
-"""Edges per user and per item on average; Gowalla has 27 and 20."""
+"""Average number of edges per user and per item; Gowalla has 27 and 20."""
 
 WIDTH = 300
-"""Numbers of an item's content, as many as the cold-start papers' vectors of CiteULike-a have."""
+"""Width of an item's content vector, as in the cold-start papers on CiteULike-a."""
 
 
 def table(num_edges: int) -> Interactions:

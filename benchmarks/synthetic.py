@@ -1,4 +1,4 @@
-"""Power-law interactions of any size, from a seed."""
+"""Synthetic power-law interactions of any size, with a fixed seed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from recgraph.random import numpy_generator
 
 EXPONENT = 0.6
-"""The node of rank r is drawn with a probability proportional to r^-0.6, which looks like Gowalla's users."""
+"""The node of rank r is drawn with a probability proportional to r^-0.6, similar to Gowalla's users."""
 
 
 def power_law(num_edges: int, num_users: int, num_items: int) -> tuple[np.ndarray, np.ndarray]:
@@ -24,5 +24,5 @@ def power_law(num_edges: int, num_users: int, num_items: int) -> tuple[np.ndarra
 
 
 def _ranks(generator: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """Ranks below `size`, by inversion of the distribution function (r / size)^(1 - EXPONENT)."""
+    """Ranks below `size`, drawn by inverting the distribution function (r / size)^(1 - EXPONENT)."""
     return (size * generator.random(count) ** (1 / (1 - EXPONENT))).astype(np.int64)

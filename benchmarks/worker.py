@@ -1,6 +1,6 @@
-"""The worker's side of the benchmark: load once, then one repeat for each line on stdin, answers as JSON lines.
+"""The worker's side of the benchmark: load once, then one repeat per line on stdin; answers are JSON lines.
 
-Runs in both environments, so it imports nothing but the standard library.
+This module runs in both environments, so it imports only the standard library at the top.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 Repeat = Callable[[], dict[str, Any]]
-"""Does the work once; returns `seconds` and whatever else is worth a note."""
+"""Does the work once; returns `seconds`, and other values to be stored."""
 
 
 class Pairs(NamedTuple):
-    """The data that all workers share: index pairs of a split, as `ours.dump` wrote them.
+    """The data that all workers share: index pairs of a split, as written by `ours.dump`.
 
     Attributes:
         train, test: int64 arrays [rows, 2] of user and item indices.
@@ -41,10 +41,10 @@ def pairs(folder: Path) -> Pairs:
 
 
 class Channel:
-    """Talks to `bench.py`. Whatever else the process prints goes to stderr.
+    """The connection to `bench.py`. Anything else that the process prints goes to stderr.
 
     Attributes:
-        task: what to do, the JSON object that was the process's only argument.
+        task: what to do, from the JSON object that is the process's only argument.
     """
 
     def __init__(self) -> None:
@@ -53,36 +53,36 @@ class Channel:
         os.dup2(2, 1)
 
     def wait(self) -> None:
-        """Sleep until told to go on; leave when nobody is there any more."""
+        """Sleep until the next "go"; exit if stdin is closed."""
         if sys.stdin.readline() != "go\n":
             sys.exit()
 
     def answer(self, **answer: Any) -> None:
-        """Send an answer, with the most memory that was resident so far, in MiB."""
+        """Send an answer, with the peak resident memory so far in MiB."""
         status = Path("/proc/self/status").read_text(encoding="ascii")
         answer["peak_mib"] = int(status.partition("VmHWM:")[2].split()[0]) // 2**10
         print(json.dumps(answer), file=self._answers, flush=True)
 
 
 def import_optimisers() -> None:
-    """Have torch import its compiler, which it does with the first optimiser and which takes most of a second."""
+    """Make torch import its compiler, which it does for the first optimiser and which takes most of a second."""
     import torch
 
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])
 
 
 def versions(packages: list[str]) -> dict[str, str]:
-    """Installed versions."""
+    """Installed versions of packages."""
     return {name: version(name) for name in packages}
 
 
 def serve(load: Callable[[dict[str, Any]], Repeat], packages: list[str], *, reads_text: bool) -> None:
-    """Run a worker to its end.
+    """Run a worker until stdin is closed.
 
     Args:
-        load: makes the work ready. What it needs is imported before.
-        packages: whose versions go into the results.
-        reads_text: whether `load` starts from text files, so that its time is worth a comparison.
+        load: prepares the work; its imports are done beforehand, so they are not timed.
+        packages: packages whose versions are reported.
+        reads_text: whether `load` starts from text files, so that its time can be compared.
     """
     channel = Channel()
     started = time.perf_counter()

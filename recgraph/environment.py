@@ -1,4 +1,4 @@
-"""What a run ran on: enough to tell why two runs differ."""
+"""The environment of a run, to explain why two runs differ; and control of the process's memory."""
 
 from __future__ import annotations
 
@@ -20,31 +20,14 @@ import torch
 from recgraph.errors import DataError
 
 PACKAGES = ("recgraph", "torch", "torch-geometric", "dgl", "numpy", "scipy", "scikit-learn", "polars")
-"""Packages whose versions can move a figure."""
+"""Packages whose versions can change results."""
 
-OUTSIDE = (
-    "cells.py",
-    "charts.py",
-    "cli",
-    "drawing.py",
-    "explaining.py",
-    "figures.py",
-    "label_tables.py",
-    "page.py",
-    "paths.py",
-    "rendering.py",
-    "report.py",
-    "scheduling.py",
-    "search.py",
-    "studies.py",
-    "tables.py",
-    "tuning.py",
-)
-"""Files and folders that no figure depends on."""
+OUTSIDE = ("cli/", "experiments/scheduling.py", "explaining/", "reporting/", "tuning/")
+"""Files and folders that cannot change results."""
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, commit, hardware and command, as JSON."""
+    """Versions, commit, hardware and command line, as values that JSON can hold."""
     commit, dirty = code_version()
     return {
         "commit": commit,
@@ -63,7 +46,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 @cache
 def code_version() -> tuple[str | None, bool | None]:
-    """Commit of the checkout this code runs from, and whether it has been changed since; None outside a checkout."""
+    """Commit of the checkout that contains this code, and whether the code differs from it; None outside a checkout."""
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -71,9 +54,7 @@ def code_version() -> tuple[str | None, bool | None]:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
     try:
-        git(
-            "ls-files", "--error-unmatch", Path(__file__).name
-        )  # fails where recgraph is installed inside another checkout
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # fails if installed inside another checkout
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", "."))
     except (OSError, subprocess.SubprocessError):
         return None, None
@@ -81,26 +62,27 @@ def code_version() -> tuple[str | None, bool | None]:
 
 @cache
 def code_digest() -> str:
-    """Ten hex digits of recgraph's source files, without those that only start runs or show what came out.
+    """Ten hex digits that hash recgraph's source files, except `OUTSIDE`: those that only start runs or show results.
 
-    A result counts as up to date only for the code that made it; a commit that changes a document is no other code.
+    A result is up to date only for the code that produced it. Unlike the commit, the digest ignores changes to other
+    files.
     """
     folder = Path(__file__).parent
     hasher = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
-        name = path.relative_to(folder)
-        if name.parts[0] not in OUTSIDE:
-            hasher.update(name.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+        name = path.relative_to(folder).as_posix()
+        if not name.startswith(OUTSIDE):
+            hasher.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return hasher.hexdigest()[:10]
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep freed memory for what is allocated next, instead of handing it back to the system.
+    """Make the C library keep freed memory for later allocations instead of returning it to the system.
 
-    A training step and a ranking allocate the same tens of megabytes over and over. By default glibc gets each block of
-    more than 32 MB, and after every large free the top of its heap, fresh from the system, which fills it with zeros
-    page by page: a LightGCN step on Gowalla took 38 ms so, and 26 ms with freed memory kept (two cores). The process
-    stays as large as it has ever been, until `reset_peak_memory`. Does nothing where the C library is not glibc.
+    A training step or a ranking allocates the same tens of megabytes again and again. By default, glibc requests each
+    block above 32 MB from the system, and returns the top of its heap after every large free. The system fills new
+    memory with zeros, page by page: a LightGCN step on Gowalla took 38 ms this way, and 26 ms with freed memory kept
+    (two cores). The process does not shrink until `reset_peak_memory`. Does nothing if the C library is not glibc.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -109,14 +91,14 @@ def keep_freed_memory() -> None:
 
 
 def check_memory(needed: int, what: str) -> None:
-    """Refuse to begin what cannot end, where the system says how much memory is free (Linux).
+    """Raise an error if too little memory is free, where the system reports it (Linux).
 
     Args:
-        needed: bytes.
+        needed: bytes needed.
         what: the start of the message, such as "the weights need".
 
     Raises:
-        DataError: less is free.
+        DataError: less memory is free than needed.
     """
     try:
         free = int(Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2].split()[0]) * 2**10
@@ -127,9 +109,9 @@ def check_memory(needed: int, what: str) -> None:
 
 
 def reset_peak_memory() -> None:
-    """Let `peak_memory` count from now on, where the system can (Linux).
+    """Make `peak_memory` count from this call on, where the system supports it (Linux).
 
-    Freed memory goes back to the system first, where it would count for what comes after it: `keep_freed_memory`.
+    Memory kept by `keep_freed_memory` is returned to the system first, since it would count as in use.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -138,7 +120,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> int:
-    """Most resident memory of this process since `reset_peak_memory` (off Linux, since its start), in MiB."""
+    """Peak resident memory of this process since `reset_peak_memory` (off Linux, since its start), in MiB."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(status.partition("VmHWM:")[2].split()[0]) // 2**10

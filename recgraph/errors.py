@@ -1,4 +1,4 @@
-"""Errors meant for people: what was wrong, where, what was expected, and the nearest valid name."""
+"""Errors for users: each says what was wrong, where, what was expected, and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class RecgraphError(Exception):
-    """Base of every error a user can cause; the command line prints it without a traceback."""
+    """Base of all errors that a user can cause; the command line prints them without a traceback."""
 
 
 class ConfigError(RecgraphError, ValueError):
@@ -19,13 +19,13 @@ class DataError(RecgraphError, ValueError):
 
 
 class TrainingError(RecgraphError, RuntimeError):
-    """Training cannot go on, for example because a loss is no longer finite."""
+    """Training cannot continue, for example because a loss is not finite."""
 
 
 def suggest(word: str, options: Iterable[str]) -> str:
-    """A sentence that names the option nearest to `word`, or all of them when none is near."""
+    """A sentence that names the option closest to `word`, or all options if none is close."""
     known = sorted(set(options))
-    close = difflib.get_close_matches(word, known, 1, cutoff=0.5)  # 0.6 misses a swap in a short name
+    close = difflib.get_close_matches(word, known, 1, cutoff=0.5)  # 0.6 misses swapped letters in a short name
     if close:
         return f"Did you mean {close[0]!r}?"
     return f"Known: {', '.join(known)}." if known else "None are known."

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writes files atomically, so that a reader never sees half of one; also locks folders and hashes values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recgraph.errors import RecgraphError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success rename it over `path`, on failure remove it.
+    """Yield a temporary path beside `path`; on success, rename it over `path`; on failure, remove it.
 
     The rename is atomic, so a process killed at any moment leaves either the old file or the new one.
     """
@@ -31,15 +31,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make `folder` this process's own for a block, and clear away what a killed one left half-written.
+    """Lock `folder` for this process within the block, and delete temporary files that a killed process left there.
 
     Raises:
-        RecgraphError: another process holds it.
+        RecgraphError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released with the process, however it ends
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends, in whatever way
         except OSError:
             raise RecgraphError(f"{folder}: another process is at work here") from None
         for leftover in folder.rglob(".*.tmp"):
@@ -54,7 +54,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    """Write `value` as indented JSON, atomically; NaN and infinity are rejected, since JSON does not have them."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 

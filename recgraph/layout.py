@@ -1,4 +1,4 @@
-"""Where the fields of users and items stand in the vectors of an encoder."""
+"""The layout of fields in the query and item vectors of an encoder."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from torch import Tensor
 
 
 class Layout(NamedTuple):
-    """What the columns of an encoder's vectors are, for heads that look into them.
+    """Describes the columns of an encoder's vectors, for heads that read them by field.
 
-    In this order: the weight, if there is one; the fields' vectors side by side; the ids that are crossed; zeros, up
-    to the width of the other side.
+    The columns are, in order: the weight, if there is one; the fields' vectors, concatenated; the ids of crossed
+    fields; zeros that pad to the width of the other side.
 
     Attributes:
         dim: width of a field's vector.
-        query, items: fields of a query, and of an item.
-        wide: whether the first column is a weight, the sum of those of all values of the side.
-        crosses: for each cross of a field of the query with a field of the item, how many ids either has at most. They
-            are whole numbers, 0 for none.
-        buckets: weights that the pairs of a cross are hashed to.
+        query, items: number of fields of a query, and of an item.
+        wide: whether the first column is a weight, the sum of the weights of all values of the side and of the crosses
+            within it.
+        crosses: for each cross of a query field with an item field, the maximum number of ids of each. Ids are whole
+            numbers; 0 means none.
+        buckets: number of weights that the pairs of a cross are hashed to.
     """
 
     dim: int
@@ -32,14 +33,14 @@ class Layout(NamedTuple):
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Columns of the fields of a query, and of an item."""
+        """Number of columns of a query's fields, and of an item's fields."""
         return self.query * self.dim, self.items * self.dim
 
     def fields(self, vectors: Float[Tensor, "*batch width"], side: int) -> Float[Tensor, "*batch columns"]:
-        """The fields' columns of queries (side 0) or items (side 1)."""
+        """The columns of fields, of queries (side 0) or items (side 1)."""
         return vectors.narrow(-1, int(self.wide), self.widths[side])
 
     def ids(self, vectors: Float[Tensor, "*batch width"], side: int) -> Float[Tensor, "*batch columns"]:
-        """The columns of ids, all crosses side by side."""
+        """The columns of ids of all crosses, concatenated."""
         start = int(self.wide) + self.widths[side]
         return vectors.narrow(-1, start, sum(cross[side] for cross in self.crosses))

@@ -1,7 +1,7 @@
 """One seed, many named generators.
 
-Every use of chance names its own stream, so that changing how one is consumed (say, another negative sampler)
-does not move the others (say, the split). Nothing in the library seeds or reads a global generator.
+Every use of randomness has its own named stream, so that a change to one (such as another negative sampler) does not
+affect the others (such as the split). The only global generator in use is torch's, which `isolated` seeds and restores.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def numpy_generator(seed: int, name: str) -> np.random.Generator:
 
 
 def random_integers(count: int, dtype: torch.dtype, generator: torch.Generator) -> Shaped[Tensor, "count"]:
-    """Integers over the whole range of `dtype`, evenly, on the generator's device.
+    """Uniform random integers over the whole range of `dtype`, on the generator's device.
 
-    They are cut from random bits, eight bytes a draw. On a CPU, where a generator runs on one core, a million bytes
-    take 0.3 ms, and a million numbers of `torch.rand` 3.7.
+    They are cut from random bits, eight bytes per draw. On a CPU, where a generator uses one core, a million bytes take
+    0.3 ms, and a million numbers of `torch.rand` take 3.7 ms.
     """
     words = torch.empty(-(-count * dtype.itemsize // 8), dtype=torch.int64, device=generator.device)
     # Without bounds, random_ leaves the sign bit 0.
@@ -45,9 +45,9 @@ def random_integers(count: int, dtype: torch.dtype, generator: torch.Generator) 
 
 @contextmanager
 def isolated(seed: int, name: str, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Run a block whose modules draw from torch's global generator (initialisers, dropout) on the stream `name`.
+    """Seed torch's global generator (used by initialisers and dropout) from the stream `name` within the block.
 
-    The caller's global state is put back afterwards; other devices' generators are not touched.
+    The previous state is restored afterwards; generators of devices other than the CPU and `device` are not affected.
     """
     device = torch.device(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -1,7 +1,7 @@
-"""Name -> class or function, with keyword-only arguments as the schema.
+"""Registries that map names to components: classes or functions whose keyword-only arguments are their schema.
 
-Positional arguments of a component come from data, keyword-only arguments from configuration. A component's
-signature is therefore all the schema there is, and a name like "my.module:Mine" reaches another package's component.
+A component's positional arguments come from data, its keyword-only arguments from configuration, so the signature is
+the only schema. A name such as "my.module:Mine" refers to a component of another package.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Component = Any
-"""A class or function. What more it has depends on the kind."""
+"""A class or function; its other attributes depend on the kind."""
 
 Option = tuple[Any, Any]
-"""Type and default; `...` for none."""
+"""Type and default; the default is `...` if there is none."""
 T = TypeVar("T", bound=Callable[..., Any])
 
 
@@ -33,7 +33,7 @@ class Registry:
     Args:
         kind: the word used in messages, such as "encoder".
         package: a module, or a package whose modules register components; imported on the first look-up.
-        base: "module:Class" that every component must derive from; None where components are functions.
+        base: "module:Class" that every component must derive from; None if components are functions.
     """
 
     def __init__(self, kind: str, package: str, base: str | None) -> None:
@@ -42,11 +42,11 @@ class Registry:
         self._scanned = False
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator: make a class or function known as `name`."""
+        """Decorator that registers a class or function as `name`."""
 
         def add(component: T) -> T:
             known = self._components.get(name, component)
-            # The same definition, run again (a notebook cell, a reload), takes the place of its predecessor.
+            # The same definition, run again (a notebook cell, a reload), replaces the earlier one.
             if (known.__module__, known.__qualname__) != (component.__module__, component.__qualname__):
                 raise ConfigError(f"{self.kind} {name!r} is already registered by {known.__module__}")
             self._components[name] = component
@@ -67,7 +67,7 @@ class Registry:
         """The component called `name`, or the one at "module:attribute".
 
         Raises:
-            ConfigError: nothing has that name; the message gives `where` and the nearest name.
+            ConfigError: no component of this kind has that name; the message gives `where` and the nearest name.
         """
         prefix = f"{where}: " if where else ""
         if ":" in name:
@@ -87,7 +87,7 @@ class Registry:
         Args:
             spec: a name, or a mapping with a `name` and the component's keyword arguments.
             where: dotted path of the entry, for messages.
-            more: further keys that the entry takes beside the component's own, such as an objective's weight.
+            more: additional keys of the entry, such as an objective's weight.
 
         Returns:
             The name and every keyword argument, converted to the types of the signature.
@@ -95,7 +95,7 @@ class Registry:
         Raises:
             ConfigError: with the path, the value, what was expected, and the nearest valid name.
         """
-        from pydantic import ValidationError  # slow to import, and users of encoders need none of it
+        from pydantic import ValidationError  # slow to import, and not needed to use encoders
 
         given = {"name": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
         name = given.pop("name", None)
@@ -126,10 +126,10 @@ class Registry:
         return {"name": name, **checked}
 
     def build(self, spec: Any, *data: Any, where: str = "", **more_data: Any) -> Any:
-        """Check `spec` and call the component with `data` and its options."""
+        """Check `spec`, and call the component with `data`, the `more_data` that it takes, and its options."""
         checked = self.check(spec, where or self.kind)
         component = self.find(checked.pop("name"))
-        # An encoder within an encoder is of the same users, items and content, where it reads that.
+        # A nested encoder has the same users and items, and the same content if it takes it.
         takes = inspect.signature(component).parameters
         for key, registry in nested(component).items():
             if checked[key] is not None:
@@ -141,7 +141,7 @@ class Registry:
 
 @functools.cache
 def options(component: Any) -> dict[str, Option]:
-    """Keyword-only arguments of a component: name -> (type, default), `...` for none."""
+    """Keyword-only arguments of a component: name -> (type, default), `...` if there is no default."""
     function = component.__init__ if inspect.isclass(component) else component
     hints = typing.get_type_hints(function, include_extras=True)  # with ranges, such as PositiveInt
     return {
@@ -153,7 +153,7 @@ def options(component: Any) -> dict[str, Option]:
 
 @functools.cache
 def _schema(component: Any, more: tuple[tuple[str, Option], ...]) -> type[BaseModel]:
-    """What a component's entry is held to, but for components within it. Made once: it takes longer than any check."""
+    """The pydantic model of a component's options, without nested components; cached, since it is slow to build."""
     from pydantic import ConfigDict, create_model
 
     fields = {key: field for key, field in {**options(component), **dict(more)}.items() if not _nested(field[0])}
@@ -162,10 +162,10 @@ def _schema(component: Any, more: tuple[tuple[str, Option], ...]) -> type[BaseMo
 
 
 def locate(path: str, failure: str = "cannot load") -> Any:
-    """What is at "module:attribute"; the module is imported, which runs its code.
+    """Import the object at "module:attribute", which runs the module's code.
 
     Raises:
-        ConfigError: there is nothing; the message begins with `failure`.
+        ConfigError: it cannot be imported; the message begins with `failure`.
     """
     module, _, attribute = path.partition(":")
     try:
@@ -184,12 +184,12 @@ def _is_subclass(base: type, component: Any) -> bool:
 
 
 def nested(component: Component) -> dict[str, Registry]:
-    """The keyword-only arguments of a component that are components themselves, and what they are configured from."""
+    """Keyword-only arguments of a component that are components themselves, with their registries."""
     return {key: registry for key, (kind, _) in options(component).items() if (registry := _nested(kind))}
 
 
 def _nested(kind: Any) -> Registry | None:
-    """The registry that an argument of this type is configured from, such as `view: View` or `items: Encoder`."""
+    """The registry of an argument whose type is a component, such as `view: View` or `items: Encoder`; else None."""
     for registry in (views, encoders):
         assert registry.base is not None
         base = locate(registry.base)

@@ -1,4 +1,4 @@
-"""The types that every part of recgraph shares, and the vocabulary of shapes.
+"""Types that all parts of recgraph share, and the names of axes in shapes.
 
 Shapes: `batch` is the number of rows in a batch; `dim` the width of a vector; `items` and `users` the numbers of all
 items and users; `length` the length of a history; `negatives` the number drawn per row. `*batch` may be empty, one
@@ -27,7 +27,7 @@ NonNegativeInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
-"""Types of options with their ranges, which configurations are checked against."""
+"""Option types with ranges, against which configurations are validated."""
 
 LabelKind = Literal["classes", "tags", "number"]
 """What an auxiliary task predicts: one of several classes, any number of tags, or a number."""
@@ -39,7 +39,7 @@ MASK = -1
 """Marks a step of a history whose item is hidden."""
 
 CONTEXT = {"hour": 24, "weekday": 7}
-"""What is known of the time of an interaction, in the order of `Inputs.context`, and the number of values of each."""
+"""Fields read from the time of an interaction, in the order of `Inputs.context`, with the number of values of each."""
 
 
 def identity(hidden: Tensor) -> Tensor:
@@ -48,11 +48,11 @@ def identity(hidden: Tensor) -> Tensor:
 
 
 class Modality(NamedTuple):
-    """What is known of each user or each item from one kind of source, such as text.
+    """Features of all users, or of all items, from one kind of source, such as text.
 
     Attributes:
-        values: a vector per row, zeros where nothing is known; or, as int64, ids of values counted from 1, 0 for none.
-        present: True where something is known.
+        values: a vector per row, zeros where unknown; or, as int64, ids of values counted from 1, 0 for none.
+        present: True where the features are known.
     """
 
     values: Float[Tensor, "rows width"] | Int[Tensor, "rows most"]
@@ -79,16 +79,16 @@ class Content:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """All that an encoder may see, which never includes the targets.
+    """Everything that an encoder may read, which never includes the targets.
 
     Attributes:
         users: user index of each row.
-        history: items the user had before the target, left-padded with `PAD`, item i stored as i + 1; `MASK` where
-            a view hides an item.
-        graph: the training graph, or a view of it: other weights, a graph for each layer, or a graph of low rank.
+        history: items that the user interacted with before the target, left-padded with `PAD`; item i is stored as i +
+            1, and `MASK` replaces items that a view hides.
+        graph: the training graph, or a view of it: other weights, a graph for each layer, or a low-rank graph.
         features: attributes of users and items.
         content: modalities of users and items.
-        perturb: called by encoders on each hidden layer; a view replaces it (noise, dropout).
+        perturb: applied by encoders to each hidden layer; set by views (noise, dropout).
         positions: request a query at these steps, given as indices into the flattened `history`, instead of after the
             last step of each history.
         every_layer: request `Encoding.layers`.
@@ -107,11 +107,11 @@ class Inputs:
 
 
 class Distinct(NamedTuple):
-    """Each user and each positive item of a batch once, in the order of their indices.
+    """The distinct users and positive items of a batch, in ascending order of index.
 
     Attributes:
-        rows: the first row of each user.
-        items: the items themselves.
+        rows: the first row of each distinct user.
+        items: the distinct items.
     """
 
     rows: Int[Tensor, "distinct_users"]
@@ -121,7 +121,7 @@ class Distinct(NamedTuple):
     def of(
         cls, users: Int[Tensor, "batch"], items: Int[Tensor, "batch"], mask: Bool[Tensor, "batch"] | None = None
     ) -> Distinct:
-        """Find them among the rows where `mask` is True. On CUDA the host waits for their number."""
+        """Find them among the rows where `mask` is True; on CUDA, the host waits for their number."""
         rows = torch.arange(len(users), device=users.device)
         if mask is not None:
             users, items, rows = users[mask], items[mask], rows[mask]
@@ -132,23 +132,23 @@ class Distinct(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Inputs plus what only objectives may see. A row is one of the inputs', or one of their `positions`.
+    """Inputs, and what only objectives may read; its rows are those of the inputs or, if given, their `positions`.
 
     Attributes:
         inputs: what the encoder reads.
         items: the positive item of each row.
-        negatives: sets of items drawn for the rows: one per row, or fewer, shared by runs of rows: row r has set
-            `r // ⌈batch / sets⌉`.
-        hits: where shared sets hold training positives of their rows: for each set, positions in the flattened matrix
-            [its rows, negatives]. None where each row has a set of its own, which holds none.
+        negatives: items sampled for the rows: one set per row, or fewer sets, each shared by consecutive rows: row r
+            has set `r // ⌈batch / sets⌉`.
+        hits: training positives of the rows among shared negatives: for each set, positions in the flattened matrix
+            [rows of the set, negatives]. None if each row has its own set, which contains none.
         log_q: for each negative, the ln of its probability in one draw for these rows.
         labels: targets of auxiliary tasks by name, for each row's user, item or interaction; -1 (classes) or NaN where
-            they are unknown or not to be learned from.
+            unknown or held out.
         evidence: for labels predicted from a text, the vector of each row's text.
-        mask: True where a row counts; None when all do.
+        mask: True where a row counts; None if all do.
         generator: source of all random draws, such as those of views, on the device of the batch.
         partners: for each row, another training history that is followed by the same item.
-        distinct: its distinct users and items, found beforehand on the host so that nothing waits for a GPU.
+        distinct: the batch's distinct users and items, found in advance on the host so that nothing waits for a GPU.
     """
 
     inputs: Inputs
@@ -173,11 +173,11 @@ class Batch:
 
     @property
     def num_valid(self) -> int | Int[Tensor, ""]:
-        """Rows (and positions) that count; at least 1, so that a mean without any is 0."""
+        """Number of rows (and positions) that count; with a mask at least 1, so that a mean over none is 0."""
         return self.items.numel() if self.mask is None else self.mask.sum().clamp(min=1)
 
     def parts(self, rows: int) -> Iterator[tuple[slice, Batch]]:
-        """Consecutive parts of the batch, each with its slice: one per shared set, else of at most `rows` rows.
+        """Yield consecutive parts of the batch with their slices: one per shared set, else of at most `rows` rows.
 
         Parts have no history, features or labels, which only encoders and whole batches need.
         """
@@ -214,7 +214,7 @@ class Ego(NamedTuple):
 
 
 class Sides(NamedTuple):
-    """The two vectors of each item, from an encoder that has both.
+    """The collaborative and the content vector of each item, from an encoder that has both.
 
     Attributes:
         collaborative: learned from interactions; meaningless for an item without any.
@@ -230,7 +230,7 @@ class Past(NamedTuple):
 
     Attributes:
         history: as in `Inputs`.
-        positions: steps of it, one per row, as in `Inputs`; None where each row has a history of its own.
+        positions: steps of the history, one per row, as in `Inputs`; None if each row has its own history.
     """
 
     history: Int[Tensor, "batch length"]
@@ -247,7 +247,7 @@ class Past(NamedTuple):
         return torch.where(column >= 0, found, PAD)
 
     def part(self, where: slice) -> Past:
-        """The past of some of the rows."""
+        """The histories of some of the rows."""
         if self.positions is None:
             return Past(self.history[where])
         return Past(self.history, self.positions[where])
@@ -261,8 +261,9 @@ class Encoding:
         query: one vector per row (and position).
         items: one vector per item of the catalogue.
         ego: the same vectors before any transformation.
-        layers: (users, items) of each hidden layer from 0 on whose vectors are in the same space: one vector per user
-            and one per item of the catalogue. Only if `Inputs.every_layer` is set; None from an encoder without layers.
+        layers: (users, items) of each hidden layer, from layer 0, of those that share a vector space: one vector per
+            user and one per item of the catalogue. Only if `Inputs.every_layer` is set; None from an encoder without
+            layers.
         sides: the vectors that `items` combines, from an encoder that reads content; else None.
         past: the history before each query, from an encoder that reads histories; else None.
     """

@@ -1,7 +1,7 @@
-"""TF-IDF and logistic regression, scikit-learn's own, on the reviews of experiments/sentiment_instruments.yaml.
+"""scikit-learn's TF-IDF and logistic regression on the reviews of experiments/sentiment_instruments.yaml.
 
-Run: python scripts/sentiment_reference.py. It prints AUC, accuracy and macro-F1 on validation and test, of the plain
-classifier and of the one that weighs classes evenly. C is the best of three by macro-F1 on validation.
+Run `python scripts/sentiment_reference.py`. It prints AUC, accuracy and macro-F1 on validation and test, for plain and
+for class-balanced logistic regression. C is the best of three by macro-F1 on validation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COSTS = (1.0, 10.0, 100.0)
 
 
 def main() -> None:
-    """Fit and print."""
+    """Fit the classifiers and print their metrics."""
     file = Path(__file__).resolve().parent.parent / "experiments" / "sentiment_instruments.yaml"
     run = plan(file, seeds=[0])[0]
     task = Task.load(run.dataset, run.config["split"], torch.device("cpu"))

@@ -79,6 +79,13 @@ def test_bars_show_signs_in_their_direction_and_are_as_long_as_their_values() ->
     assert [text for text in texts if text[0] in "+−"] == ["+2.00", "+0.500", "−1.00", "+1.50"]
 
 
+def test_a_user_without_history_is_drawn() -> None:
+    """Of whom nothing adds to the score but a constant."""
+    panel = Bars("Because of", [], [], rest={"a constant": 0.25}, total=0.25)
+    texts = [part.text for part in draw(Explanation("u", "i", None, 0.25, [panel])).parts if isinstance(part, Words)]
+    assert {"a constant", "+0.250"} <= set(texts)
+
+
 def test_what_is_not_shown_is_summed_up() -> None:
     texts = [part.text for part in draw(EXPLANATION, rows=2).parts if isinstance(part, Words)]
     assert "18 others" in texts

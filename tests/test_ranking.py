@@ -246,7 +246,8 @@ def test_bad_input_to_evaluate() -> None:
 
     for changes, error, message in [
         ({"metrics": []}, ConfigError, "at least one"),
-        ({"metrics": ["popularity@2"]}, ConfigError, "needs the training interactions"),
+        ({"metrics": ["popularity@2"]}, ConfigError, "popularity@2 needs `popularity`"),
+        ({"metrics": ["ndcg@2", "cold_share@2"]}, ConfigError, "cold_share@2 needs `popularity`"),
         ({"metrics": ["ndgc@2"]}, ConfigError, "Did you mean 'ndcg'"),
         ({"popularity": np.ones(4)}, DataError, "each of 5 items"),
         ({"seen": matrix([[0]], 5)}, DataError, r"test is \(3, 5\), seen is \(1, 5\)"),

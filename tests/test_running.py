@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from sklearn.metrics import ndcg_score
 
-from recgraph import registry
+from recgraph import environment, registry
 from recgraph.data import datasets
 from recgraph.data.importing import import_file
 from recgraph.data.interactions import Interactions
@@ -336,6 +336,11 @@ def test_a_split_without_validation_is_refused(toy: Path) -> None:
     )
     with pytest.raises(DataError, match="dataset toy: the validation part of split random_by_user is empty"):
         execute(run, Path("runs"), settings=Settings(CPU), console=Console())
+
+
+def test_what_the_digest_of_the_code_leaves_out_exists() -> None:
+    folder = Path(environment.__file__).parent
+    assert all((folder / place).exists() for place in environment.OUTSIDE)
 
 
 def test_peak_memory_is_not_that_of_what_ran_before() -> None:

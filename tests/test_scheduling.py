@@ -17,6 +17,7 @@ from rich.console import Console
 from recgraph.experiments.experiment import plan
 from recgraph.experiments.running import Settings
 from recgraph.experiments.scheduling import do, preview
+from recgraph.files import write_text
 
 SETTINGS = Settings(torch.device("cpu"))
 BROKEN = """
@@ -30,24 +31,31 @@ class Killed(Popularity):
     def fit(self, train):
         import os, signal
         os.kill(os.getpid(), signal.SIGKILL)
+
+class Quits(Popularity):
+    def fit(self, train):
+        import os
+        os._exit(3)
 """
 
 
 @pytest.fixture
 def broken(toy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The toy table with a row that raises and one whose process dies."""
+    """The toy table with a row that raises, and two whose process ends."""
     Path("broken.py").write_text(BROKEN)
     monkeypatch.syspath_prepend(str(Path.cwd()))
     monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
-    rows = '  broken: {baseline: "broken:Broken"}\n  killed: {baseline: "broken:Killed"}\n'
+    rows = '  broken: {baseline: "broken:Broken"}\n  killed: {baseline: "broken:Killed"}\n  quits: {baseline: "broken:Quits"}\n'
     toy.write_text(toy.read_text().rstrip() + "\n" + rows)
     return toy
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_one_run_that_fails_does_not_stop_the_others(broken: Path, workers: int) -> None:
-    names = ["broken", "popularity"] if workers == 1 else ["killed", "broken", "popularity"]
+    names = ["broken", "popularity"] if workers == 1 else ["killed", "quits", "broken", "popularity"]
     runs = plan(broken, rows=names, seeds=[0])
+    for run in runs:
+        write_text(run.folder(Path("runs")) / "error.txt", "of an earlier attempt")
     seen: list[str] = []
     outcomes = do(
         runs,
@@ -65,6 +73,7 @@ def test_one_run_that_fails_does_not_stop_the_others(broken: Path, workers: int)
     assert found["popularity"].result is not None
     if workers > 1:
         assert "killed by SIGKILL" in found["killed"].error
+        assert "ended with code 3" in found["quits"].error
 
 
 def test_workers_give_the_figures_of_one_process(toy: Path) -> None:

@@ -1,4 +1,4 @@
-"""Classical models that stand in every table beside the encoders."""
+"""Classical models, which can be rows of any table beside the encoders."""
 
 from recgraph.baselines.base import Baseline
 from recgraph.baselines.popularity import Popularity

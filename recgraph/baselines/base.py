@@ -1,4 +1,4 @@
-"""What a baseline is: a model with a closed form, or one that another library fits."""
+"""The base class of baselines: models with a closed form, or fitted by another library."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from recgraph.types import Content
 
 
 class Baseline(Model):
-    """Learns from a table of interactions in one call. What it learned is kept in buffers, so that it can be saved.
+    """Learns from a table of interactions in one call, and keeps what it learned in buffers, so that it can be saved.
 
-    Keyword-only arguments of a subclass are its options; they must be stored as attributes of the same names.
+    A subclass's keyword-only arguments are its options; it must store them as attributes of the same names.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset()
-    """{"content"} for a model that is to have `content` before it is fitted."""
+    """{"content"} if `content` must be set before `fit`."""
 
     content: Content | None = None
-    """What users and items are; not saved."""
+    """Modalities of users and items; not saved."""
 
     def fit(self, train: Interactions) -> None:
         """Learn from the training interactions."""
         raise NotImplementedError
 
     def embeddings(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
-        """Vectors of users and items whose products are the scores; only of models that have them.
+        """Vectors of users and items whose inner products are the scores; only for factorisation models.
 
-        Such a model takes its width as `dim`.
+        Such a model has an option `dim`, the width of the vectors.
         """
         raise NotImplementedError
 

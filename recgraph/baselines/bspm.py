@@ -1,10 +1,10 @@
-"""BSPM: a blurring, then a sharpening of the interaction matrix.
+"""BSPM: blurring and then sharpening the interaction matrix.
 
-Choi et al. 2023, Blurring-Sharpening Process Models for Collaborative Filtering (arXiv 2211.09324). Blurring is one
-Euler step of length 1 of dy/dt = y P - y from a user's row r, that is r P with P = R̃ᵀR̃, beside the ideal low-pass
-filter of GF-CF. Sharpening then undoes some of it: dy/dt = -y P, from time 0 to T. That is linear, so a step of a
-solver multiplies by a polynomial of P: the exponential, cut after the first power (Euler) or the fourth (every
-Runge-Kutta method of order four in four stages).
+Choi et al., "Blurring-sharpening process models for collaborative filtering", 2023, https://arxiv.org/abs/2211.09324.
+Blurring is one Euler step of length 1 of dy/dt = y P - y from a user's row r, that is r P with P = R̃ᵀR̃, plus the ideal
+low-pass filter of GF-CF. Sharpening partly undoes it: dy/dt = -y P, from time 0 to T. This equation is linear, so a
+solver step multiplies by a polynomial of P: the series of the exponential, truncated after the first power (Euler) or
+the fourth (any Runge-Kutta method of order four in four stages).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ ORDERS = {"euler": 1, "rk4": 4}
 
 @baselines.register("bspm")
 class BSPM(IdealFilter):
-    """Blurs each user's history over the item graph and sharpens what comes out.
+    """Blurs each user's history over the item graph and sharpens the result.
 
-    Memory O(items · factors); scoring a user costs two products with R̃, and two more for each order of the solver in
-    each step. The defaults are the authors' for Gowalla (their README).
+    Memory is O(items · factors). Scoring a user costs two products with R̃, and two more per solver step and order. The
+    defaults are the authors' for Gowalla (their README).
 
     Args:
-        factors: singular vectors that the ideal filter passes; all, where the rank is lower.
+        factors: number of singular vectors of the ideal filter; all of them if the rank is lower.
         ideal_weight: β, weight of the ideal filter. The authors' code has 0 for Amazon-Book.
-        time: T, how long to sharpen.
-        steps: of the solver, each of length T / steps.
+        time: T, duration of the sharpening.
+        steps: solver steps, each of length T / steps.
         solver: "euler" or "rk4".
-        merge: "early" (the paper's EM) adds the ideal filter's result before sharpening, "late" (LM) after it.
-        average: take the mean of the blurred state and of the sharpened ones after each step, not the last one alone.
+        merge: "early" (the paper's EM) adds the ideal filter's output before sharpening, "late" (LM) after it.
+        average: score by the mean of the blurred state and the states after each sharpening step, not by the last one.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Baselines that know items by their content: what a cold item can be given without any training."""
+"""Content-based baselines, which can score cold items without training an encoder."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from recgraph.types import Content, NonNegativeFloat, NonNegativeInt, PositiveFl
 
 @baselines.register("content_knn")
 class ContentKNN(SparseWeights):
-    """Scores an item by its likeness in content to the items of the user's history.
+    """Scores an item by its content similarity to the items of the user's history.
 
-    The likeness is the cosine of all modalities' vectors side by side, each of length 1; of a modality of one number
-    that leaves whether it is above average. Each item, warm or cold, has the warm items that are most like it for
-    neighbours, and its score is the sum of the likenesses of those that the user has.
+    The similarity is the cosine of the concatenated modality vectors, each first scaled to length 1. A modality of one
+    number thus keeps only whether it is above average. The neighbours of an item, warm or cold, are the most similar
+    warm items. Its score is the sum of its similarities to those neighbours that are in the user's history.
 
     Args:
-        neighbours: of each item.
-        normalise: divide an item's likenesses by their sum, so that items in a crowd do not come first everywhere.
+        neighbours: number of neighbours of each item.
+        normalise: divide an item's similarities by their sum, so that items with many close neighbours do not rank
+            first for everyone.
     """
 
     reads = frozenset({"content"})
@@ -39,7 +40,7 @@ class ContentKNN(SparseWeights):
         self.neighbours, self.normalise = neighbours, normalise
 
     def fit(self, train: Interactions) -> None:
-        """Keep the history and find each item's neighbours."""
+        """Keep the histories and find each item's neighbours."""
         super().fit(train)
         near = nearest_warm(self.content, warm_items(train), self.neighbours)
         self.weights = transpose(normalised(near) if self.normalise else near, self.num_items)
@@ -47,13 +48,13 @@ class ContentKNN(SparseWeights):
 
 @baselines.register("ials_content")
 class ContentIALS(IALS):
-    """iALS, with the mean vector of the warm items nearest in content for each cold item, weighted by likeness.
+    """iALS in which a cold item gets the similarity-weighted mean vector of the warm items nearest to it in content.
 
-    Warm items keep their own vectors. A cold item without content, or like none, has a vector of zeros.
+    Warm items keep their own vectors. A cold item without content, or similar to none, gets a zero vector.
 
     Args:
         dim, l2, unobserved_weight, frequency_exponent, epochs, stdev, seed: see `IALS`.
-        neighbours: of each cold item; ColdRec's KNN has 5.
+        neighbours: number of neighbours of each cold item; ColdRec's KNN has 5.
     """
 
     reads = frozenset({"content"})
@@ -86,7 +87,7 @@ class ContentIALS(IALS):
         self.neighbours = neighbours
 
     def fit(self, train: Interactions) -> None:
-        """Fit iALS, then give cold items their neighbours' mean."""
+        """Fit iALS, then set the vectors of cold items."""
         super().fit(train)
         warm = warm_items(train)
         means = normalised(nearest_warm(self.content, warm, self.neighbours)) @ self.items
@@ -94,18 +95,18 @@ class ContentIALS(IALS):
 
 
 def nearest_warm(content: Content | None, warm: Bool[Tensor, "items"], count: int) -> SparseRows:
-    """The warm items that are most like each item in content, without itself.
+    """The warm items most similar to each item in content, the item itself excluded.
 
     Args:
-        content: of all items.
-        warm: which may be neighbours.
-        count: neighbours of each item; fewer, where fewer have a cosine above 0.
+        content: modalities of all items.
+        warm: which items may be neighbours.
+        count: number of neighbours of each item; fewer if fewer have a cosine above 0.
 
     Returns:
-        A matrix [items, items] of cosines; of equal ones, those of the lower index are kept.
+        A matrix [items, items] of cosines. Ties are broken in favour of the lower index.
 
     Raises:
-        ConfigError: there is no content.
+        ConfigError: items have no content, or a modality holds ids instead of vectors.
     """
     if content is None or not content.items:
         raise ConfigError("a baseline by content: set `content`, with a modality of items at least, before `fit`")
@@ -127,7 +128,7 @@ def nearest_warm(content: Content | None, warm: Bool[Tensor, "items"], count: in
 
 
 def stacked(content: Content) -> Float[Tensor, "items width"]:
-    """All modalities of the items side by side, each of length 1, and the whole as well."""
+    """The concatenation of the items' modality vectors, each scaled to length 1, and then the whole as well."""
     return F.normalize(torch.cat([F.normalize(values, dim=1) for values, _ in content.items.values()], 1), dim=1)
 
 

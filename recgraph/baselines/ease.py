@@ -1,7 +1,7 @@
-"""EASE: the best linear model with a zero diagonal, in closed form.
+"""EASE: the optimal ridge-regularised linear model with a zero diagonal, in closed form.
 
-Steck 2019, Embarrassingly Shallow Autoencoders for Sparse Data (arXiv 1905.03375), equation 8: with the Gram matrix
-G = RᵀR and P = (G + λ)⁻¹, the weights are B_ij = -P_ij / P_jj off the diagonal, and 0 on it.
+Steck, "Embarrassingly shallow autoencoders for sparse data", 2019, https://arxiv.org/abs/1905.03375, equation 8: with
+the Gram matrix G = RᵀR and P = (G + λI)⁻¹, the weights are B_ij = -P_ij / P_jj off the diagonal, and 0 on it.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from recgraph.registry import baselines
 from recgraph.types import PositiveFloat
 
 DOUBLE_UP_TO = 16384
-"""Items up to which P is found in double precision: 2 GiB and about a minute on two cores. Beyond that single precision
-halves both; it is exact enough as long as λ is not below a millionth of the largest eigenvalue of G."""
+"""Up to this many items P is computed in double precision, in 2 GiB and about a minute on two cores. Beyond it, single
+precision halves both; it is accurate enough if λ is at least a millionth of the largest eigenvalue of G."""
 
 CHUNK = 2**22
-"""Numbers in the rows that are worked on at once: 16 MB, see `evaluation.ranking.CHUNK_SCORES`."""
+"""Numbers in a chunk of rows of G: 16 MB, see `evaluation.ranking.CHUNK_SCORES`."""
 
 BLOCK = 512
-"""Rows and columns that are swept at once."""
+"""Rows and columns in a swept block."""
 
 PANEL = 2048
-"""Rows that are updated at once; a multiple of `BLOCK`."""
+"""Rows updated at once; a multiple of `BLOCK`."""
 
 
 @baselines.register("ease")
 class EASE(LinearModel):
     """Ridge regression of each item on all others.
 
-    Needs 4 bytes for each pair of items (12 up to 16,384 items), and items³ operations: Gowalla's 40,981 items take
+    Takes 4 bytes for each pair of items (12 up to 16,384 items) and items³ operations: Gowalla's 40,981 items take
     7.4 GB in all and 7 minutes on two cores.
 
     Args:
-        l2: λ, above 0. 80 is what the BARS benchmark found for Gowalla, 300 for Yelp2018.
+        l2: λ, above 0. The BARS benchmark found 80 for Gowalla and 300 for Yelp2018.
     """
 
     weights: Tensor
@@ -52,10 +52,10 @@ class EASE(LinearModel):
         self.register_buffer("weights", torch.zeros(0, 0), persistent=False)
 
     def fit(self, train: Interactions) -> None:
-        """Keep the history and invert the Gram matrix, in its own memory.
+        """Keep the histories and invert the Gram matrix in place.
 
         Raises:
-            DataError: there is not enough memory; or `l2` is too small for the precision.
+            DataError: there is not enough memory, or `l2` is too small for the precision.
         """
         super().fit(train)
         double = self.num_items <= DOUBLE_UP_TO
@@ -63,7 +63,7 @@ class EASE(LinearModel):
         gram = _gram(*binary(train), torch.float64 if double else torch.float32)
         gram.diagonal().add_(self.l2)
         weights = _negated_inverse(gram, self.l2)
-        weights.div_(-weights.diagonal())  # a negated diagonal is a copy
+        weights.div_(-weights.diagonal())  # the negation makes a copy, so div_ does not change the divisor
         self.weights = weights.fill_diagonal_(0).float()
 
     def scorer(self) -> Scorer:
@@ -87,10 +87,10 @@ def _gram(by_user: SparseRows, by_item: SparseRows, dtype: torch.dtype) -> Float
 
 
 def _negated_inverse(matrix: Float[Tensor, "n n"], l2: float) -> Float[Tensor, "n n"]:
-    """-A⁻¹ of a positive definite matrix A, in the memory of that matrix.
+    """-A⁻¹ of a positive definite matrix A, in place.
 
-    By sweeping blocks (Goodnight 1979, https://doi.org/10.1080/00031305.1979.10482685) in the lower triangle, n³
-    operations as with LAPACK's potrf and potri. potrf of scipy 1.17.1 (OpenBLAS) crashes at 40,981 rows.
+    The sweep operator (Goodnight, 1979, https://doi.org/10.1080/00031305.1979.10482685) by blocks in the lower
+    triangle: n³ operations, as with LAPACK's potrf and potri. potrf of scipy 1.17.1 (OpenBLAS) crashes at 40,981 rows.
     """
     size = len(matrix)
     for start in range(0, size, BLOCK):

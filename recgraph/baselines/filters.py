@@ -1,7 +1,7 @@
-"""What graph filters share: a user's score of the items is their row of the interaction matrix R, filtered.
+"""Shared code of graph filters, which score items by filtering the user's row of the interaction matrix R.
 
-Nothing is trained. With the normalised matrix R̃ = Dᵤ^-a R Dᵢ^(a-1), the item graph P = R̃ᵀR̃ is a low-pass filter;
-models differ in the polynomial of P, and in what they add. A product with P is two sparse ones, R̃ᵀ(R̃ x).
+Nothing is trained. With the normalised matrix R̃ = Dᵤ^-a R Dᵢ^(a-1), the item graph P = R̃ᵀR̃ is a low-pass filter.
+Models differ in the polynomial of P and in what they add to it. A product with P is two sparse products, R̃ᵀ(R̃ x).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from recgraph.graph.spectrum import right_singular_vectors
 
 
 class GraphFilter(Baseline):
-    """A baseline that filters the user's history, which it keeps.
+    """A baseline that keeps the users' histories and scores by filtering them.
 
-    Buffers that are not persistent hold what was learned. Their sizes come from data: they are saved as extra tensors.
+    What was learned is in non-persistent buffers. They are saved as extra tensors, since their sizes depend on data.
     """
 
     starts: Tensor
@@ -35,12 +35,12 @@ class GraphFilter(Baseline):
         self.register_buffer("history", torch.zeros(0, dtype=torch.int32), persistent=False)
 
     def fit(self, train: Interactions) -> None:
-        """Keep the history of each user; each pair counts once."""
+        """Keep the history of each user; repeated pairs count once."""
         matrix = train.csr()
         self.starts, self.history = (torch.from_numpy(array).int() for array in (matrix.indptr, matrix.indices))
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        """The buffers that are not persistent, by name."""
+        """The non-persistent buffers by name."""
         return {name: value for name, value in self.named_buffers() if name in self._non_persistent_buffers_set}
 
     @classmethod
@@ -52,12 +52,12 @@ class GraphFilter(Baseline):
         return model
 
     def item_scale(self, exponent: float) -> Float[Tensor, "items"]:
-        """Interactions of each item to the power of `exponent`; 0 for an item without."""
+        """Each item's number of interactions to the power of `exponent`; 0 for items without interactions."""
         degrees = torch.bincount(self.history, minlength=self.num_items).float()
         return torch.where(degrees > 0, degrees**exponent, 0)
 
     def normalised(self, user_exponent: float = 0.5) -> tuple[SparseRows, SparseRows]:
-        """R̃ = Dᵤ^-a R Dᵢ^(a-1), by users, and its transpose, by items.
+        """R̃ = Dᵤ^-a R Dᵢ^(a-1) with a row per user, and its transpose.
 
         Args:
             user_exponent: a; ½ is the symmetric normalisation.
@@ -72,12 +72,12 @@ class GraphFilter(Baseline):
         return by_user, SparseRows(item_starts, users[by_item].int(), values[by_item])
 
     def rows(self, users: Int[Tensor, "batch"]) -> SparseRows:
-        """R of some users."""
+        """The rows of R of some users."""
         ones = torch.ones(1, device=self.device).expand(len(self.history))
         return SparseRows(self.starts, self.history, ones).select(users)
 
     def columns(self, users: Int[Tensor, "batch"]) -> Float[Tensor, "items batch"]:
-        """R of some users, transposed and dense: what sparse products are fast with."""
+        """The rows of R of some users as dense columns, which sparse products are fast with."""
         rows = self.rows(users)
         dense = torch.zeros(self.num_items, len(users), device=users.device)
         dense[rows.columns.long(), torch.repeat_interleave(rows.starts.diff())] = 1
@@ -88,8 +88,8 @@ class IdealFilter(GraphFilter):
     """A graph filter that also passes the leading singular vectors of R̃.
 
     Args:
-        factors: singular vectors that the ideal filter passes; all, where the rank is lower.
-        ideal_weight: of that filter; with 0 nothing is decomposed.
+        factors: number of singular vectors of the ideal filter; all of them if the rank is lower.
+        ideal_weight: weight of that filter; with 0, `fit` decomposes nothing.
     """
 
     vectors: Tensor
@@ -101,7 +101,7 @@ class IdealFilter(GraphFilter):
         self.register_buffer("vectors", torch.zeros(0, num_items), persistent=False)
 
     def fit(self, train: Interactions) -> None:
-        """Keep the history and decompose the normalised matrix."""
+        """Keep the histories and decompose the normalised matrix."""
         super().fit(train)
         if self.ideal_weight:
             self.vectors = right_singular_vectors(*self.normalised(), self.factors)

@@ -1,7 +1,8 @@
 """GF-CF: a linear filter of the item graph plus an ideal low-pass filter.
 
-Shen et al. 2021, How Powerful is Graph Convolution for Recommendation? (arXiv 2108.07567). A user's scores are
-r (R̃ᵀR̃ + w Dᵢ^-½ V Vᵀ Dᵢ^½), where r is the user's row of R and V has the leading right singular vectors of R̃.
+Shen et al., "How powerful is graph convolution for recommendation?", 2021, https://arxiv.org/abs/2108.07567. A user's
+scores are r (R̃ᵀR̃ + w Dᵢ^-½ V Vᵀ Dᵢ^½), where r is the user's row of R and the columns of V are the leading right
+singular vectors of R̃.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from recgraph.types import NonNegativeFloat, PositiveInt
 class GFCF(IdealFilter):
     """Filters each user's history by the item graph and by its leading eigenvectors.
 
-    Memory O(items · factors); scoring a user costs two sparse products with R̃ and O(items · factors).
+    Memory is O(items · factors). Scoring a user costs two sparse products with R̃ and O(items · factors).
 
     Args:
-        factors: singular vectors that the ideal filter passes; all, where the rank is lower.
-        ideal_weight: w. The authors' code has 0.3, and 0, the linear filter alone, for Amazon-Book.
+        factors: number of singular vectors of the ideal filter; all of them if the rank is lower.
+        ideal_weight: w. The authors' code has 0.3, but 0 (the linear filter alone) for Amazon-Book.
     """
 
     def __init__(

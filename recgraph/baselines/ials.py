@@ -1,11 +1,12 @@
-"""iALS: matrix factorisation of all pairs, seen and unseen, by alternating least squares.
+"""iALS: matrix factorisation of all user-item pairs, observed or not, by alternating least squares.
 
-Hu, Koren and Volinsky 2008 (https://doi.org/10.1109/ICDM.2008.22), with the loss and the frequency-scaled
-regularisation of Rendle, Krichene, Zhang and Koren 2021 (arXiv 2110.14037), which make it a strong baseline:
+Hu, Koren and Volinsky, 2008, https://doi.org/10.1109/ICDM.2008.22, with the loss and the frequency-scaled
+regularisation of Rendle, Krichene, Zhang and Koren, 2021, https://arxiv.org/abs/2110.14037, which make it a strong
+baseline:
 
     Σ_{(u,i) seen} (xᵤ·yᵢ - 1)² + α₀ Σ_{u,i} (xᵤ·yᵢ)² + λ Σᵤ (dᵤ + α₀ |I|)^ν ‖xᵤ‖² + λ Σᵢ (dᵢ + α₀ |U|)^ν ‖yᵢ‖²
 
-An epoch finds the best users for the items as they are, then the best items for those users; the loss never rises.
+An epoch solves for the users with the items fixed, then for the items with the users fixed; the loss never rises.
 """
 
 from __future__ import annotations
@@ -26,26 +27,26 @@ from recgraph.registry import baselines
 from recgraph.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 CHUNK = 2**22
-"""Numbers in the gathered vectors of rows that are solved together: 16 MB, see `evaluation.ranking.CHUNK_SCORES`."""
+"""Numbers in the gathered vectors of rows solved together: 16 MB, see `evaluation.ranking.CHUNK_SCORES`."""
 
 
 @baselines.register("ials")
 class IALS(Baseline):
     """Implicit alternating least squares, solved exactly.
 
-    An epoch costs O(Σ d² dim) for the rows with fewer than `dim` entries d, O(Σ d dim² + dim³) for the others.
+    An epoch costs O(Σ d² dim) over the rows with d < dim entries, and O(Σ (d dim² + dim³)) over the others.
 
     Args:
-        dim: width of the vectors. More is better for longer than one thinks (Rendle et al. 2021, figure 2).
+        dim: width of the vectors. Gains continue up to larger widths than expected (Rendle et al., 2021, figure 2).
         l2: λ, above 0.
-        unobserved_weight: α₀, weight of the square of every score; 0 or more. The most important choice.
-        frequency_exponent: ν, how regularisation grows with a row's entries; 1 is best in most of the paper's runs,
-            0 the same for every row.
+        unobserved_weight: α₀, weight of every squared score, 0 or more. The most important option.
+        frequency_exponent: ν, how regularisation grows with a row's entries. 1 is best in most of the paper's runs;
+            with 0 it is the same for every row.
         epochs: sweeps over users and items.
-        stdev: of the length of an item's vector before the first epoch.
-        seed: of those vectors; nothing else is drawn.
+        stdev: root mean square length of the initial item vectors (normal, with standard deviation stdev / √dim).
+        seed: seed of the initial item vectors, the only random numbers.
 
-    The defaults are those of the authors' README for MovieLens-20M, but for its `dim` of 256.
+    The defaults are those of the authors' README for MovieLens-20M, except `dim`, which is 256 there.
     """
 
     users: Tensor
@@ -71,9 +72,9 @@ class IALS(Baseline):
         self.register_buffer("items", torch.zeros(num_items, dim))
 
     def fit(self, train: Interactions) -> None:
-        """Draw the items, then solve users and items in turn, and users once more.
+        """Draw the item vectors, then solve for users and items in turn, and once more for users.
 
-        The last makes the users those of the final items, as the authors' code does when it scores.
+        The last solve fits the users to the final items, as the authors' code does when it scores.
         """
         by_user = train.csr()
         by_item = by_user.T.tocsr()
@@ -94,16 +95,16 @@ class IALS(Baseline):
         return self.users, self.items
 
     def _solve(self, history: sparse.csr_matrix, table: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
-        """The rows' vectors that minimise the loss, the columns' vectors being those of `table`.
+        """The row vectors that minimise the loss when the column vectors are fixed to `table`.
 
-        A row's vector solves (YᵀY + α₀ G + λ_d) x = Yᵀ1, where Y has the vectors of its d columns, G is the Gram matrix
-        of all, and λ_d = λ (d + α₀ columns)^ν. In the eigenbasis of G the two last terms are diagonal, D say. With
-        Z = Y D^-½ that leaves x = D^-½ (1 + ZᵀZ)⁻¹ Zᵀ1 = D^-½ Zᵀ (1 + ZZᵀ)⁻¹ 1: a system of dim unknowns, or one of d,
-        and the smaller one is solved. Rows without columns are 0.
+        A row vector x solves (YᵀY + α₀ G + λ_d) x = Yᵀ1, where Y holds the vectors of the row's d columns, G is the
+        Gram matrix of all columns, and λ_d = λ (d + α₀ columns)^ν. In the eigenbasis of G the last two terms are a
+        diagonal matrix D. With Z = Y D^-½, x = D^-½ (1 + ZᵀZ)⁻¹ Zᵀ1 = D^-½ Zᵀ (1 + ZZᵀ)⁻¹ 1: a system of dim unknowns
+        or one of d, of which the smaller is solved. Rows without entries are 0.
         """
         gram, basis = torch.linalg.eigh(table.T.double() @ table.double())
         unobserved = self.unobserved_weight * gram.clamp(min=0).float()
-        rotated = torch.cat([table @ basis.float(), torch.zeros(1, self.dim)])  # and a row of zeros, for padding
+        rotated = torch.cat([table @ basis.float(), torch.zeros(1, self.dim)])  # the last row is padding
         solved = torch.zeros(history.shape[0], self.dim)
         for rows, columns in _padded(history, self.dim):
             degree = (columns < len(table)).sum(1, keepdim=True)
@@ -115,7 +116,7 @@ class IALS(Baseline):
 
 
 def _ridge(vectors: Float[Tensor, "rows degree dim"]) -> Float[Tensor, "rows dim"]:
-    """(1 + ZᵀZ)⁻¹ Zᵀ1 for each matrix Z [degree, dim]; rows of zeros in it change nothing."""
+    """(1 + ZᵀZ)⁻¹ Zᵀ1 for each matrix Z [degree, dim]; zero rows of Z do not change it."""
     _, degree, dim = vectors.shape
     if degree < dim:
         dual = _solve_shifted(vectors @ vectors.mT, vectors.new_ones(1).expand(len(vectors), degree))
@@ -130,7 +131,7 @@ def _solve_shifted(gram: Float[Tensor, "rows n n"], right: Float[Tensor, "rows n
 
 
 def _padded(history: sparse.csr_matrix, dim: int) -> Iterator[tuple[Int[Tensor, "rows"], Int[Tensor, "rows degree"]]]:
-    """Rows of similar degree together, with their columns, padded with the number of columns; none that is empty."""
+    """Chunks of non-empty rows of similar degree, with their columns, padded by the index num_columns."""
     degrees = np.diff(history.indptr)
     order = np.argsort(degrees, kind="stable")[(degrees == 0).sum() :]
     end = len(order)

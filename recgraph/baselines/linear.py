@@ -1,7 +1,7 @@
-"""What linear models share: a score is a sum over the user's history, and so explains itself.
+"""Shared code of linear models, whose scores are sums over the user's history and can be explained exactly.
 
-The scores of a user with the row r of the interaction matrix R are r W, where W [items, items] says how much having one
-item speaks for another. Models differ in how they find W, and in whether they keep it sparse, dense or in factors.
+A user with the row r of the interaction matrix R has the scores r W, where W [items, items] weighs one item in the
+score of another. Models differ in how they compute W, and in whether they store it sparse, dense or factorised.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recgraph.models.model import Scorer
 
 
 class Contribution(NamedTuple):
-    """What one item of a user's history adds to a score: its original id, its title (or None) and the addend."""
+    """The contribution of one history item to a score: the item's original id, its title (or None) and the addend."""
 
     item: Any
     title: str | None
@@ -27,20 +27,20 @@ class Contribution(NamedTuple):
 
 
 class LinearModel(GraphFilter):
-    """A baseline whose score is a sum over the user's history, which it keeps."""
+    """A baseline whose scores are sums over the user's history."""
 
     def contributions(self, user: int, item: int) -> Float[Tensor, "history"]:
-        """What each item of the user's history, in the order that it is kept in, adds to the score of `item`."""
+        """The contribution of each item of the user's history, in stored order, to the score of `item`."""
         raise NotImplementedError
 
     def explain(self, user: Any, item: Any) -> list[Contribution]:
-        """Why the user is recommended the item: "because you liked ...".
+        """Explain the score of an item for a user: "because you liked ...".
 
         Args:
             user, item: original ids.
 
         Returns:
-            The user's history with what each item of it adds to the score, largest first; the sum is the score.
+            The contribution of each item of the user's history, largest first; they sum to the score.
 
         Raises:
             DataError: the user or the item is unknown, or the model has no catalogue.
@@ -73,7 +73,7 @@ class SparseWeights(LinearModel):
 
     @property
     def weights(self) -> SparseRows:
-        """W: a row for each item of a history, a column for each item that is scored."""
+        """W, with a row per history item and a column per scored item."""
         return SparseRows(self.weight_starts, self.weight_columns, self.weight_values)
 
     @weights.setter
@@ -94,7 +94,7 @@ class SparseWeights(LinearModel):
 
 
 def binary(train: Interactions) -> tuple[SparseRows, SparseRows]:
-    """R by users, and its transpose, by items; each pair counts once."""
+    """R with a row per user, and its transpose; repeated pairs count once."""
     matrix = train.csr()
     by_user, by_item = (
         SparseRows(*(torch.from_numpy(array) for array in (rows.indptr, rows.indices, rows.data)))

@@ -1,7 +1,7 @@
-"""Neighbourhood models: who is near whom, by the interactions that two items or two users share.
+"""Neighbourhood models: similarities of items by the users they share, or of users by the items they share.
 
-A similarity matrix has an entry for each pair that shares anything, too many to keep and most of them noise. Of each
-item, or user, only the nearest neighbours are kept; among equally near ones those of the lower index.
+A similarity matrix has an entry for each pair with any overlap: too many to store, and mostly noise. Only the nearest
+neighbours of each item or user are kept; ties are broken in favour of the lower index.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHUNK = 2**22
 """Numbers in a chunk of a similarity matrix: 16 MB, see `evaluation.ranking.CHUNK_SCORES`."""
 
 Similarity = Callable[[Float[Tensor, "chunk columns"], Int[Tensor, "chunk"]], Float[Tensor, "chunk columns"]]
-"""What is in common, of the rows that are given -> how near that makes them; may work in place."""
+"""(overlaps of a chunk of rows with all rows, indices of the chunk's rows) -> similarities; may work in place."""
 
 
 @baselines.register("item_knn")
@@ -32,18 +32,18 @@ class ItemKNN(SparseWeights):
     """Scores an item by its similarity to the items of the user's history.
 
     The similarity of items with n and m users, c of them in common, is c / (√(n m) + shrinkage): the cosine of their
-    columns, drawn towards 0 where there is little to go by. Each item of the history speaks for its nearest
-    neighbours, with weights that add up to 1, so that all items of the history have the same say (Deshpande and
-    Karypis 2004, https://doi.org/10.1145/963770.963776).
+    columns of R, shrunk towards 0 where data are few. Each history item votes for its nearest neighbours, with weights
+    that sum to 1, so that all items of the history count equally (Deshpande and Karypis, 2004,
+    https://doi.org/10.1145/963770.963776).
 
-    Gowalla is fitted in 4 seconds on two cores.
+    Fitting Gowalla takes 4 seconds on two cores.
 
     Args:
-        neighbours: of each item. 100 is what the BARS benchmark found for the cosine on Gowalla.
-        shrinkage: added to the denominator, 0 or more. 100 is the default of Dacrema et al. 2019 (arXiv 1907.06902),
-            who search up to 1000.
-        normalise: divide an item's similarities by their sum. Without, popular items of the history have more say: on
-            the tail of Gowalla's lists that is a recall@20 of .156 instead of .173; without shrinkage .125 and .132.
+        neighbours: number of neighbours of each item. The BARS benchmark found 100 for the cosine on Gowalla.
+        shrinkage: added to the denominator, 0 or more. 100 is the default of Dacrema et al., 2019,
+            https://arxiv.org/abs/1907.06902, who search up to 1000.
+        normalise: divide an item's similarities by their sum. Otherwise popular history items count more: recall@20 on
+            the tail of Gowalla's lists is then .156 instead of .173, and without shrinkage .125 instead of .132.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ItemKNN(SparseWeights):
         self.neighbours, self.shrinkage, self.normalise = neighbours, shrinkage, normalise
 
     def fit(self, train: Interactions) -> None:
-        """Keep the history and find each item's neighbours."""
+        """Keep the histories and find each item's neighbours."""
         super().fit(train)
         by_user, by_item = binary(train)
         near = nearest(by_item, by_user, cosine(by_item, self.shrinkage), self.neighbours)
@@ -68,15 +68,15 @@ class ItemKNN(SparseWeights):
 
 @baselines.register("user_knn")
 class UserKNN(LinearModel):
-    """Scores an item by the similarity of the user's nearest neighbours who have it.
+    """Scores an item by the summed similarities of the user's nearest neighbours who have it.
 
-    The similarity is that of `ItemKNN`, between users by the items they have in common (Herlocker et al. 1999,
-    https://doi.org/10.1145/312624.312682, for ratings). Each item in common adds the same to it: that is what a
-    score's explanation gives back.
+    The similarity is that of `ItemKNN`, between users instead of items (Herlocker et al., 1999,
+    https://doi.org/10.1145/312624.312682, for ratings). Each item that two users share contributes equally to their
+    similarity, and explanations of a score attribute it to these items.
 
     Args:
-        neighbours: of each user. 146 with the cosine is what Anelli et al. 2023 (arXiv 2308.00404) found for Gowalla,
-            Yelp2018 and Amazon-Book alike.
+        neighbours: number of neighbours of each user. Anelli et al., 2023, https://arxiv.org/abs/2308.00404, found 146
+            with the cosine for each of Gowalla, Yelp2018 and Amazon-Book.
         shrinkage: added to the denominator, 0 or more.
     """
 
@@ -94,7 +94,7 @@ class UserKNN(LinearModel):
         self.register_buffer("near_values", torch.zeros(0), persistent=False)
 
     def fit(self, train: Interactions) -> None:
-        """Keep the history and find each user's neighbours."""
+        """Keep the histories and find each user's neighbours."""
         super().fit(train)
         by_user, by_item = binary(train)
         self.near_starts, self.near_columns, self.near_values = nearest(
@@ -121,21 +121,22 @@ class UserKNN(LinearModel):
 
 @baselines.register("rp3beta")
 class RP3Beta(SparseWeights):
-    """Scores an item by random walks of three steps: to an item of the user, to another user, to an item of theirs.
+    """Scores an item by random walks of three steps: user to item, item to another user, user to item.
 
-    W_ij = d_j^-β Σᵤ d_i^-α dᵤ^-α over the users u of both items, where d are numbers of interactions; α sharpens or
-    evens the steps' probabilities, β demotes popular items (Paudel et al. 2017, https://doi.org/10.1145/2955101).
-    Of each row the largest weights are kept, without its own item.
+    W_ij = d_j^-β Σᵤ d_i^-α dᵤ^-α over the users u of both items, where d counts interactions. α sharpens or flattens
+    the transition probabilities, β demotes popular items (Paudel et al., 2017, https://doi.org/10.1145/2955101). The
+    largest weights of each row are kept, without the diagonal.
 
-    Gowalla is fitted in 5 seconds on two cores.
+    Fitting Gowalla takes 5 seconds on two cores.
 
     Args:
-        neighbours: weights kept of each item of a history.
-        alpha: α; 1 is the random walk itself.
+        neighbours: weights kept per row of W.
+        alpha: α; 1 is the plain random walk.
         beta: β; 0 is the paper's P³α.
-        normalise: divide what is kept of each row by its sum.
+        normalise: divide the kept weights of each row by their sum.
 
-    The defaults are those that Anelli et al. 2023 (arXiv 2308.00404) found for Gowalla (README of their code).
+    The defaults are those that Anelli et al., 2023, https://arxiv.org/abs/2308.00404, found for Gowalla (README of
+    their code).
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class RP3Beta(SparseWeights):
         self.neighbours, self.alpha, self.beta, self.normalise = neighbours, alpha, beta, normalise
 
     def fit(self, train: Interactions) -> None:
-        """Keep the history and find each item's largest weights."""
+        """Keep the histories and find each item's largest weights."""
         super().fit(train)
         by_user, by_item = binary(train)
         users, items = (matrix.starts.diff().clamp(min=1).float() for matrix in (by_user, by_item))
@@ -167,8 +168,8 @@ class RP3Beta(SparseWeights):
 
 
 def cosine(matrix: SparseRows, shrinkage: float) -> Similarity:
-    """The cosine of rows of zeros and ones, with `shrinkage` added to its denominator."""
-    lengths = matrix.starts.diff().clamp(min=1).float()  # 1: a row without entries has nothing in common with any
+    """The cosine of binary rows, with `shrinkage` added to its denominator."""
+    lengths = matrix.starts.diff().clamp(min=1).float()  # 1 avoids 0 / 0: empty rows overlap with none
 
     def similarity(
         common: Float[Tensor, "chunk columns"], rows: Int[Tensor, "chunk"]
@@ -179,13 +180,13 @@ def cosine(matrix: SparseRows, shrinkage: float) -> Similarity:
 
 
 def nearest(matrix: SparseRows, transposed: SparseRows, similarity: Similarity, count: int) -> SparseRows:
-    """The nearest neighbours of each row, among the other rows that have anything in common with it.
+    """The nearest neighbours of each row, among the other rows with a positive similarity.
 
     Args:
         matrix: A [rows, columns].
-        transposed: Bᵀ [columns, rows]; what rows have in common is A Bᵀ.
-        similarity: of what is in common.
-        count: neighbours of each row; fewer, where fewer have anything in common.
+        transposed: Bᵀ [columns, rows]; the overlaps of rows are A Bᵀ.
+        similarity: turns overlaps into similarities.
+        count: number of neighbours of each row; fewer if fewer similarities are positive.
 
     Returns:
         A matrix [rows, rows] of similarities, without its diagonal.
@@ -204,18 +205,18 @@ def nearest(matrix: SparseRows, transposed: SparseRows, similarity: Similarity, 
 
 
 def normalised(matrix: SparseRows) -> SparseRows:
-    """The same rows, each divided by its sum."""
+    """The matrix with each row divided by its sum."""
     rows = torch.repeat_interleave(matrix.starts.diff())
     sums = torch.zeros(matrix.num_rows).index_add(0, rows, matrix.values)
     return matrix._replace(values=matrix.values / sums[rows])
 
 
 def largest(near: Float[Tensor, "rows width"], count: int) -> tuple[Int[Tensor, "kept"], Int[Tensor, "kept"]]:
-    """Where the largest positive entries of each row are; of equal ones those of the lower column."""
+    """Rows and columns of the largest positive entries of each row; ties are broken in favour of the lower column."""
     least = near.topk(min(count, near.shape[1]), dim=1).values[:, -1]
     row, column = ((near >= least[:, None]) & (near > 0)).nonzero(as_tuple=True)
     tied = near[row, column] == least[row]
-    before = tied.cumsum(0)  # in this row and those above it
+    before = tied.cumsum(0)  # counts this row and those above it
     per_row = torch.zeros(len(near), dtype=torch.int64).index_add(0, row, tied.long())
     room = count - torch.bincount(row[~tied], minlength=len(near))
     kept = ~tied | (before - (per_row.cumsum(0) - per_row)[row] <= room[row])

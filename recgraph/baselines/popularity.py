@@ -1,4 +1,4 @@
-"""Popularity: what everybody likes. No personalised model may be below it."""
+"""Popularity: a ranking that is the same for everyone, which every personalised model should beat."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recgraph.registry import baselines
 class Popularity(Baseline):
     """Ranks items by their number of training interactions, the same for every user.
 
-    Costs one count; memory O(items). Equal counts are ranked by item index.
+    Fitting is one pass over the interactions; memory is O(items). Ties are ranked by item index.
     """
 
     counts: torch.Tensor

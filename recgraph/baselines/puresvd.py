@@ -1,7 +1,7 @@
-"""PureSVD: the leading singular vectors of the interaction matrix, zeros and all.
+"""PureSVD: a truncated singular value decomposition of the interaction matrix.
 
-Cremonesi, Koren and Turrin 2010 (https://doi.org/10.1145/1864708.1864721): the scores of a user with the
-row r of R are r V Vᵀ, where V has the leading right singular vectors of R. What is not there counts as 0.
+Cremonesi, Koren and Turrin, 2010, https://doi.org/10.1145/1864708.1864721. A user with the row r of R has the scores
+r V Vᵀ, where the columns of V are the leading right singular vectors of R. Unobserved pairs count as 0.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from recgraph.types import PositiveInt
 class PureSVD(LinearModel):
     """Projects each user's history onto the leading singular vectors.
 
-    Memory O(items · dim). The decomposition starts from fixed vectors: the same data give the same model.
+    Memory is O(items · dim). The decomposition starts from fixed vectors, so the same data give the same model.
 
     Args:
-        dim: singular vectors; all, where the rank is lower. The paper has 50 and 150.
+        dim: number of singular vectors; all of them if the rank is lower. The paper has 50 and 150.
     """
 
     vectors: Tensor
@@ -36,7 +36,7 @@ class PureSVD(LinearModel):
         self.register_buffer("vectors", torch.zeros(num_items, 0), persistent=False)
 
     def fit(self, train: Interactions) -> None:
-        """Keep the history and decompose the matrix."""
+        """Keep the histories and decompose the matrix."""
         super().fit(train)
         self.vectors = right_singular_vectors(*binary(train), self.dim).T.contiguous()
 

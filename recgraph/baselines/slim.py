@@ -1,7 +1,7 @@
 """SLIM: sparse linear weights between items, learned by an elastic net.
 
-Ning and Karypis 2011 (https://doi.org/10.1109/ICDM.2011.134): the weights w of the items that speak for an
-item with the column a of R, w not negative and 0 for the item itself, are those that minimise
+Ning and Karypis, 2011, https://doi.org/10.1109/ICDM.2011.134. For an item with the column a of R, the weights w of all
+items, non-negative and 0 for the item itself, minimise
 
     ½ ‖a - R w‖² + ½ l2 ‖w‖² + l1 ‖w‖₁
 """
@@ -19,24 +19,25 @@ from recgraph.registry import baselines
 from recgraph.types import PositiveFloat, PositiveInt
 
 CHUNK = 512
-"""Items that are solved between two products of sparse matrices, which find who shares users with them."""
+"""Items solved per sparse matrix product, which finds the items that share users with them."""
 
 
 @baselines.register("slim")
 class SLIM(SparseWeights):
-    """An elastic net of each item on the items that share users with it.
+    """Regresses each item on the items that share users with it, by an elastic net.
 
-    Those are enough: an item that shares none has a slope of l1 or more at weight 0, where no negative weight can make
-    it smaller. So the solution is that over all items, and Gowalla is fitted in 53 seconds on two cores.
+    The other items can be left out without changing the solution: if an item shares no user with the target, the loss
+    has a slope of at least l1 at weight 0, and weights cannot be negative. Fitting Gowalla takes 53 seconds on two
+    cores.
 
-    The defaults are those of the BARS benchmark for Gowalla: alpha 0.005 and l1_ratio 1e-6 of scikit-learn, which
+    The defaults are those of the BARS benchmark for Gowalla: alpha 0.005 and l1_ratio 1e-6 in scikit-learn, which
     divides the first term by the number of users.
 
     Args:
-        l1: weight of the sum of the weights, above 0 (scikit-learn judges convergence by it); the more, the sparser.
+        l1: weight of the sum of weights, above 0 (scikit-learn needs it to judge convergence). More is sparser.
         l2: weight of their squares, above 0.
-        max_iter: sweeps over an item's weights at most.
-        tolerance: duality gap at which an item is done, relative to ‖a‖².
+        max_iter: upper bound on sweeps over an item's weights.
+        tolerance: duality gap at which an item has converged, relative to ‖a‖².
     """
 
     def __init__(
@@ -53,10 +54,10 @@ class SLIM(SparseWeights):
         self.l1, self.l2, self.max_iter, self.tolerance = l1, l2, max_iter, tolerance
 
     def fit(self, train: Interactions) -> None:
-        """Keep the history and solve for the weights of each item.
+        """Keep the histories and solve for the weights of each item.
 
         Warns:
-            sklearn.exceptions.ConvergenceWarning: an item was not done after `max_iter` sweeps.
+            sklearn.exceptions.ConvergenceWarning: an item has not converged after `max_iter` sweeps.
         """
         super().fit(train)
         matrix = train.csr().astype(np.float64).tocsc()
@@ -70,7 +71,7 @@ class SLIM(SparseWeights):
         self.weights = transpose(by_target, self.num_items)
 
     def _solve(self, matrix: sparse.csc_matrix, start: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each item of a chunk, the items with a weight, and their weights."""
+        """For each item of a chunk, the items with positive weights, and these weights."""
         from sklearn.linear_model import enet_path  # slow to import
 
         num_users = matrix.shape[0]

@@ -1,8 +1,8 @@
-"""Turbo-CF: a polynomial of an item graph whose edges are raised to a power.
+"""Turbo-CF: a polynomial filter of an item graph whose edge weights are raised to a power.
 
-Park, Shin and Shin 2024, Turbo-CF: Matrix Decomposition-Free Graph Filtering for Fast Recommendation (arXiv
-2404.14243). With R̃ = Dᵤ^-α R Dᵢ^(α-1), the item graph is P̄ = (R̃ᵀR̃)^∘s, each entry to the power of s, and the scores
-of a user with the row r of R are r (a₁ P̄ + a₂ P̄² + …).
+Park, Shin and Shin, "Turbo-CF: matrix decomposition-free graph filtering for fast recommendation", 2024,
+https://arxiv.org/abs/2404.14243. With R̃ = Dᵤ^-α R Dᵢ^(α-1), the item graph is P̄ = (R̃ᵀR̃)^∘s, each entry to the power of
+s. A user with the row r of R has the scores r (a₁ P̄ + a₂ P̄² + …).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from recgraph.registry import baselines
 from recgraph.types import PositiveFloat
 
 BYTES = 24
-"""Of an entry of P̄ while it is made: a value and indices of 32 and of 64 bits, some held twice for a moment. Gowalla's
-42 million entries took 27 each; the bound on their number, 63 million, leaves room for that."""
+"""Memory per entry of P̄ while it is computed: a value and indices of 32 and of 64 bits, some briefly held twice.
+Gowalla's 42 million entries took 27 bytes each; the bound on their number, 63 million, leaves room for that."""
 
 
 @baselines.register("turbocf")
 class TurboCF(GraphFilter):
-    """Filters each user's history by powers of an item graph, without decomposing anything.
+    """Filters each user's history by powers of an item graph, without a matrix decomposition.
 
-    Only the history is kept, and a scorer makes P̄ anew, as a sparse matrix: powers of entries leave no factors. It has
-    an entry for each pair of items that share a user (Gowalla: 42 million, made in 0.6 seconds).
+    Only the histories are stored. Each scorer computes P̄ again as a sparse matrix, since elementwise powers do not
+    factorise. P̄ has an entry for each pair of items that share a user (Gowalla: 42 million, computed in 0.6 seconds).
 
     Args:
-        alpha: α, exponent of the users' degrees in the normalisation; 1 - α is that of the items'.
-        power: s, of each entry of the item graph: below 1 it evens the weights out, above 1 the largest stand out.
+        alpha: α, exponent of the users' degrees in the normalisation; that of the items' is 1 - α.
+        power: s, exponent of each entry of the item graph; below 1 it flattens the weights, above 1 it sharpens them.
         coefficients: a₁, a₂ and so on. (1,) is the authors' first filter, (2, -1) their second.
 
     The defaults are the authors' for Gowalla (their README).
@@ -54,10 +54,10 @@ class TurboCF(GraphFilter):
         self.alpha, self.power, self.coefficients = alpha, power, tuple(coefficients)
 
     def fit(self, train: Interactions) -> None:
-        """Keep the history.
+        """Keep the histories.
 
         Raises:
-            DataError: the item graph would not fit into the memory that is free.
+            DataError: the item graph would not fit into free memory.
         """
         super().fit(train)
         _check_memory(self.starts, self.num_items)
@@ -66,7 +66,7 @@ class TurboCF(GraphFilter):
         """See `Model.scorer`.
 
         Raises:
-            DataError: the item graph would not fit into the memory that is free.
+            DataError: the item graph would not fit into free memory.
         """
         _check_memory(self.starts, self.num_items)
         graph = self._item_graph()
@@ -83,13 +83,13 @@ class TurboCF(GraphFilter):
         return scores
 
     def _item_graph(self) -> SparseRows:
-        """P̄, with 32-bit indices: with the product's own of 64 bits every product would first convert them."""
+        """P̄ with 32-bit indices, since each product would first convert the 64-bit indices of a sparse product."""
         by_user, by_item = self.normalised(self.alpha)
         graph = by_item.csr(self.num_users) @ by_user.csr(self.num_items)
         return SparseRows(graph.crow_indices().int(), graph.col_indices().int(), graph.values().pow_(self.power))
 
 
 def _check_memory(starts: Int[Tensor, "users+1"], num_items: int) -> None:
-    """Refuse what cannot be held; a user of d items contributes d² entries at most."""
+    """Refuse an item graph that does not fit into memory. A user with d items contributes at most d² entries."""
     entries = min(num_items**2, int(starts.diff().double().square().sum()))
     check_memory(entries * BYTES, f"turbocf: the item graph has up to {entries:,} entries and needs up to")

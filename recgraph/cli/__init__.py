@@ -1,4 +1,4 @@
-"""The command line: every command is a documented function of a file here."""
+"""The command line: every command is a documented function in one of these files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["app", "data", "main", "models", "reporting", "runs", "tuning"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; an error that the user can mend is printed without a traceback."""
-    # Warnings of the library, such as a resume by other code, reach the person at the terminal.
+    """Run the command line; errors that the user can fix are printed without a traceback."""
+    # Show the library's warnings, such as a resume by other code, on the terminal.
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=errors, show_time=False, show_path=False)])
     try:
         app(sys.argv[1:] if arguments is None else arguments)

@@ -1,4 +1,4 @@
-"""What all commands share: the app, the terminal, and reading what was typed."""
+"""Shared code of all commands: the app, the terminal, and parsing of arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = App(name="recgraph", help="Graph and contrastive recommenders for research
 
 
 def say(text: str) -> None:
-    """Print as it is: no markup, no wrapping, so that tables survive a pipe."""
+    """Print text without markup or wrapping, so that tables survive a pipe."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -54,10 +54,10 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 def read_newcomers(path: Path) -> pl.DataFrame:
-    """A table of new items or users, csv or parquet, with a column `id`; all of a csv is text, such as the tag 007.
+    """Read a table of new items or users with a column `id`, csv or parquet; csv cells stay text, such as the tag 007.
 
     Raises:
-        DataError: it cannot be read, or has no such column.
+        DataError: the file cannot be read, or has no column `id`.
     """
     try:
         frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)

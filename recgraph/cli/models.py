@@ -1,4 +1,4 @@
-"""Commands on what was trained, and on what there is to train: evaluate, recommend, explain, export, list."""
+"""Commands for trained models, and the list of components: evaluate, recommend, explain, export, list."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from recgraph.models.recommender import Recommender
 
 @app.command
 def evaluate(run: Path, *, metrics: str = "", device: str = "cpu") -> None:
-    """Rank again with a trained model on its own dataset and split, and print validation and test metrics.
+    """Evaluate a trained model again on its own dataset and split, and print validation and test metrics.
 
     Args:
         run: folder of a finished run.
-        metrics: what to measure, such as recall@50,map@10; what the run measured by default.
+        metrics: metrics separated by commas, such as recall@50,map@10; those of the run by default.
         device: cpu, cuda, cuda:1 ...
     """
     table = Table("metric", "validation", "test")
@@ -51,17 +51,17 @@ def recommend(
     items: Path | None = None,
     device: str = "cpu",
 ) -> None:
-    """Print the best items for a user that the user has not seen, with titles where the dataset has them.
+    """Print the top items for a user among those the user has not seen, with titles if the dataset has them.
 
     Args:
         run: folder of a finished run.
         user: original id of the user, or an id in `users`.
-        k: how many items.
-        likes: in place of a user, ids of items that somebody likes who was not there in training, such as 50,181,172.
-        users: csv or parquet of users who were not there in training, with `id`, what they have had in `items` (ids
-            with | between them), and the columns of the run's content of users.
-        items: csv or parquet of items that were not there in training, with `id` and the columns of the run's
-            `content:`; they are ranked among the others, by a model that knows content.
+        k: number of items.
+        likes: instead of a user, ids of items that a new user likes, separated by commas, such as 50,181,172.
+        users: csv or parquet of new users, with columns `id`, `items` (the history: ids separated by |), and those of
+            the run's user content.
+        items: csv or parquet of new items, with columns `id` and those of the run's `content:` block; a content-aware
+            model ranks them together with the known items.
         device: cpu, cuda, cuda:1 ...
     """
     if bool(user) == bool(likes):
@@ -82,7 +82,7 @@ def recommend(
         if items is not None:
             there, known = known.num_items, known.add_items(read_newcomers(items))
             assert known.catalogue is not None
-            new = set(known.catalogue.items.series[there:])  # not as the file has them: 0901 is 901
+            new = set(known.catalogue.items.series[there:])  # ids as parsed, not as in the file: 0901 is 901
         model = known
     table = Table("", "item", "title", "score", *([] if items is None else [""]))
     for place, item in enumerate(model.recommend(user, k), start=1):
@@ -101,17 +101,18 @@ def explain(
     to: Path | None = None,
     device: str = "cpu",
 ) -> None:
-    """Print why a user is recommended an item, and write it as JSON, SVG and PNG.
+    """Explain why an item is recommended to a user: print it, and write it as JSON, SVG and PNG.
 
-    What there is to see depends on the model: which items of the history a neighbourhood, linear, pooling or graph
-    model sums its score up from, with the paths through other users; attention over the history by head and block, or
-    as the item has it (din); shares of modalities. Numbers that are said to add up to the score do.
+    What is shown depends on the model: for neighbourhood, linear, pooling and graph models, the contribution of each
+    item of the history to the score, for graph models also of each path through another user; attention over the
+    history, by block and head or for the item (din); shares of modalities and of experts. Contributions add up to the
+    score.
 
     Args:
         run: folder of a finished run.
         user: original id of the user.
-        item: original id of the item to explain; the best item for the user by default.
-        k: how many lines of each panel are printed; pictures have 12, and the JSON all.
+        item: original id of the item to explain; the user's top item by default.
+        k: lines printed per panel; pictures show 12, the JSON all.
         to: folder to write to; RUN/explain by default.
         device: cpu, cuda, cuda:1 ...
     """
@@ -157,7 +158,7 @@ def export(run: Path, *, to: Path | None = None, device: str = "cpu") -> None:
 
 @app.command(name="list")
 def list_components() -> None:
-    """List every encoder, head, objective, view, sampler, split, baseline and dataset, with a line on each."""
+    """List every encoder, head, objective, view, sampler, split, baseline and dataset, with a one-line description."""
     kinds = ("encoders", "heads", "objectives", "views", "samplers", "splits", "baselines")
     for kind in kinds:
         table = Table("name", "what it is", "options", title=kind, title_justify="left")

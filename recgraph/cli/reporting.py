@@ -1,4 +1,4 @@
-"""The command that shows what there is: report."""
+"""The command that makes the HTML report: report."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ EXPERIMENTS = Path("experiments")
 
 @app.command
 def report(*arguments: str, runs: Path = Path("runs"), to: Path = Path("report.html")) -> None:
-    """Make one page of HTML of a table, or of all that there are runs of: figures, charts, and what they come from.
+    """Write one HTML page about one or all tables: results, charts, settings, and the code and machines of the runs.
 
-    The page needs no network and no other file. Nothing is run; results of other code are shown, and flagged.
+    The page is self-contained and works offline. Nothing is trained; results of other code versions are shown and
+    flagged.
 
     Args:
-        arguments: experiment files, such as experiments/ml100k.yaml; without any, those of the folder experiments that
-            have finished runs. Then settings by dotted path, such as train.max_epochs=20, if the runs were made with
-            some; they go for all files.
-        runs: folder that holds a folder for every run.
-        to: the file to write.
+        arguments: experiment files, such as experiments/ml100k.yaml; by default all files of the folder experiments
+            that have finished runs. If the runs were made with overrides, also these, by dotted path, such as
+            train.max_epochs=20; they apply to all files.
+        runs: folder of all runs.
+        to: file to write.
     """
     files = [Path(text) for text in arguments if "=" not in text]
     overrides = dict(assignment(text) for text in arguments if "=" in text)

@@ -37,18 +37,18 @@ def train(
     device: str = "cpu",
     runs: Path = RUNS,
 ) -> None:
-    """Train and test runs of an experiment file, and print their figures; `table` does more.
+    """Train and test the runs of an experiment file, and print their results; `table` does more.
 
-    What has a result is not run again; what was killed goes on from its last checkpoint.
+    Finished runs are not run again, and killed runs resume from their last checkpoint.
 
     Args:
-        file: the experiment file, such as experiments/ml100k.yaml.
+        file: experiment file, such as experiments/ml100k.yaml.
         overrides: settings by dotted path, such as encoder.dim=32 train.lr=0.002 objectives.l2=null.
-        rows: rows of the table to run, separated by commas; all by default.
-        on: datasets to run on, likewise; the file's by default.
-        seeds: seeds to run, likewise; the file's by default.
+        rows: rows of the table, separated by commas; all by default.
+        on: datasets, separated by commas; those of the file by default.
+        seeds: seeds, separated by commas; those of the file by default.
         device: cpu, cuda, cuda:1 ...
-        runs: folder that holds a folder for every run.
+        runs: folder of all runs.
     """
     planned = _planned(file, overrides, rows, on, seeds)
     outcomes = _do(planned, runs, Settings(find_device(device)), 1)
@@ -74,31 +74,31 @@ def table(
     runs: Path = RUNS,
     results: Path | None = None,
 ) -> None:
-    """Run what is missing of a table or an ablation, and write it as CSV, Markdown, LaTeX, and a page with charts.
+    """Run what is missing of a table or an ablation, and write it as CSV, Markdown, LaTeX and an HTML page with charts.
 
-    A run with a result for the same configuration, data and code is not run again, and what was killed goes on from
-    its last checkpoint. A run that fails does not stop the others: its traceback is in its folder, and the command
-    ends with an error.
+    A run that has a result for the same configuration, data and code is not run again, and a killed run resumes from
+    its last checkpoint. A failed run does not stop the others: its traceback is in its folder, and the command ends
+    with an error.
 
     Args:
-        file: the experiment file, such as experiments/ml100k.yaml.
+        file: experiment file, such as experiments/ml100k.yaml.
         overrides: settings by dotted path, such as encoder.dim=32 train.lr=0.002 objectives.l2=null.
-        rows: rows of the table to run, separated by commas; all by default.
-        on: datasets to run on, likewise; the file's by default.
-        seeds: seeds to run, likewise; the file's by default.
-        workers: runs at once, which share the cores.
-        dry_run: only list what would be run, and for how long by earlier runs.
-        smoke: only see that each row runs: two epochs on a toy dataset, nothing kept.
-        select: test also ranks for test at every validation, and prints the figures of the epoch that is best there in
-            a column of their own, for comparison with papers that chose it so. These are runs of their own.
+        rows: rows of the table, separated by commas; all by default.
+        on: datasets, separated by commas; those of the file by default.
+        seeds: seeds, separated by commas; those of the file by default.
+        workers: number of parallel runs, which share the cores.
+        dry_run: only list what would run, and the expected time, estimated from earlier runs.
+        smoke: only check that each row runs: two epochs on a toy dataset; nothing is kept.
+        select: with test, also evaluate on test at every validation, and add a column with the results of the epoch
+            that is best there, for comparison with papers that choose it on test. These runs are stored separately.
         official: refuse to run code with uncommitted changes.
-        any_code: take results that other code came to as they are.
-        track: mirror runs and the table to Weights & Biases: offline writes to the runs' folders (`wandb sync` sends
-            them), online to the server. No key and no network fail or slow nothing.
+        any_code: accept existing results of other code versions.
+        track: mirror runs and the table to Weights & Biases: offline writes to the runs' folders (`wandb sync` uploads
+            them), online to the server. Without a key or a network, runs neither fail nor slow down.
         device: cpu, cuda, cuda:1 ...
-        runs: folder that holds a folder for every run.
-        results: folder of the CSV, Markdown and LaTeX; `results` beside the file for a whole table, else the table's
-            folder of runs. The page is there in either case, as report.html.
+        runs: folder of all runs.
+        results: folder of the CSV, Markdown and LaTeX; by default `results` beside the file for a whole table, else
+            the table's folder of runs. The HTML page is always report.html in the table's folder of runs.
     """
     if select == "test":
         overrides = (*overrides, "evaluate.parity=true")
@@ -138,7 +138,7 @@ def _planned(file: Path, overrides: Sequence[str], rows: str, on: str, seeds: st
 
 
 def _do(planned: Sequence[Run], runs: Path, settings: Settings, workers: int) -> list[Outcome]:
-    """Do runs, with a line about each."""
+    """Do runs, and print a line about each."""
     count = iter(range(1, len(planned) + 1))
 
     def tell(outcome: Outcome) -> None:
@@ -168,7 +168,7 @@ def _fail_if_any(outcomes: Sequence[Outcome]) -> None:
 
 
 def _smoke(planned: Sequence[Run]) -> None:
-    """Two epochs of each row on a toy, in a folder that is thrown away."""
+    """Run two epochs of each row on a toy dataset, in a temporary folder."""
     cpu = torch.device("cpu")
     with tempfile.TemporaryDirectory(prefix="recgraph-smoke-") as folder:
         for run in {run.row: run for run in planned}.values():

@@ -1,4 +1,4 @@
-"""The command that tunes: tune."""
+"""The command for hyper-parameter search: tune."""
 
 from __future__ import annotations
 
@@ -42,24 +42,25 @@ def tune(
 ) -> None:
     """Find the settings of rows that are best on validation, in the spaces of the file's `search:` block.
 
-    The test set is never ranked. What was killed goes on when the command is given again, and the same command in
-    several terminals shares the work: the trials of all together are as many as `--trials` says. A study for the same
-    space, settings and data is gone on with; with more trials, it is extended.
+    The test set is never used. Repeating the command resumes killed trials. The same command in several terminals
+    shares the work, with `--trials` trials in total. An existing study of the same space, settings and data is
+    continued, and extended if more trials are asked for.
 
     Args:
-        file: the experiment file, such as experiments/ml100k.yaml.
-        trials: settings to try for each row and dataset, the same for models and for baselines.
-        budget_seconds: seconds of trials for each row and dataset, those of all processes added up; beside or instead
-            of `--trials`. The trial that is running when they are over is finished.
+        file: experiment file, such as experiments/ml100k.yaml.
+        trials: number of trials for each row and dataset, the same for models and for baselines.
+        budget_seconds: time for each row and dataset, added up over the trials of all processes; with or instead of
+            `--trials`. A trial that is running when the time is used up is finished.
         rows: rows to tune, separated by commas; all of the `search:` block by default.
-        on: datasets to tune on, likewise; the file's by default.
+        on: datasets, separated by commas; those of the file by default.
         seed: seed of the runs and of the sampler.
-        workers: processes at once, which share the cores.
-        storage: URL of a database that several machines share, such as postgresql://...; by default, SQLite in the
+        workers: number of parallel processes, which share the cores.
+        storage: URL of a database shared by several machines, such as postgresql://...; by default SQLite in the
             folder of runs.
-        adopt: places, separated by commas, of machines that will not come back, whose unfinished trials are done here.
-        prune: end a trial early if its validation curve stays below the median of the others'.
-        track: mirror each trial to Weights & Biases as a run of its own, into its folder (offline) or to the server.
+        adopt: places, separated by commas, of machines that will not come back; their unfinished trials are resumed
+            here.
+        prune: end a trial early if its validation curve stays below the median of the others.
+        track: mirror each trial to Weights & Biases as its own run, into its folder (offline) or to the server.
         device: cpu, cuda, cuda:1 ...
         runs: folder of all runs.
     """
@@ -84,14 +85,14 @@ def tune(
 
 
 def _line(search: Search, trial: FrozenTrial) -> None:
-    """A line about a trial that is over."""
+    """Print a line about a finished trial."""
     value = f"{search.monitor} {trial.value:.4f}" if trial.value is not None else trial.user_attrs.get("error", "")
     name = f"{search.run.row} · {search.run.dataset} · trial {trial.number}"
     say(f"{name}: {trial.state.name.lower()} {value} ({trial.user_attrs.get('seconds', 0.0):.1f} s)")
 
 
 def _show(summaries: Sequence[Summary], runs: Path) -> None:
-    """A short table, and below it how to run the best."""
+    """Print a summary table, and the commands that train with the best settings."""
     lines, commands = [], []
     for one in summaries:
         search, best = one.search, one.best
@@ -112,7 +113,11 @@ def _show(summaries: Sequence[Summary], runs: Path) -> None:
 
 
 def _fail_if_unfinished(summaries: Sequence[Summary], ended: Sequence[str], trials: int | None) -> None:
-    """A study that other processes are still at is no error; one that nobody will go on with is."""
+    """Print unfinished trials, and raise an error if a search failed.
+
+    Trials that other processes may be running are no error. A search failed if no trial began, if all trials failed, or
+    if a worker ended early and left work.
+    """
     for one in summaries:
         for number, place in one.unfinished.items():
             where = f" at {place} (--adopt does it here)" if place else ""

@@ -1,6 +1,6 @@
 """Datasets: cards, files, preparation, splits, features.
 
-The names below are imported when they are first used: polars and pydantic take a second that not everybody needs.
+The names below are imported on first use, because importing polars and pydantic takes a second.
 """
 
 from __future__ import annotations

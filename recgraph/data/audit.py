@@ -1,8 +1,8 @@
-"""What a split does to its data: sizes, ids that training lacks, shift, trend within lists, leaks of time.
+"""Statistics of a split: sizes, ids missing from train, shift from a random split, trend within lists, time leaks.
 
-Why it matters: the official test part of Gowalla is the end of each user's list and favours what became popular late,
-which a random validation part does not see. What is counted of time follows Ji et al., A Critical Study on Data Leakage
-in Recommender System Offline Evaluation, TOIS 2023, https://doi.org/10.1145/3569930.
+They show how parts differ. For example, the official test part of Gowalla is the end of each user's list and favours
+items that became popular late, which a random validation part does not. The time statistics follow Ji et al., A
+Critical Study on Data Leakage in Recommender System Offline Evaluation, TOIS 2023, https://doi.org/10.1145/3569930.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from recgraph.data.interactions import PARTS, Interactions
 from recgraph.data.splits import TEST, VALIDATION, Split
 
 TOP = 100
-"""How many of the most popular items are followed by themselves."""
+"""Size of the group of most popular items that gets statistics of its own."""
 BANDS = ("head", "mid", "tail")
-"""Popular to rare items: counted from the most popular on, the third of all interactions in which an item's begin."""
+"""Groups of items from popular to rare: with items sorted by popularity, the third of all interactions in which those
+of an item begin."""
 TENTHS = 10
 QUANTILES = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
 
@@ -28,20 +29,22 @@ Figures = dict[str, Any]
 
 
 def audit(split: Split) -> Figures:
-    """Figures on a split: plain, nested, ready for JSON; None where there is nothing to take a figure of.
+    """Statistics of a split as nested plain values, ready for JSON; None where one is undefined.
 
-    Popularity is the number of interactions in all parts together: what decides the part then cannot decide the band,
-    and a random split shows no shift. Pairs must be distinct, as `prepare` leaves them.
+    Popularity is the number of interactions in all parts together. So the band of an item does not depend on the part
+    that its rows are in, and a random split shows no shift. Pairs must be distinct, as `prepare` leaves them.
 
     Returns:
-        `parts`: rows, their share, users, items, and quantiles of rows per user (users without rows left out).
-        `overlap`: (user, item) pairs in more than one part; `Split` lets none through.
-        `unseen`: of validation and test, the users and items that training lacks, and the rows they are in.
-        `shift`: of validation and test, how unlike a random part they are, None for an empty one; see `_shift`.
-            `correlation` is that of the items' z-scores in validation and in test: 0 if one is random, positive if
-            the two are shifted alike.
-        `trend`: share of the `TOP` items in each tenth of the users' lists in file order, by part; see `_trend`.
-        `time`: None without a `time` column; see `_leaks`.
+        `parts`: rows, their share, users, items, and quantiles of rows per user (over users with rows).
+        `overlap`: number of (user, item) pairs in more than one part; `Split` allows none.
+        `unseen`: for validation and test, the numbers of users and items without train rows, and of the rows they
+            are in.
+        `shift`: for validation and test, the difference from a random part, None for an empty part; see `_shift`.
+            `correlation` is between the items' z-scores in validation and in test: 0 if one part is random, positive
+            if both are shifted alike.
+        `trend`: for each part, the share of the `TOP` items in each tenth of the users' lists in file order; see
+            `_trend`.
+        `time`: see `_leaks`; None without a `time` column.
     """
     parts = dict(zip(PARTS, (split.train, split.validation, split.test), strict=True))
     num_users, num_items = split.train.num_users, split.train.num_items
@@ -66,7 +69,7 @@ def audit(split: Split) -> Figures:
 
 
 def lines(figures: Figures) -> list[str]:
-    """The figures of `audit` as lines of text."""
+    """The statistics from `audit` as lines of text."""
     parts, shift, trend, time = (figures[key] for key in ("parts", "shift", "trend", "time"))
     chosen = [name for name in PARTS[VALIDATION:] if shift[name]]
     sizes = [[name, *(f"{part[key]:,}" for key in ("rows", "users", "items"))] for name, part in parts.items()]
@@ -113,7 +116,7 @@ def _sizes(part: Interactions, total: int) -> Figures:
 
 
 def _unseen(part: Interactions, train: Interactions) -> dict[str, int]:
-    """Users and items of a part without a row in train, and the part's rows that have such a one."""
+    """Numbers of a part's users and items without a row in train, and of the part's rows that they are in."""
     found: dict[str, int] = {}
     for side, own, known, size in (
         ("user", part.user_indices, train.user_indices, train.num_users),
@@ -125,7 +128,7 @@ def _unseen(part: Interactions, train: Interactions) -> dict[str, int]:
 
 
 def _bands(popularity: np.ndarray) -> dict[str, np.ndarray]:
-    """Name -> Boolean mask of items; equally popular items are taken by index, those without a row by none."""
+    """Name -> Boolean mask of items; ties in popularity are broken by index, and items without rows are in no band."""
     order = np.argsort(-popularity, kind="stable")
     place, third = np.empty_like(order), np.empty_like(order)
     place[order] = np.arange(len(order))
@@ -138,26 +141,26 @@ def _bands(popularity: np.ndarray) -> dict[str, np.ndarray]:
 def _shift(
     users: np.ndarray, items: np.ndarray, chosen: np.ndarray, num_users: int, bands: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, Figures]:
-    r"""How unlike a random choice of each user's rows a part is.
+    r"""How much a part differs from a random choice of each user's rows.
 
-    Let user u have n_u of these rows and t_u of them in the part. Were they drawn at random without replacement, each
-    row would be in the part with p_u = t_u / n_u, and the rows of one item, which are of different users, would be
-    independent. So item i has a Poisson-binomial number x_i of rows in the part, and
+    Let user u have n_u rows, t_u of them in the part. If these were drawn at random without replacement, each row would
+    be in the part with probability p_u = t_u / n_u, and the rows of one item, which belong to different users, would be
+    independent. So the number x_i of rows of item i in the part would be Poisson-binomial, and
 
         z_i = (x_i - Σ p_u) / sqrt(Σ p_u (1 - p_u)),   sums over the item's users,
 
     has mean 0 and variance 1 exactly, whatever the shares of the users. `sd` is the root of the mean of z² over items.
 
     Args:
-        users, items: of the rows of this part and of those it was chosen from.
-        chosen: which rows are in the part.
+        users, items: of all rows that the part was chosen from, including its own.
+        chosen: True for the rows in the part.
         bands: name -> Boolean mask of items.
 
     Returns:
-        z [items], NaN where the variance is 0, and the figures: `sd`, None if no item has a variance, and its standard
-        `error` were the part random (Var z² = 2 + Σ p q (1 - 6 p q) / variance², items taken as independent); `items`
-        with a variance; `bands`: items, rows, share of the rows in the part and the `expected` share were it random;
-        quantiles of the `share per user`.
+        z [items], NaN where the variance is 0, and the statistics: `sd`, None if no item has a variance; its standard
+        `error` for a random part (Var z² = 2 + Σ p q (1 - 6 p q) / variance² with q = 1 - p, items taken as
+        independent); `items`, the number with a variance; for each of the `bands`, items, rows, the share of the rows
+        that are in the part, and the share `expected` of a random part; quantiles of the `share per user`.
     """
     rows, own = np.bincount(users, minlength=num_users), np.bincount(users, chosen, num_users)
     share = own / np.maximum(rows, 1)
@@ -191,8 +194,8 @@ def _shift(
 def _trend(part: Interactions, top: np.ndarray) -> list[float] | None:
     """Share of top items in each tenth of the users' lists, in file order; None for an empty part.
 
-    Row k of a list of n covers [k / n, (k + 1) / n] of it and counts in each tenth as far as it lies there. So every
-    list is in every tenth with a tenth of its length, and no tenth has other users than the next.
+    Row k of a list of n covers the interval [k / n, (k + 1) / n] and counts in each tenth by its overlap with it. So
+    every list contributes a tenth of its length to every tenth, and all tenths have the same users.
     """
     if not len(part):
         return None
@@ -211,13 +214,14 @@ def _trend(part: Interactions, top: np.ndarray) -> list[float] | None:
 
 
 def _leaks(parts: Mapping[str, Interactions]) -> dict[str, float | int | None]:
-    """What training knows of the future, and where the order of a user's rows is not certain.
+    """How much of the future is in train, and where the order of a user's rows is ambiguous.
 
     Returns:
-        Shares of the training rows later than the first test row of all, and than the same user's first test row;
-        test rows, and the items in them, whose item has training rows that are all later; users with rows of one time,
-        and those with rows of one time in two parts, where another order of the file makes another leave-last-out
-        split; share of a user's neighbouring rows, within a part in file order, that do not go back in time.
+        Share of train rows later than the first test row of all users, and later than the first test row of the same
+        user; number of test rows whose item has only later train rows, and of these items; number of users with
+        several rows of equal time, and with rows of equal time in different parts, where leave-last-out would depend
+        on the order of the file; share of a user's consecutive rows, within a part in file order, that do not go back
+        in time.
     """
     columns = ["user", "item", "time"]
     frame = pl.concat(part.frame.select(columns, part=pl.lit(code)) for code, part in enumerate(parts.values()))
@@ -245,7 +249,7 @@ def _leaks(parts: Mapping[str, Interactions]) -> dict[str, float | int | None]:
 
 
 def _correlation(one: np.ndarray | None, other: np.ndarray) -> float | None:
-    """Pearson's, over the items that have both z-scores."""
+    """Pearson correlation over the items that have both z-scores; None where it is undefined."""
     if one is None:
         return None
     both = ~np.isnan(one) & ~np.isnan(other)

@@ -1,8 +1,8 @@
-"""Dataset cards: YAML files that say where a dataset's files are, what they hold and what must come out.
+"""Dataset cards: YAML files that state where a dataset's files are, what they contain and what loading must yield.
 
-Cards are looked for in the data root, then among those shipped with recgraph. The data root is `RECGRAPH_DATA`, else
-the checkout's `datasets/`, else `~/.cache/recgraph`; it holds own cards, raw files in `raw/<name>/` and prepared tables
-in `cache/`.
+Cards are looked up in the data root, then among those shipped with recgraph. The data root is `RECGRAPH_DATA`, else
+the checkout's `datasets/`, else `~/.cache/recgraph`. It holds the user's own cards, raw files in `raw/<name>/` and
+prepared tables in `cache/`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class InteractionFile(BaseModel):
 
     Attributes:
         file: name among the form's files.
-        part: the part of the official split that the file is, where it is one.
+        part: the part of the official split that the file holds, if any.
         read: its format, with the columns of `Interactions`.
     """
 
@@ -47,11 +47,12 @@ class InteractionFile(BaseModel):
 
 
 class CandidateFile(BaseModel):
-    """A file of stored candidates, which sampled metrics rank in place of the catalogue.
+    """A file of stored candidates, which sampled metrics rank instead of the catalogue.
 
     Attributes:
         file: name among the form's files.
-        read: its format, with the columns `user` and `item`: as many rows for each user, test items among them or not.
+        read: its format, with the columns `user` and `item`. All users must have the same number of rows; test items
+            may be among them or not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,10 +69,10 @@ class CandidateFile(BaseModel):
 
 
 class CardForm(Form):
-    """A form in which the dataset is published, and how to read it. All forms must prepare to the same table.
+    """A form in which the dataset is published, and how to read it. All forms must yield the same prepared table.
 
     Attributes:
-        interactions: one file, or several with the same columns, which are put one below the other.
+        interactions: one file, or several with the same columns, which are concatenated.
         features: files of attributes.
         candidates: a file of candidates for the test part of the official split.
     """
@@ -111,13 +112,13 @@ class Preparation(BaseModel):
 
 
 class Expected(BaseModel):
-    """What loading must find. None is not checked.
+    """What loading must find; None is not checked.
 
     Attributes:
         users: users with an interaction after preparation; items and interactions likewise.
-        duplicates: rows of the files that repeat a pair.
-        train: rows of an official part; validation and test likewise.
-        test_only_users: users of test rows who have no train row; test_only_items likewise.
+        duplicates: rows of the files that repeat a (user, item) pair.
+        train: train rows of the official split; validation and test likewise.
+        test_only_users: users with test rows but no train row; test_only_items likewise.
         fingerprint: of the prepared interactions.
     """
 
@@ -136,18 +137,18 @@ class Expected(BaseModel):
 
 
 class Card(BaseModel):
-    """All about a dataset.
+    """The description of a dataset.
 
     Attributes:
         name: as on the command line; also the folder of its raw files.
         title: for people.
-        source: home page; None for own data, which the table in datasets/README.md leaves out.
-        paper: whom to cite.
+        source: home page; None for the user's own data, which the table in datasets/README.md leaves out.
+        paper: the paper to cite.
         licence: terms of use.
         notes: what a user should know.
         forms: name -> files and how to read them, in order of preference.
         preparation: steps from the files to the table.
-        splits: name -> options, of the splits that suit the data; the first is the default.
+        splits: name -> options, for the splits that suit the data; the first is the default.
         expected: counts that are checked when the dataset is loaded.
     """
 
@@ -184,7 +185,7 @@ class Card(BaseModel):
 
     @property
     def columns(self) -> dict[str, Kind]:
-        """Columns of its interactions beside user, item and part, each numeric or text."""
+        """Name -> kind (numeric or text) of the interactions' columns other than user, item and part."""
         tables = next(iter(self.forms.values())).interactions
         given = {name: kind for table in tables for name, kind in table.read.wanted.items()}
         of_kind: dict[str, Kind] = {"float": "numeric", "int": "numeric", "str": "text"}
@@ -195,12 +196,12 @@ class Card(BaseModel):
         }
 
     def has_candidates(self, split: str) -> bool:
-        """Whether a split of this name has stored candidates: the official one, where there is a file of them."""
+        """Whether a split of this name has stored candidates: only "official", and only if there is a file of them."""
         return split == "official" and next(iter(self.forms.values())).candidates is not None
 
 
 def data_root() -> Path:
-    """Where own cards, raw files and prepared tables are."""
+    """The folder of the user's own cards, raw files and prepared tables."""
     if own := os.environ.get("RECGRAPH_DATA"):
         return Path(own).expanduser()
     return _checkout() or Path("~/.cache/recgraph").expanduser()
@@ -215,8 +216,8 @@ def find(name: str, root: Path | None = None) -> Card:
     """The card called `name`.
 
     Raises:
-        ConfigError: there is none; names the nearest.
-        DataError: the card is wrong.
+        ConfigError: there is none; suggests the nearest name.
+        DataError: the card is invalid.
     """
     paths = _paths(root)
     if name not in paths:
@@ -225,7 +226,7 @@ def find(name: str, root: Path | None = None) -> Card:
 
 
 def every(root: Path | None = None) -> list[Card]:
-    """Every card, in the order of `names`; for one that is wrong, a warning that says why in its place."""
+    """Every valid card, in the order of `names`; an invalid one is skipped, with a warning that says why."""
     cards = []
     for name in names(root):
         try:
@@ -239,7 +240,7 @@ def read_card(path: Path) -> Card:
     """Read and check a card.
 
     Raises:
-        DataError: with the file and the path of the entry that is wrong.
+        DataError: the card is invalid; names the file and the path of each wrong entry.
     """
     try:
         card = Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -288,7 +289,7 @@ def _paths(root: Path | None) -> dict[str, Path]:
 
 
 def _checkout() -> Path | None:
-    """`datasets/` of the checkout that this file is in, if it is in one."""
+    """`datasets/` of the checkout that contains this file; None outside a checkout."""
     top = Path(__file__).resolve().parents[2]
     return top / "datasets" if (top / "setup.cfg").exists() and (top / "datasets").is_dir() else None
 

@@ -1,4 +1,4 @@
-"""Interactions as clicks to predict: a label for each row, and the moment of it."""
+"""Click prediction: a label for each interaction, and its time as context."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ LABEL = "label"
 
 
 class ClickSettings(BaseModel):
-    """The `clicks:` block of an experiment file: rows of train, validation and test are predicted, not ranked."""
+    """The `clicks:` block of an experiment file: models predict the label of each row instead of ranking items."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     column: str = "rating"
-    """Of the interactions, what the label is made of."""
+    """Column of the interactions that the label is computed from."""
     positive: float = 4
-    """The label is 1 where the column is at least this, and 0 below (4 in RecBole's settings for MovieLens-1M)."""
+    """The label is 1 where the column is at least this, else 0 (4 in RecBole's settings for MovieLens-1M)."""
     drop: tuple[float, ...] = ()
-    """Rows with these values are in no part (3 there: neither liked nor disliked)."""
+    """Rows with these values are dropped from all parts (3 in those settings: neither liked nor disliked)."""
 
 
 def clicks_of(config: Mapping[str, Any]) -> ClickSettings | None:
-    """The `clicks:` block of a run's configuration; None where it ranks."""
+    """The `clicks:` block of a run's configuration; None if the run ranks items."""
     return ClickSettings(**config["clicks"]) if "clicks" in config else None
 
 
 def labelled(split: Split, settings: ClickSettings) -> Split:
-    """The split with a column `label` in each part, less the rows that are dropped.
+    """The split with a column `label` in each part, without the rows to drop.
 
     Raises:
-        DataError: there is no such column, a row has no number in it, or a part has rows of one label only.
+        DataError: the column is missing or not numeric, a row has no value in it, or a part lacks one of the labels.
     """
     parts: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
@@ -75,13 +75,13 @@ def outcomes(table: Interactions) -> np.ndarray:
 
 
 def context_of(table: Interactions) -> Int[Tensor, "rows moments"]:
-    """Hour and weekday of each row, UTC, as in `Inputs.context`; times are seconds since 1970.
+    """Hour and weekday of each row in UTC, as in `Inputs.context`; times must be seconds since 1970.
 
     Raises:
-        DataError: the interactions have no time.
+        DataError: the interactions have no column `time`.
     """
     if "time" not in table.frame.columns:
         raise DataError("the interactions have no column `time`, which the hour and the weekday are read from")
     hours = table.frame["time"].to_numpy().astype(np.int64) // 3600
-    # 1 January 1970 was a Thursday, which is 3 from Monday.
+    # 1 January 1970 was a Thursday, which is day 3 if Monday is 0.
     return torch.from_numpy(np.stack([hours % 24, (hours // 24 + 3) % 7], 1))

@@ -1,7 +1,7 @@
-"""What users and items are, from the attributes of a dataset: a pipeline of modalities, and what it makes of everybody.
+"""Content of users and items: the pipeline that turns a dataset's attributes into modalities, and its output.
 
-Everything is fitted on the rows that have training interactions alone. So a cold item, be it of the test part or of
-tomorrow, goes through the same functions as any other row, and nothing of it is in those functions.
+The pipeline is fitted only on users and items with training interactions. So cold items, whether from the test part or
+added after training, pass through the same functions as all others and have no influence on them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from recgraph.types import Content, Modality
 logger = logging.getLogger(__name__)
 
 CACHE_VERSION = 2
-"""Part of the name of cached pipelines; raise it when the code that fits them changes what comes out."""
+"""Part of the name of cached pipelines; raise it when a change of the fitting code changes its results."""
 
 Pipeline = Mapping[str, FittedModality]
 """Name -> fitted modality."""
@@ -44,18 +44,18 @@ def content_of(
     root: Path,
     cache: Path | None = None,
 ) -> tuple[Content, Pipeline]:
-    """Fit every modality on known rows, and make the vectors of all.
+    """Fit every modality on the known rows, and compute the vectors of all rows.
 
     Args:
         settings: the `content:` block.
         features: attributes of both sides.
-        known_users, known_items: which have training interactions.
-        root: data root, which files of vectors are relative to.
-        cache: folder of the prepared dataset, where fitted modalities are kept; None keeps none.
+        known_users, known_items: True for those with training interactions.
+        root: data root, to which the paths of vector files are relative.
+        cache: folder of the prepared dataset, where fitted modalities are cached; None for no cache.
 
     Raises:
         ConfigError: an entry does not fit the dataset.
-        DataError: a value is wrong.
+        DataError: a value is invalid.
     """
     made: dict[Side, dict[str, Modality]] = {"user": {}, "item": {}}
     pipeline = {}
@@ -74,10 +74,10 @@ def content_of(
 
 
 def check_columns(settings: Mapping[str, ModalitySettings], kinds: Mapping[Side, Mapping[str, Kind]]) -> None:
-    """Refuse entries that a dataset cannot serve.
+    """Refuse entries that do not fit a dataset's columns.
 
     Raises:
-        ConfigError: with the address of the entry.
+        ConfigError: an entry does not fit; gives its path.
     """
     for name, entry in settings.items():
         if entry.file is not None:
@@ -94,7 +94,7 @@ def _check_file(name: str, file: str) -> None:
 
 
 def pack(pipeline: Pipeline) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """A pipeline as JSON and tensors, to be saved without pickling anything."""
+    """A pipeline as JSON and tensors, so that it can be saved without pickle."""
     header = {
         name: {"settings": one.settings.model_dump(mode="json"), "kinds": dict(one.kinds), "terms": list(one.terms)}
         for name, one in pipeline.items()
@@ -106,7 +106,7 @@ def pack(pipeline: Pipeline) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 
 def unpack(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Pipeline:
-    """What `pack` was given."""
+    """The inverse of `pack`."""
     return {
         name: FittedModality(
             ModalitySettings(**entry["settings"]),
@@ -123,7 +123,7 @@ def unpack(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Pi
 
 
 def joined(old: Modality, new: Modality) -> Modality:
-    """A modality's rows with more below them, on the device of the first; ids are as wide as the longest list."""
+    """The rows of `old` followed by those of `new`, on the device of `old`; the narrower one is padded with zeros."""
     width = max(old.values.shape[1], new.values.shape[1])
     values = (torch.nn.functional.pad(m.values, (0, width - m.values.shape[1])) for m in (old, new))
     both = (values, (old.present, new.present))
@@ -138,9 +138,9 @@ def _fit(
     where: str,
     cache: Path | None,
 ) -> FittedModality:
-    """`fit_modality`, or what it came to before on the same rows of the same dataset."""
+    """`fit_modality`, cached for the same settings and known rows of the same dataset."""
     own = own_kinds(settings, kinds, where)
-    if cache is None or settings.file is not None or settings.by == "sentences":  # files, and weights, may change
+    if cache is None or settings.file is not None or settings.by == "sentences":  # files and weights may change
         return fit_modality(settings, frame, kinds, known, where)
     content = [CACHE_VERSION, settings.model_dump(mode="json"), own, np.flatnonzero(known).tolist()]
     path = cache / f"content-{digest(content, 16)}.safetensors"

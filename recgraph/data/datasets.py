@@ -1,4 +1,4 @@
-"""Datasets by name: fetch the files of a card, prepare them, check what came out, keep the result as parquet."""
+"""Datasets by name: fetch the files of a card, prepare them, check the result, cache it as parquet."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from recgraph.registry import splits
 logger = logging.getLogger(__name__)
 
 CACHE_VERSION = 2
-"""Part of the cache key; raise it when the code that prepares tables changes what comes out."""
+"""Part of the cache key; raise it when a change of the preparation code changes its results."""
 
 TABLES = ("interactions", "users", "items", "candidates")
 HASHES = "hashes.json"
@@ -46,7 +46,7 @@ class Dataset:
         form: the form it was read from.
         interactions: prepared interactions.
         features: attributes of users and items.
-        candidates: indices `user` and `item` (UInt32) of stored candidates, in file order; no rows if there are none.
+        candidates: indices `user` and `item` (UInt32) of stored candidates, in file order; empty if there are none.
         folder: where the prepared tables are cached.
     """
 
@@ -58,12 +58,12 @@ class Dataset:
     folder: Path
 
     def split(self, spec: str | Mapping[str, Any] | None = None, *, seed: int) -> Split:
-        """Split the interactions. The official split gets the candidates, where there are any, and its test items.
+        """Split the interactions; an official split also gets the stored candidates, if any, plus its test items.
 
         Args:
-            spec: a split's name, or a mapping with `name` and options; the card's default if None. Options that
-                are not given are the card's, where it lists the split.
-            seed: the split draws from its own stream of this seed.
+            spec: a split's name, or a mapping with `name` and options; None for the card's default. Options that
+                are not given are taken from the card if it lists the split.
+            seed: the split draws from its own random stream of this seed.
 
         Raises:
             ConfigError: no such split or option.
@@ -86,7 +86,7 @@ class Dataset:
 
 
 def load(name: str, *, root: Path | None = None) -> Dataset:
-    """Load a dataset, from the cache where its card and files have not changed since it was prepared.
+    """Load a dataset, from the cache if its card and files are unchanged since it was prepared.
 
     Args:
         name: of a card.
@@ -94,8 +94,7 @@ def load(name: str, *, root: Path | None = None) -> Dataset:
 
     Raises:
         ConfigError: no card has that name.
-        DataError: the files cannot be had, are bad, or do not hold what the card expects; or the cache cannot be
-            written.
+        DataError: the files cannot be obtained, are bad, or do not match the card; or the cache cannot be written.
     """
     root = data_root() if root is None else root
     card = find(name, root)
@@ -122,7 +121,7 @@ def build(card: Card, form: str, folder: Path) -> tuple[Interactions, Features, 
     """Read and prepare a dataset from the raw files in `folder`, and check it against the card.
 
     Raises:
-        DataError: a file is bad or the counts are not those of the card.
+        DataError: a file is bad, or counts or fingerprint differ from the card's.
     """
     source = card.forms[form]
     tables = []
@@ -153,7 +152,7 @@ def _read_candidates(form: CardForm, folder: Path, interactions: Interactions) -
     path = folder / form.candidates.file
     frame = form.candidates.read.read(path)
     each = np.unique(frame.group_by("user").len()["len"].to_numpy())
-    if len(each) > 1:  # then the number in a metric's name would say little
+    if len(each) > 1:  # the name of a sampled metric states one number for all users
         raise DataError(f"{path}: users have from {each[0]} to {each[-1]} candidates; expected as many for each")
     columns = {}
     for name, vocabulary in (("user", interactions.users), ("item", interactions.items)):
@@ -169,7 +168,7 @@ def _read_candidates(form: CardForm, folder: Path, interactions: Interactions) -
 
 
 def counts(interactions: Interactions) -> dict[str, int]:
-    """Users, items, interactions, and of an official split the parts and the ids of test that train lacks."""
+    """Numbers of users, items and interactions; for an official split also rows by part and test ids not in train."""
     found = {"users": interactions.num_users, "items": interactions.num_items, "interactions": len(interactions)}
     if "part" in interactions.frame.columns:
         part = interactions.frame["part"].to_numpy()
@@ -181,11 +180,12 @@ def counts(interactions: Interactions) -> dict[str, int]:
 
 
 def info(name: str, *, root: Path | None = None, seed: int = 0) -> dict[str, Any]:
-    """What `recgraph data info` prints; the dataset is fetched and prepared for it if it is not yet.
+    """What `recgraph data info` prints; fetches and prepares the dataset first if necessary.
 
     Returns:
-        The card's texts, form, counts, density to six digits, quantiles of rows per user and item, columns, features,
-        rows and fingerprint of the default split at `seed`, fingerprint of the whole, cache folder. All plain values.
+        Plain values: the card's texts, form, counts, density to six digits, quantiles of rows per user and per item,
+        columns, features, rows and fingerprint of the default split at `seed`, fingerprint of all interactions, cache
+        folder.
     """
     dataset = load(name, root=root)
     card, interactions = dataset.card, dataset.interactions
@@ -213,17 +213,17 @@ def info(name: str, *, root: Path | None = None, seed: int = 0) -> dict[str, Any
 
 
 def _quantiles(indices: np.ndarray) -> dict[str, float]:
-    """Quantiles of the rows per index."""
+    """Quantiles of the number of rows per index."""
     names = ("min", "25%", "median", "75%", "max")
     values = np.quantile(np.bincount(indices), (0, 0.25, 0.5, 0.75, 1))
     return dict(zip(names, values.tolist(), strict=True))
 
 
 def _write_cache(folder: Path, tables: Mapping[str, pl.DataFrame]) -> None:
-    """Write the tables, then the list of their hashes: without it, or where it does not fit, nothing is read.
+    """Write the tables, then their hashes: the cache is read only if these exist and match.
 
     Raises:
-        DataError: the disk is full or may not be written to; no file is left.
+        DataError: the disk is full or not writable; the folder is removed.
     """
     hashes = {}
     try:
@@ -244,7 +244,7 @@ def _write_cache(folder: Path, tables: Mapping[str, pl.DataFrame]) -> None:
 
 
 def _read_cache(folder: Path) -> dict[str, pl.DataFrame] | None:
-    """The tables, or None where they were not written, or not to the end, or a file is damaged."""
+    """The cached tables, or None if they are missing, incomplete or damaged."""
     if not (folder / HASHES).exists():
         return None
     try:

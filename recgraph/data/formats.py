@@ -1,4 +1,4 @@
-"""What file formats share: types of columns, checks on fields, errors with file, line and text, the base classes."""
+"""What file formats share: column types, checks of fields, errors with file, line and text, the base classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from recgraph.errors import DataError, suggest
 
 ColumnType = Literal["int", "float", "str", "int?", "float?", "str?", "skip"]
-"""`?` allows an empty field (a null in the frame); `str` keeps it as ""; `skip` is left out of the frame."""
+"""`?` allows an empty field (null in the frame); `str` keeps it as ""; `skip` leaves the column out of the frame."""
 
 IDS = ("user", "item")
 """Columns with these names are ids: never empty, and never negative when they are integers."""
@@ -40,7 +40,7 @@ def dtype(kind: str) -> Any:
 
 
 def load_text(path: Path, encoding: str) -> str:
-    """The text of a file, plain or gzipped, without a byte order mark and without line ends at its end.
+    """The text of a file, plain or gzipped, without byte order mark and trailing line ends.
 
     Raises:
         DataError: the file is missing, unreadable, empty, a damaged gzip, or not in this encoding.
@@ -66,12 +66,12 @@ def load_text(path: Path, encoding: str) -> str:
 
 
 def bad_line(path: Path, number: int, problem: str, line: str) -> DataError:
-    """The error for a bad line; long lines are cut."""
+    """The error for a bad line; a long line is truncated."""
     return DataError(f"{path}, line {number}: {problem}: {line[:100] + '...' if len(line) > 100 else line!r}")
 
 
 def clean(frame: pl.DataFrame, columns: Mapping[str, str]) -> bool:
-    """Whether `problem` finds nothing in these columns, in which an empty field is a null."""
+    """Whether `problem` would find nothing in these columns, where empty fields are nulls."""
     for name, kind in columns.items():
         column = frame[name]
         if column.null_count() and not _may_be_empty(name, kind):
@@ -98,7 +98,7 @@ def problem(name: str, kind: str, field: str) -> str | None:
 
 
 def value_problem(name: str, kind: str, value: Any) -> str | None:
-    """What is wrong with a value that has a type already, as in JSON, or None."""
+    """What is wrong with a value that already has a type, as in JSON, or None."""
     base = kind.rstrip("?")
     if value is None:
         return None if kind.endswith("?") else f"{name} is null"
@@ -126,7 +126,7 @@ def _may_be_empty(name: str, kind: str) -> bool:
 
 
 class Format(BaseModel):
-    """What all formats share.
+    """Base class of all formats.
 
     Attributes:
         columns: name in the frame -> type.
@@ -139,13 +139,13 @@ class Format(BaseModel):
     encoding: Encoding = "utf-8"
 
     def read(self, path: Path) -> pl.DataFrame:
-        """Read a whole file, rows in file order. Gzip is recognised; blank lines at the end are ignored.
+        """Read a whole file, rows in file order; gzip is recognised, and blank lines at the end are ignored.
 
         Returns:
             The columns in the order of `columns`, as Int64, Float64 or String.
 
         Raises:
-            DataError: the file is missing, empty or damaged, or a row is bad (its 1-based line and text).
+            DataError: the file is missing, empty or damaged, or a row is bad (gives its 1-based line and text).
         """
         frame = self.parse(path, load_text(path, self.encoding))
         if frame.is_empty():
@@ -161,7 +161,7 @@ class Format(BaseModel):
 
 
 class NamedFormat(Format):
-    """A format whose file names its columns.
+    """Base class of formats whose files name their columns.
 
     Attributes:
         names: name in the frame -> name in the file, where they differ.

@@ -1,4 +1,4 @@
-"""What users have had, in order of time: what sequential encoders read."""
+"""Users' histories: their items in order of time, as sequential encoders read them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """Each user's items in order of time, one user after the other; on the CPU.
+    """Each user's items in order of time, concatenated over users; on the CPU.
 
     Attributes:
-        items: of all users, item i stored as i + 1.
-        starts: where in `items` each user begins; one more, which is where the last one ends.
+        items: items of all users, item i stored as i + 1.
+        starts: where each user's items begin in `items`, followed by the end of the last user's.
     """
 
     items: Int[Tensor, "rows"]
@@ -30,7 +30,7 @@ class Histories:
 
     @classmethod
     def of(cls, interactions: Interactions) -> Histories:
-        """In order of the `time` column, rows of one time in file order; without that column in file order."""
+        """Histories sorted by the `time` column, ties in file order; without that column, in file order."""
         rows = np.arange(len(interactions))
         if "time" in interactions.frame.columns:
             rows = np.argsort(interactions.frame["time"].to_numpy(), kind="stable")
@@ -41,14 +41,14 @@ class Histories:
         return cls(torch.from_numpy(interactions.item_indices[rows]) + 1, starts)
 
     def last(self, users: Int[Tensor, "batch"], max_length: int) -> Int[Tensor, "batch length"]:
-        """The latest items of users, at most `max_length`, left-padded to the longest of these users' histories."""
+        """The latest items of each user, at most `max_length`, left-padded to the longest of the batch."""
         ends = self.starts[users + 1]
         return self.between(torch.maximum(self.starts[users], ends - max_length), ends)
 
     def between(self, first: Int[Tensor, "batch"], ends: Int[Tensor, "batch"]) -> Int[Tensor, "batch length"]:
-        """Items from place `first` of `items` up to `ends`, which is not included, left-padded to the longest.
+        """The items from position `first` of `items` up to but excluding `ends`, left-padded to the longest.
 
-        A batch of nothing but empty histories is one column of padding.
+        A batch of empty histories only is one column of padding.
         """
         width = max(1, int((ends - first).max()))
         places = ends[:, None] - width + torch.arange(width)

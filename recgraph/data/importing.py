@@ -1,4 +1,4 @@
-"""Making a dataset of one's own file: `recgraph data import FILE --user C --item C`."""
+"""Import the user's own file as a dataset: `recgraph data import FILE --user C --item C`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from recgraph.errors import ConfigError, DataError, suggest
 
 SEPARATORS = ("\t", "::", ",", ";", "|", " ")
 QUOTING = (",", ";")
-"""Separators of files in which quotes enclose fields; elsewhere they are text."""
+"""Separators with which quotes enclose fields; with others, quotes are part of the text."""
 
 NUMBER = re.compile(r"[+-]?[0-9]+\.?[0-9]*")
 HEADER = (
@@ -47,26 +47,26 @@ def import_file(
     duplicates: Duplicates = "error",
     root: Path | None = None,
 ) -> Path:
-    """Copy a file of interactions into the data root and write a card for it, after which its name loads it.
+    """Copy a file of interactions into the data root and write a card for it, so that it can be loaded by name.
 
     Args:
         path: csv or tsv with a header, or JSON lines; plain or gzipped.
         user: column of user ids: whole numbers, or any text.
         item: column of item ids.
-        time: column of times, numbers in any unit that grows.
-        rating: column of ratings, numbers. Every row counts as a positive; a `threshold` in the card changes that.
+        time: column of times: numbers that increase with time, in any unit.
+        rating: column of ratings: numbers. Every row counts as a positive unless a `threshold` is set in the card.
         name: of the dataset; by default the file's.
-        separator: between columns; found from the header if None.
+        separator: between columns; None to detect it from the header.
         encoding: of the text.
         duplicates: which row of a repeated (user, item) pair to keep; see `recgraph.data.prepare`.
         root: data root; see `recgraph.data.cards`.
 
     Returns:
-        The card, `<root>/<name>.yaml`, meant for editing. The file is copied to `<root>/raw/<name>/`, so that the
-        dataset stays whole when the original moves.
+        The card, `<root>/<name>.yaml`, meant to be edited. The file is copied to `<root>/raw/<name>/`, so the dataset
+        does not depend on the original.
 
     Raises:
-        ConfigError: the name is taken, or is not one; or a column is given twice.
+        ConfigError: the name is taken or invalid, or a column is given twice.
         DataError: the file is bad, lacks a column, or cannot be copied.
     """
     root = data_root() if root is None else root
@@ -123,7 +123,7 @@ def import_file(
 
 
 def _layout(path: Path, columns: dict[str, str], separator: str | None, encoding: Encoding) -> dict[str, Any]:
-    """The file's format, as a card writes it: found from the header and the types of the values.
+    """The file's format as written in a card, detected from the header and the values.
 
     Args:
         columns: name in the table -> name in the file.
@@ -168,7 +168,7 @@ def _load(path: Path, encoding: Encoding) -> str:
     """The text of the file.
 
     Raises:
-        DataError: see `load_text`; or the file is no text, but an archive, a spreadsheet or the like.
+        DataError: see `load_text`; or the file is not text but an archive, a spreadsheet or the like.
     """
     try:
         text = load_text(path, encoding)
@@ -187,9 +187,10 @@ def _load(path: Path, encoding: Encoding) -> str:
 
 
 def _type(column: pl.Series) -> str:
-    """The narrowest type of a column read as text. An id such as 007 is text: as a number it would be 7.
+    """The narrowest type of a column read as text.
 
-    A negative number is one too, so that reading it as an id fails.
+    An id such as 007 stays text: as a number it would be 7. Negative numbers count as integers, so that reading them
+    as ids fails.
     """
     whole = r"^(0|-?[1-9][0-9]{0,17})$"
     if column.name == "rating" or (column.name == "time" and not column.str.contains(whole).all()):

@@ -1,4 +1,4 @@
-"""The interactions table: who interacted with what, in file order, and the ids behind the indices."""
+"""The interactions table, with users and items as indices, and the vocabularies that map indices to original ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recgraph.data.histories import Histories
 from recgraph.errors import DataError, suggest
 
 PARTS = ("train", "validation", "test")
-"""Values of the `part` column, which official splits carry."""
+"""Values of the `part` column, which only official splits have."""
 
 
 class Vocabulary:
@@ -44,10 +44,10 @@ class Vocabulary:
         return self.series.to_numpy()
 
     def encode(self, values: Any) -> np.ndarray:
-        """Indices (int64) of ids. An id typed as text finds an integer id, and the other way round.
+        """Indices (int64) of ids; text is matched to integer ids by value, and vice versa.
 
         Raises:
-            DataError: naming the first id that is unknown.
+            DataError: an id is unknown; names the first.
         """
         asked = _as_ids(pl.Series("id", values), "ids")
         index = pl.arange(len(self), dtype=pl.Int64, eager=True)
@@ -70,9 +70,9 @@ class Interactions:
     """Interactions in file order.
 
     Attributes:
-        frame: one row per interaction: `user` and `item` (UInt32 indices); where the data has them, `time`
-            (Int64 or Float64, any unit that grows), `rating` (Float64) and, for official splits, `part`
-            (train, validation or test); and any further column of numbers, booleans or text.
+        frame: one row per interaction: `user` and `item` (UInt32 indices); if the data has them, `time` (Int64 or
+            Float64, in any unit that increases with time), `rating` (Float64) and, for official splits, `part` (train,
+            validation or test); and any further columns of numbers, Booleans or text.
         users: original user ids.
         items: original item ids.
     """
@@ -83,13 +83,13 @@ class Interactions:
 
     @classmethod
     def from_frame(cls, frame: pl.DataFrame) -> Interactions:
-        """Index a table of raw ids, vocabularies sorted: integers by value, text by code point.
+        """Index a table of raw ids, with sorted vocabularies: integers by value, text by code point.
 
         Args:
             frame: `user` and `item` (integers or text), and the optional columns of `Interactions`.
 
         Raises:
-            DataError: a column is missing or of a wrong type; a value is missing or not finite, with its row.
+            DataError: a column is missing or of a wrong type, or a value is missing or not finite (names its row).
         """
         for name in ("user", "item"):
             if name not in frame.columns:
@@ -116,12 +116,12 @@ class Interactions:
 
     @property
     def num_users(self) -> int:
-        """Size of the user vocabulary, which may exceed the users with rows here."""
+        """Size of the user vocabulary, which may exceed the number of users with rows here."""
         return len(self.users)
 
     @property
     def num_items(self) -> int:
-        """Size of the item vocabulary, which may exceed the items with rows here."""
+        """Size of the item vocabulary, which may exceed the number of items with rows here."""
         return len(self.items)
 
     @cached_property
@@ -141,11 +141,11 @@ class Interactions:
 
     @property
     def pairs(self) -> np.ndarray:
-        """One int64 per row that is equal for equal (user, item) pairs: `user * num_items + item`."""
+        """One int64 per row that identifies its (user, item) pair: `user * num_items + item`."""
         return self.user_indices * self.num_items + self.item_indices
 
     def csr(self) -> sparse.csr_matrix:
-        """Users x items, float32, 1 where there is an interaction (also where there are several)."""
+        """Users × items, float32, 1 where there is at least one interaction."""
         shape = (self.num_users, self.num_items)
         ones = np.ones(len(self), np.float32)
         matrix = sparse.csr_matrix((ones, (self.user_indices, self.item_indices)), shape)  # sums duplicates
@@ -159,14 +159,14 @@ class Interactions:
         return Interactions(kept, self.users, self.items)
 
     def concat(self, other: Interactions) -> Interactions:
-        """These rows and then those of `other`, which has the same vocabularies."""
+        """These rows followed by those of `other`, which must have the same vocabularies."""
         return Interactions(pl.concat([self.frame, other.frame]), self.users, self.items)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of ids, column names and values in row order, whatever file or cache they came from.
 
-        Numbers are hashed as float64, columns by alphabet: 3 equals 3.0, and columns may come in any order.
+        Numbers are hashed as float64 and columns in alphabetical order: 3 equals 3.0, and columns may be in any order.
         """
         hasher = hashlib.sha256()
         columns = [(self.frame[name], "<f8") for name in sorted(self.frame.columns)]
@@ -177,7 +177,7 @@ class Interactions:
 
 
 def _as_ids(column: pl.Series, where: str) -> pl.Series:
-    """Ids as Int64 or String, none missing."""
+    """Ids as Int64 or String; a missing one is refused."""
     if column.dtype.is_integer():
         column = column.cast(pl.Int64)
     elif column.dtype != pl.String and len(column):
@@ -187,7 +187,7 @@ def _as_ids(column: pl.Series, where: str) -> pl.Series:
 
 
 def _as_numbers(column: pl.Series) -> pl.Series:
-    """A time or rating column as finite numbers; times that are all whole as Int64."""
+    """A time or rating column as finite numbers; times become Int64 if all are whole."""
     where = f"interactions: column {column.name!r}"
     if not column.dtype.is_numeric():
         raise DataError(f"{where} must be numeric, got {column.dtype}")
@@ -211,7 +211,7 @@ def _refuse(bad: pl.Series, column: pl.Series, where: str, expected: str) -> Non
 
 
 def column_bytes(column: pl.Series, number: str) -> Iterator[bytes | memoryview]:
-    """A column as bytes that depend on its name, its values and the type that numbers are written in."""
+    """A column as bytes that depend on its name and values; `number` is the numpy type in which numbers are written."""
     text = column.dtype == pl.String
     yield f"{column.name}/{'text' if text else number}/{len(column)}/{column.null_count()};".encode()
     if column.null_count():

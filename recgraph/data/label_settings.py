@@ -29,31 +29,33 @@ class LabelSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     of: Literal["user", "item", "interaction"]
-    """Whose label it is."""
+    """What the label belongs to."""
     feature: str
-    """Of users and items a feature of the dataset's card, of interactions a column of numbers, such as `rating`."""
+    """For users and items, a feature of the dataset's card; for interactions, a numeric column such as `rating`."""
     bands: tuple[float, ...] = ()
-    """Cuts a numeric feature into classes, each from one of these on up to the next (18, 25, 35 ...: age bands)."""
+    """Cut points that turn a numeric feature into classes; each belongs to the class above it (18, 25, 35 ...: age
+    bands)."""
     around: float | None = None
-    """Makes two classes of a numeric feature, below and above; what is equal is neither, and masked. The sign of a
-    rating of 1 to 5 stars is that around 3."""
+    """Cuts a numeric feature into two classes, below and above this value; equal values are masked. For ratings of 1 to
+    5 stars, 3 makes the label the sign of the rating."""
     unknown: tuple[str, ...] = ()
-    """Values of a categorical or multi_hot feature that say that nothing is known."""
+    """Values of a categorical or multi_hot feature that count as missing."""
     holdout: tuple[Share, Share] = (0.1, 0.1)
-    """Of users or items: shares whose labels are kept for validation and for test; nobody learns from them."""
+    """For users or items: shares whose labels are held out for validation and for test."""
     text: str | None = None
-    """Of interactions: a column of text that tells the label, such as `review`. What makes vectors of it is fitted on
-    training rows; a row without a known word has one of zeros."""
+    """For interactions: a text column to predict the label from, such as `review`. The function from text to vectors is
+    fitted on training rows; a row without a known word gets zeros."""
     text_by: Way = "tfidf"
-    """What makes the vectors, as `by` of a modality does: TF-IDF + SVD, vectors of words, or a language model."""
+    """How text becomes vectors, as with `by` of a modality: TF-IDF + SVD, word vectors, or a language model."""
     text_dim: PositiveInt = 300
-    """Width after the SVD, and of words' vectors."""
+    """Width after the SVD, or of the word vectors."""
     text_model: str | None = None
-    """Of `text_by: sentences`: a folder, or a name that sentence-transformers knows."""
+    """For `text_by: sentences`: a folder, or a name that sentence-transformers knows."""
     pair: bool = True
-    """Of interactions: user and item tell the label; with `text`, they and the text together."""
+    """For interactions: predict the label from user and item; with `text`, from these and the text together."""
     class_weight: Literal["balanced"] | None = None
-    """Of classes and tags: "balanced" has each class count the same in the loss, however rare, as in scikit-learn."""
+    """For classes and tags: "balanced" gives each class the same weight in the loss, however rare, as in
+    scikit-learn."""
 
     @model_validator(mode="after")
     def _consistent(self) -> LabelSettings:
@@ -77,12 +79,12 @@ class LabelSettings(BaseModel):
 
     @model_serializer(mode="wrap")
     def _at_work(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without later options that are not taken: what was configured before there were any keeps its name."""
+        """Leaves out these options at their defaults, so that they change no hash of configurations without them."""
         idle = {"text_by": "tfidf", "text_model": None, "class_weight": None}
         return {key: value for key, value in handler(self).items() if key not in idle or value != idle[key]}
 
     def kind(self, of_feature: Kind, where: str) -> LabelKind:
-        """What is predicted, of a feature of that kind.
+        """What is predicted from a feature of this kind.
 
         Raises:
             ConfigError: the options do not fit the feature.
@@ -104,15 +106,15 @@ class LabelSettings(BaseModel):
 def check_labels(
     settings: Mapping[str, LabelSettings], kinds: Mapping[Side, Mapping[str, Kind]], columns: Mapping[str, Kind]
 ) -> None:
-    """Refuse entries that a dataset cannot serve.
+    """Refuse entries that do not fit a dataset.
 
     Args:
         settings: the `labels:` block.
-        kinds: of the features of users and of items.
+        kinds: kinds of the features of users and of items.
         columns: kinds of the columns of interactions.
 
     Raises:
-        ConfigError: with the address of the entry.
+        ConfigError: an entry does not fit; gives its path.
     """
     for name, entry in settings.items():
         known = columns if entry.of == "interaction" else kinds[entry.of]

@@ -1,8 +1,8 @@
-"""Labels of users, items and interactions that a model is to predict, and which of them it may learn from.
+"""Labels of users, items and interactions, as targets of auxiliary tasks, and which of them a model may learn from.
 
-Who is held out is drawn once for users and once for items, from the seed of the split: with equal shares, a user held
-out for one label is held out for all, so that no label of a user helps to guess another. Labels of interactions follow
-the parts of the split. A label that the data does not give is masked, never filled in.
+Held-out rows are drawn once for users and once for items, from the seed of the split. So with equal shares, a user held
+out for one label is held out for all, and no label of a user helps to guess another. Labels of interactions follow the
+parts of the split. A missing label is masked, never filled in.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 MISSING = -1
-"""In place of a class that is not known, or not to be seen; of tags and numbers it is NaN."""
+"""Replaces a class that is unknown or hidden; for tags and numbers, NaN does."""
 
 
 class Examples(NamedTuple):
-    """What a part of a label's data is measured on: only rows whose label is known.
+    """The rows that a label is evaluated on in one part: only those whose label is known.
 
     Attributes:
-        users: of each row; None for labels of items.
-        items: likewise; None for labels of users.
+        users: user of each row; None for labels of items.
+        items: item of each row; None for labels of users.
         values: labels, as in `LabelData.table`.
-        text: vectors of the rows' text, where that tells the label.
+        text: vectors of the rows' text, if the label is predicted from it.
     """
 
     users: Int[Tensor, "rows"] | None
@@ -53,14 +53,14 @@ class LabelData:
     """One label of a dataset.
 
     Attributes:
-        settings: its entry.
-        kind: of classes there is one, of tags any number, a number is one.
+        settings: its entry in the `labels:` block.
+        kind: one of several classes, any number of tags, or a number.
         names: of the classes or tags; empty for a number.
-        table: what training sees, a row for each user, each item, or each training interaction: a class number
-            (`MISSING` where masked), or 0 and 1 for each tag, or the standardised number (NaN where masked).
-        examples: part -> what is measured on it; for "train" as well.
-        text: vectors of the training interactions' text, where that tells the label.
-        mean, scale: of a number, over the training part: value = mean + scale · standardised value.
+        table: what training sees, a row for each user, each item, or each training interaction: a class index
+            (`MISSING` where masked), or 0 or 1 for each tag, or the standardised number (NaN where masked).
+        examples: part -> the rows to evaluate on, for "train" as well.
+        text: vectors of the training interactions' text, if the label is predicted from it.
+        mean, scale: for a number, over the values that training sees: value = mean + scale · standardised value.
     """
 
     settings: LabelSettings
@@ -74,15 +74,15 @@ class LabelData:
 
     @property
     def width(self) -> int:
-        """Outputs that predict it."""
+        """Number of outputs that predict it."""
         return len(self.names) or 1
 
     @property
     def class_weights(self) -> Float[Tensor, "classes"] | Float[Tensor, "tags 2"] | None:
-        """What each class counts for in the loss, or the absence and the presence of each tag; None: all the same.
+        """Weight in the loss of each class, or of the absence and the presence of each tag; None if all are equal.
 
-        Rows of training over those of the class, over the number of classes: scikit-learn's `class_weight="balanced"`.
-        What no row has counts 0.
+        Number of training rows / (rows of the class · number of classes), as scikit-learn's `class_weight="balanced"`.
+        A class without rows has weight 0 and is not counted.
         """
         if self.settings.class_weight is None:
             return None
@@ -96,7 +96,7 @@ class LabelData:
         return torch.where(there, weights, 0.0).float()
 
     def to(self, device: torch.device) -> LabelData:
-        """The same with what training sees on `device`."""
+        """A copy whose `table` and `text` are on `device`."""
         text = None if self.text is None else self.text.to(device)
         return replace(self, table=self.table.to(device), text=text)
 
@@ -114,13 +114,13 @@ def labels_of(
     Args:
         settings: the `labels:` block.
         features: of users and items.
-        parts: of the interactions; without "test", no test label is in what comes out.
+        parts: of the interactions; without "test", the result contains no test label.
         seed: of the split.
         learn: the parts that training sees.
 
     Raises:
         ConfigError: an entry does not fit the dataset.
-        DataError: a part has nothing to measure.
+        DataError: a part has no labels to evaluate, or there are no features.
     """
     made = {}
     for name, entry in settings.items():
@@ -157,10 +157,10 @@ def _of_side(
 
 
 def held_out(rows: int, holdout: tuple[float, float], seed: int, side: str) -> Int[np.ndarray, "rows"]:
-    """The part of each row: 0 train, 1 validation, 2 test. For a seed, it depends on nothing but the shares."""
+    """The part of each row: 0 train, 1 validation, 2 test; given seed and side, it depends on the shares alone."""
     place = np.empty(rows, np.int64)
     place[numpy_generator(seed, f"labels/{side}").permutation(rows)] = np.arange(rows)
-    # From both ends of one order, so that another share of one part moves no row from or to the other.
+    # Taken from both ends of one permutation, so that changing the share of one leaves the other as it is.
     validation, test = (round(share * rows) for share in holdout)
     return np.where(place < test, 2, np.where(place >= rows - validation, 1, 0))
 
@@ -183,7 +183,7 @@ def _of_interactions(
         text = vectors.values
     users, items = (frame[side].to_numpy().astype(np.int64) for side in ("user", "item"))
     label = _assemble(entry, kind, names, values, rows, learn, "interaction", users, items, text)
-    shown = torch.from_numpy(seen)  # rows of what is trained on, in its order: no other has a place in the table
+    shown = torch.from_numpy(seen)  # the table has only the rows that are trained on, in their order
     return replace(label, table=label.table[shown], text=None if text is None else text[shown])
 
 
@@ -206,7 +206,7 @@ def _assemble(
     items: np.ndarray | None = None,
     text: Tensor | None = None,
 ) -> LabelData:
-    """A label from its values and the part of each row, with the table of what training sees."""
+    """A label from its values and the part of each row, with the table that training sees."""
     index = np.arange(len(values))
     users = index if of == "user" else users
     items = index if of == "item" else items
@@ -230,7 +230,7 @@ def _assemble(
 
 
 def _values(entry: LabelSettings, kind: LabelKind, column: pl.Series, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Values as in `LabelData.table`, in their own unit and with nothing hidden; and the names of classes or tags."""
+    """Values as in `LabelData.table`, but not standardised and with no part hidden; and names of classes or tags."""
     if kind == "number":
         return column.cast(pl.Float64).to_numpy().astype(np.float64), ()
     names: tuple[str, ...]

@@ -15,10 +15,10 @@ from recgraph.errors import DataError, suggest
 
 
 class _Pairs(Format):
-    """A format that pairs one thing with each of several others, by a list a line.
+    """Base class of formats that pair one value with each value of a list.
 
     Attributes:
-        columns: two names and types: the one thing, and each of the others.
+        columns: two names and types: of the one value, and of the list's values.
     """
 
     columns: dict[str, ColumnType] = Field(default={"user": "int", "item": "int"})
@@ -30,9 +30,10 @@ class _Pairs(Format):
         return self
 
     def _pairs(self, path: Path, text: str, first: int | None) -> pl.DataFrame:
-        """Pair the first word of each line, or with `first` the line's number, with each of its other words.
+        """Pair the first word of each line with each of its other words.
 
-        With `first`, the first word is the count of the others.
+        With `first`, pair the line's number instead, counted from `first`; the first word is then the count of the
+        others.
         """
         (left, kind), (right, other) = self.columns.items()
         lines = text.split("\n")
@@ -59,7 +60,7 @@ class _Pairs(Format):
 
 
 class Adjacency(_Pairs):
-    """A line per user: `user item item ...`, split at white space; a user with no items is legal, and has no row."""
+    """A line per user: `user item item ...`, split at white space; a user without items is valid and yields no row."""
 
     format: Literal["adjacency"]
 
@@ -86,7 +87,7 @@ class Negatives(_Pairs):
 
 
 class Counts(_Pairs):
-    """A line per user: `count item item ...`; the user is the number of the line (citeulike's users.dat).
+    """A line per user: `count item item ...`; the user id is the line's number (citeulike's users.dat).
 
     Attributes:
         first: number of the first line.
@@ -100,10 +101,10 @@ class Counts(_Pairs):
 
 
 class Lines(Format):
-    """A text per line, possibly empty; its id is the number of the line (citeulike's tags.dat).
+    """A text per line, possibly empty; its id is the line's number (citeulike's tags.dat).
 
     Attributes:
-        columns: two names and types: the number of the line (int) and the text (str).
+        columns: two names and types: of the line's number (int) and of the text (str).
         first: number of the first line.
     """
 

@@ -1,10 +1,10 @@
-"""One modality: from columns of one kind to a vector for each row, by a function that is fitted on some of the rows.
+"""One modality: a function, fitted on some of the rows, that turns columns of one kind into a vector for each row.
 
-Text and tags become TF-IDF, which a truncated SVD makes dense (latent semantic analysis: Deerwester et al., "Indexing
-by latent semantic analysis", JASIS 1990), or text a sum of its words' vectors (`words.py`), or what a language model
-makes of it (`sentences.py`); numbers are standardised; vectors that are ready, such as a language model's, are centred.
-All but numbers are then brought to length 1. A row without anything to go by is masked: no text, no known word, no
-number, a vector of zeros.
+Text and tags become TF-IDF vectors, made dense by a truncated SVD (latent semantic analysis: Deerwester et al.,
+"Indexing by latent semantic analysis", JASIS 1990). Text can also become a weighted sum of word vectors (`words.py`) or
+a language model's vector (`sentences.py`). Numbers are standardised. Ready-made vectors, and those of a language model,
+are centred. All vectors but those of numbers are then scaled to length 1. A row without information (no text, no known
+word, no number, a vector of zeros) is masked.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ GROUPS: Mapping[Kind, Group] = {
     "numeric": "numbers",
     "vector": "vectors",
 }
-"""Kind of a column -> what is done with it; the columns of a modality share one."""
+"""Kind of a column -> how it is processed; all columns of a modality are processed alike."""
 
 TINY = 1e-6
-"""A row shorter than this has nothing to go by: rounding errors of an SVD are below it."""
+"""A vector shorter than this counts as zero: rounding errors of an SVD are below it."""
 
 ROUNDING = 1e-12
-"""A spread below this share of the largest number is the rounding error of a constant, which is divided by 1."""
+"""A standard deviation below this share of the largest absolute value is the rounding error of a constant; the constant
+is divided by 1 instead."""
 
 
 class ModalitySettings(TextSettings):
@@ -52,21 +53,21 @@ class ModalitySettings(TextSettings):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     side: Side = "item"
-    """Whose columns they are."""
+    """Whether these are attributes of users or of items."""
     columns: tuple[str, ...] = ()
-    """Features of the dataset's card, all of text, all of tags (categorical and multi_hot), all numeric, or vectors."""
+    """Features of the dataset's card: text only, tags only (categorical and multi_hot), numeric only, or one vector."""
     file: str | None = None
-    """In place of columns: ready vectors. A parquet file with the columns `id` and `vector`, or an .npy matrix beside a
+    """Ready-made vectors instead of columns: a parquet file with the columns `id` and `vector`, or an .npy matrix and a
     parquet file of the same name with its `id`s, as `recgraph export` writes them. Relative to the data root."""
     dim: PositiveInt = 300
-    """Of text and tags: width after the SVD (300 in DropoutNet's CiteULike). Fewer terms than that stay as they are."""
+    """For text and tags: width after the SVD (300 in DropoutNet's CiteULike). No SVD if there are no more terms."""
     min_count: PositiveInt = 2
-    """Of text and tags: rows that a term must be in."""
+    """For text and tags: minimum number of rows that contain a term; rarer terms are dropped."""
     max_share: float = Field(default=0.5, gt=0, le=1)
-    """Of text: share of the rows above which a word is no content (a stop word, in whatever language)."""
+    """For text: words in a larger share of the rows are dropped as stop words, in whatever language."""
     ids: bool = False
-    """Of one column of tags or numbers: ids of its values in place of a vector, for the encoder `fields`. A value that
-    too few rows with training interactions have is none."""
+    """For one column of tags or numbers: ids of its values instead of a vector, for the encoder `fields`. Values in
+    fewer than `min_count` rows with training interactions are dropped."""
 
     @model_validator(mode="after")
     def _of_one_column(self) -> ModalitySettings:
@@ -83,13 +84,15 @@ class ModalitySettings(TextSettings):
 
 @dataclass(frozen=True, eq=False)
 class FittedModality:
-    """What makes the vectors of one modality, for rows that are yet to come as well.
+    """A modality after fitting, which computes the vectors of any rows, also of those added later.
 
     Attributes:
-        settings: its entry.
+        settings: its entry in the `content:` block.
         kinds: column -> kind.
-        terms: words or tags, in the order of `arrays["idf"]`; empty for numbers and vectors.
-        arrays: "idf" and, of an SVD, "components" [dim, terms]; or "mean" and "scale".
+        terms: words, tags or, with `ids`, values; in the order of `arrays["idf"]`. Empty for numbers, vectors and
+            sentences.
+        arrays: "idf" and, with an SVD or word vectors, "components" [dim, terms]; "mean" and "scale" for numbers and
+            vectors; "mean" and "probe", the vector of `SENTENCE`, for sentences; none with `ids`.
     """
 
     settings: ModalitySettings
@@ -99,20 +102,20 @@ class FittedModality:
 
     @property
     def group(self) -> Group:
-        """What its columns are."""
+        """How its columns are processed."""
         return _group(self.settings, self.kinds)
 
     @property
     def width(self) -> int:
-        """Length of its vectors."""
+        """Width of its vectors."""
         return len(self.arrays["components"] if "components" in self.arrays else next(iter(self.arrays.values())))
 
     def transform(self, frame: pl.DataFrame, where: str) -> Modality:
         """The vectors of the rows of `frame`.
 
         Raises:
-            ConfigError: a column is missing.
-            DataError: a value is of a wrong kind, not finite, or a vector of another width.
+            ConfigError: a column is missing, or the language model is missing or not the one of training.
+            DataError: a value is of a wrong type or not finite, or a vector has another width.
         """
         if self.settings.ids:
             return _ids(_raw(frame, self.kinds, where, Terms(self.terms), None))
@@ -139,18 +142,18 @@ def fit_modality(
     known: Bool[np.ndarray, "rows"],
     where: str,
 ) -> FittedModality:
-    """Fit one modality on the rows where `known` is True; the others may hold anything.
+    """Fit one modality on the rows where `known` is True; the others have no influence.
 
     Args:
         settings: its entry.
         frame: columns of its side, aligned with the vocabulary.
         kinds: kind of each column.
-        known: rows that have training interactions.
-        where: address of the entry, for messages.
+        known: True for rows with training interactions.
+        where: path of the entry, for messages.
 
     Raises:
-        ConfigError: no such column, or columns of different kinds.
-        DataError: a value is wrong, or known rows have no term in common.
+        ConfigError: a column is missing, columns cannot be processed alike, or the language model is missing.
+        DataError: a value is invalid, or the known rows have nothing to fit on, such as no frequent enough term.
     """
     own = own_kinds(settings, kinds, where)
     rows = frame.filter(pl.Series(known))
@@ -202,14 +205,14 @@ def fit_modality(
     if group == "numbers":
         spread = np.sqrt((np.where(known_values, raw - mean, 0) ** 2).sum(0) / count)
         scale = np.where(spread > ROUNDING * np.nanmax(np.abs(raw), axis=0), spread, 1)
-    return FittedModality(settings, own, (), {"mean": mean, "scale": scale})  # float64: a time has ten digits
+    return FittedModality(settings, own, (), {"mean": mean, "scale": scale})  # float64, since times have ten digits
 
 
 def own_kinds(settings: ModalitySettings, kinds: Mapping[str, Kind], where: str) -> dict[str, Kind]:
     """The kinds of a modality's columns.
 
     Raises:
-        ConfigError: there is no such column, or they cannot be treated alike.
+        ConfigError: a column is missing, or the columns cannot be processed alike or as the settings ask.
     """
     columns = settings.columns or tuple(kinds)
     for column in columns:
@@ -231,7 +234,7 @@ def own_kinds(settings: ModalitySettings, kinds: Mapping[str, Kind], where: str)
 
 
 def _sentences(settings: ModalitySettings, frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str) -> np.ndarray:
-    """Vectors of the texts of each row, a line for each column; NaN where there is none."""
+    """Sentence vectors of each row's texts, joined with a line for each column; NaN for rows without text."""
     _check_columns(frame, kinds, where)
     columns = [texts(frame[column], where) for column in kinds]
     joined = ["\n".join(text for text in row if text.strip()) for row in zip(*columns, strict=True)]
@@ -239,7 +242,7 @@ def _sentences(settings: ModalitySettings, frame: pl.DataFrame, kinds: Mapping[s
 
 
 def _raw(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str, terms: Terms | None, width: int | None) -> Any:
-    """Counts of known terms (CSR), or numbers with NaN where nothing is known."""
+    """Counts of known terms (CSR), or numbers with NaN where they are missing."""
     _check_columns(frame, kinds, where)
     if terms is not None and terms.names:
         return terms.count(cells(frame, kinds, where))
@@ -253,12 +256,12 @@ def _check_columns(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str) -
 
 
 def _group(settings: ModalitySettings, kinds: Mapping[str, Kind]) -> Group:
-    """What is done with the columns; of ids, numbers are tags."""
+    """How the columns are processed; with `ids`, numbers count as tags."""
     return "tags" if settings.ids else GROUPS[next(iter(kinds.values()))]
 
 
 def _ids(counts: sparse.csr_matrix) -> Modality:
-    """The terms of each row, counted from 1, and zeros up to the most that a row has."""
+    """The ids of each row's terms, counted from 1 and padded with zeros to the longest row."""
     several = np.diff(counts.indptr)
     values = np.zeros((len(several), max(1, several.max(initial=0))), np.int64)
     values[np.arange(values.shape[1]) < several[:, None]] = counts.indices + 1
@@ -266,7 +269,7 @@ def _ids(counts: sparse.csr_matrix) -> Modality:
 
 
 def _tfidf(counts: sparse.csr_matrix, idf: Float[np.ndarray, "terms"]) -> sparse.csr_matrix:
-    """(1 + ln count) · idf, rows of length 1."""
+    """(1 + ln count) · idf, rows scaled to length 1."""
     weighted = counts.astype(np.float32)
     weighted.data = (1 + np.log(weighted.data)) * idf[weighted.indices]
     lengths = np.sqrt(np.asarray(weighted.multiply(weighted).sum(1)).ravel())
@@ -279,7 +282,7 @@ def _project(weighted: sparse.csr_matrix, components: Float[np.ndarray, "dim ter
 
 
 def _unit(values: np.ndarray, known: Bool[np.ndarray, "rows"]) -> Modality:
-    """Rows of length 1; those that are not known, or too short to have a direction, are zeros and masked."""
+    """Rows scaled to length 1; unknown rows, and those too short to have a direction, become zeros and are masked."""
     lengths = np.linalg.norm(values, axis=1)
     known = known & (lengths > TINY)
     scaled = np.where(known[:, None], values, 0) / np.where(known, lengths, 1)[:, None]

@@ -1,6 +1,6 @@
-"""From a raw table to the one that is trained on: pure functions from Interactions to Interactions.
+"""Prepare a raw table for training: pure functions from Interactions to Interactions.
 
-Each keeps the file order of the rows it keeps, and drops ids without rows from the vocabularies.
+Each keeps rows in file order, and drops ids without rows from the vocabularies.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def prepare(
     user_core: int = 1,
     item_core: int = 1,
 ) -> Interactions:
-    """Deduplicate, then keep ratings of at least `threshold`, then cut to the core.
+    """Deduplicate, then keep ratings of at least `threshold`, then reduce to the k-core.
 
-    In this order, because the rating that a policy keeps must decide alone whether its pair is a positive.
+    Deduplication comes first, so that only the rating it keeps decides whether a pair is a positive.
     """
     interactions = deduplicate(interactions, duplicates)
     if threshold is not None:
@@ -35,16 +35,16 @@ def prepare(
 
 
 def count_duplicates(interactions: Interactions) -> int:
-    """Rows whose (user, item) pair has an earlier row."""
+    """Number of rows whose (user, item) pair has an earlier row."""
     return len(interactions) - pl.Series(interactions.pairs).n_unique()
 
 
 def deduplicate(interactions: Interactions, policy: Duplicates) -> Interactions:
-    """Keep the "first" or "last" row, in file order, of each (user, item) pair; "error": no pair may repeat.
+    """Keep the "first" or "last" row, in file order, of each (user, item) pair; "error" allows no repeated pair.
 
     Raises:
-        DataError: the policy is "error" and a pair repeats; or, whatever the policy, a pair is in two parts
-            of an official split: dropping one of them would hide a leak.
+        DataError: the policy is "error" and a pair is repeated; or, whatever the policy, a pair is in two parts of an
+            official split, since dropping one of them would hide a leak.
     """
     if not (repeated := count_duplicates(interactions)):
         return interactions
@@ -79,9 +79,9 @@ def binarise(interactions: Interactions, threshold: float) -> Interactions:
 
 
 def k_core(interactions: Interactions, user_min: int, item_min: int) -> Interactions:
-    """The largest set of rows in which each user has at least `user_min` rows and each item `item_min`.
+    """The largest set of rows in which each user has at least `user_min` rows and each item at least `item_min`.
 
-    Dropping an item may push a user below the limit and so on, hence the loop to the fixed point.
+    Dropping an item may push a user below the limit, and vice versa, hence the loop until nothing changes.
 
     Raises:
         DataError: no row is left.
@@ -96,13 +96,13 @@ def k_core(interactions: Interactions, user_min: int, item_min: int) -> Interact
 
 
 def describe(interactions: Interactions, pair: int) -> str:
-    """A (user, item) pair, as `Interactions.pairs` codes it, by its original ids."""
+    """A (user, item) pair, coded as in `Interactions.pairs`, by its original ids."""
     user, item = divmod(pair, interactions.num_items)
     return f"user {interactions.users.series[user]!r}, item {interactions.items.series[item]!r}"
 
 
 def _compact(interactions: Interactions, rows: np.ndarray) -> Interactions:
-    """Select rows and drop ids that none of them has."""
+    """Select rows and drop ids without any."""
     kept = interactions.select(rows)
     if not len(kept):
         raise DataError("no interaction is left after preparation: lower the threshold or the core")

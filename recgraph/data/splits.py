@@ -1,6 +1,6 @@
-"""Splits: pure functions of interactions and a generator. Every row lands in exactly one part, in file order.
+"""Splits: pure functions of interactions and a generator, which put every row into exactly one part, in file order.
 
-Validation is always carved from what is not test.
+Validation is always taken from what is not test.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Split:
     """Three parts of one table, which share vocabularies but no (user, item) pair.
 
     Attributes:
-        candidates: users × items, Boolean: what sampled metrics rank for test, the test items among them; None if none
-            are stored.
+        candidates: users × items, Boolean: the items that sampled metrics rank for test, including the test items; None
+            if none are stored.
 
     Raises:
         DataError: train or test is empty, or two parts share a pair.
@@ -58,7 +58,7 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the three parts, and of candidates: results are comparable only where it is equal."""
+        """SHA-256 (hex) of the three parts and the candidates; results are comparable only if it is equal."""
         parts = [self.train.fingerprint, self.validation.fingerprint, self.test.fingerprint]
         if self.candidates is not None:
             where = np.stack(self.candidates.sorted_indices().nonzero()).astype("<i8")
@@ -83,9 +83,9 @@ def random_by_user(
 
 @splits.register("random")
 def random(interactions: Interactions, generator: np.random.Generator, *, ratios: Ratios = (0.8, 0.1, 0.1)) -> Split:
-    """Shuffle all rows, whoever's they are, and cut them by ratios, rounded as in `shares`.
+    """Shuffle all rows, regardless of user, and cut them by ratios, rounded as in `shares`.
 
-    A user may have no row in train. It suits the prediction of clicks, row by row.
+    A user may have no row in train. This split suits click prediction, where each row is predicted by itself.
 
     Args:
         ratios: of train, validation and test; divided by their sum.
@@ -100,7 +100,9 @@ def random(interactions: Interactions, generator: np.random.Generator, *, ratios
 def leave_last_out(
     interactions: Interactions, generator: np.random.Generator, *, order: Literal["time", "file"] = "time"
 ) -> Split:
-    """Each user's last row is test, the one before it validation. Train comes first: an only row is train's.
+    """Each user's last row is test, and the one before it validation.
+
+    Train has priority, then test: of two rows, one is train and one test; a single row is train.
 
     Args:
         order: "time" (ties in file order), or "file" to declare that the file is chronological.
@@ -120,10 +122,10 @@ def leave_last_out(
 def global_time(
     interactions: Interactions, generator: np.random.Generator, *, ratios: Ratios = (0.8, 0.1, 0.1)
 ) -> Split:
-    """Cut everybody's rows at the same two moments; rows of one moment stay together, in the later part.
+    """Cut all users' rows at the same two points in time; rows of equal time stay together, in the later part.
 
     Args:
-        ratios: share of rows of train, validation and test, up to ties; divided by their sum.
+        ratios: of train, validation and test rows, up to ties; divided by their sum.
     """
     not_later = _times(interactions, "global_time").rank("max").to_numpy()
     train, validation, _ = shares(np.array([len(interactions)]), _normalised(ratios))
@@ -139,16 +141,16 @@ def official(
     validation: float = 0.1,
     carve: Literal["tail", "random", "latest", "items"] = "tail",
 ) -> Split:
-    """The files' own split. Where they have no validation part it is carved from train, never from test.
+    """The files' own split; if they have no validation part, it is taken from train, never from test.
 
     Args:
-        validation: share of each user's train rows that validates, in [0, 1), rounded as in `shares`; unused
-            where the files hold a validation part.
-        carve: "tail" takes the last rows of each user in file order, "random" any. Files in order of time with
-            test last, such as Gowalla's, need the tail: a random part ranks models unlike test does. "latest" takes one
-            row of each user, whatever the share, as suits files that leave one out for test: the last by time, and
-            of those of one time the last in the file. A user's only row stays in train. "items" takes all rows of that
-            share of train's items, drawn at random, as suits files whose test items are new: so are these to train.
+        validation: share of each user's train rows to take as validation, in [0, 1), rounded as in `shares`; unused if
+            the files have a validation part.
+        carve: which train rows to take. "tail" takes the last rows of each user in file order, "random" random rows.
+            Files in order of time with test last, such as Gowalla's, need "tail": a random part ranks models
+            differently from test. "latest" takes each user's last row by time (ties in file order), whatever the share,
+            but not a user's only row; it suits files that leave one out for test. "items" takes all rows of that share
+            of train's items, drawn at random; it suits files whose test items are new, since these are then new too.
     """
     if "part" not in interactions.frame.columns:
         raise DataError("split official: the files of this dataset hold no split")
@@ -212,17 +214,17 @@ def warm_and_cold(
     cold: float = 0.2,
     ratios: Ratios = (0.8, 0.1, 0.1),
 ) -> Split:
-    """New items beside known ones: validation and test hold cold items, all of them, and some rows of the warm ones.
+    """Cold and warm items: validation and test contain all rows of the cold items and some rows of the warm ones.
 
-    Items are drawn to be warm or cold; of the cold, all rows of one half are validation and of the other half test. The
-    rows of warm items are shuffled and cut by ratios, except that each warm item, and each user who has one, keeps a
-    row in train: an item is cold if and only if it has no row in train. This is the protocol of GAR (Chen et al., SIGIR
-    2022) and ALDI (Huang et al., SIGIR 2023) with random parts of its own.
+    Items are drawn to be warm or cold. All rows of one half of the cold items are validation, those of the other half
+    test. The rows of warm items are shuffled and cut by ratios, except that each warm item, and each user with a warm
+    item, keeps a row in train: an item is cold if and only if it has no row in train. This is the protocol of GAR (Chen
+    et al., SIGIR 2022) and ALDI (Huang et al., SIGIR 2023), with its own random draws.
 
-    A metric such as ndcg@20:cold ranks cold items alone; new users are measured alone by `user_cold`, not by a metric.
+    A metric such as ndcg@20:cold ranks cold items alone. No metric measures cold users alone; `user_cold` does.
 
     Args:
-        side: "user" for new users in place of items. Items that only new users had are cold as well.
+        side: "user" for cold users instead of items. Items that only cold users had are cold as well.
         cold: share of the items, or users, that are cold, in (0, 1).
         ratios: of train, validation and test rows of the warm ones; divided by their sum.
     """
@@ -245,10 +247,10 @@ def warm_and_cold(
 
 
 def shares(counts: np.ndarray, ratios: Ratios) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Whole numbers of train, validation and test rows for `counts` rows, as RecBole rounds them.
+    """Numbers of train, validation and test rows for `counts` rows, rounded as RecBole does.
 
-    Validation and test get the floor of their share, train the rest. Then a part whose share is above 0 and
-    below 1 row gets one from train, test before validation, as long as train keeps one.
+    Validation and test get the floor of their share, train the rest. Then, test before validation, a part whose share
+    is above 0 but below 1 row gets one row from train, as long as train keeps one.
     """
     validation, test = np.floor(counts * ratios[1]).astype(int), np.floor(counts * ratios[2]).astype(int)
     for part, ratio in ((test, ratios[2]), (validation, ratios[1])):
@@ -257,21 +259,21 @@ def shares(counts: np.ndarray, ratios: Ratios) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _grouped(interactions: Interactions, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`rows` with those of a user together, users ascending, the order within kept; and how many each user has."""
+    """`rows` grouped by user, users ascending, in the same order within each user; and each user's number of rows."""
     users = interactions.user_indices[rows]
-    # A stable argsort, as a sort of keys that hold the place: numpy sorts numbers ten times as fast as it sorts places.
+    # A stable argsort, done as a sort of keys that include the position: numpy's sort is ten times as fast as argsort.
     grouped = np.sort((users << 32) + np.arange(len(rows))) & (2**32 - 1)
     return rows[grouped], np.bincount(users, minlength=interactions.num_users)
 
 
 def _in_turn(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Parts of grouped rows: of each user the first so many train, the next validation, the last test."""
+    """Parts of grouped rows: each user's first rows are train, the next validation, the last test, by these numbers."""
     pattern = np.tile(np.array([TRAIN, VALIDATION, TEST], np.int8), len(train))
     return np.repeat(pattern, np.stack([train, validation, test], axis=1).ravel())
 
 
 def _draw(size: int, generator: np.random.Generator, validation: float, test: float) -> np.ndarray:
-    """A part for each of `size` users or items, at random in the given shares."""
+    """A part for each of `size` users or items, drawn at random in the given shares."""
     counts = shares(np.array([size]), _normalised((1 - validation - test, validation, test)))
     return generator.permutation(np.repeat([TRAIN, VALIDATION, TEST], np.concatenate(counts)))
 

@@ -1,4 +1,4 @@
-"""Words and tags, and how often each is in a row."""
+"""Terms (words and tags) and how often each occurs in a row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recgraph.data.features import Kind
 from recgraph.errors import DataError
 
 SEPARATOR = "|"
-"""Between the tags of a cell that is text, as in MovieLens."""
+"""Separates the tags of a text cell, as in MovieLens."""
 
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 """Thai, Lao, Burmese, Khmer, Kana and Han, which put no spaces between words."""
@@ -30,9 +30,9 @@ _WORD = re.compile(rf"[{_UNSPACED}]+|(?:[^\W_{_UNSPACED}]|[{_MARKS}]){{2,}}")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in lower case; a letter by itself is none.
+    """The words of a text, in lower case; single letters are left out.
 
-    Where a script puts no spaces between words, each pair of neighbouring characters stands for one.
+    In scripts without spaces between words, each pair of neighbouring characters counts as a word.
     """
     found: list[str] = []
     for match in _WORD.findall(unicodedata.normalize("NFKC", text).casefold()):
@@ -44,10 +44,10 @@ def words(text: str) -> list[str]:
 
 
 def texts(column: pl.Series, where: str) -> list[str]:
-    """The texts of a column, empty where there is none.
+    """The texts of a column, "" where one is missing.
 
     Raises:
-        DataError: it holds something else.
+        DataError: the column does not hold text.
     """
     if column.dtype not in (pl.String, pl.Null):
         raise DataError(f"{where}: column {column.name!r}: expected text, got {column.dtype}")
@@ -67,7 +67,7 @@ def cells(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str) -> list[li
             for row, text in zip(rows, texts(values, where), strict=True):
                 row += words(text)
             continue
-        if kind == "numeric":  # of which ids are wanted
+        if kind == "numeric":  # a numeric column with `ids`
             values = values.cast(pl.Float64).cast(pl.String)
         if kind == "multi_hot" and values.dtype == pl.String:
             values = values.str.split(SEPARATOR)
@@ -91,7 +91,7 @@ class Terms:
 
     @classmethod
     def learn(cls, rows: Sequence[Iterable[str]], min_rows: int, max_rows: float) -> tuple[Terms, sparse.csr_matrix]:
-        """The terms that are in so many rows, and how often each row has them."""
+        """The terms that are in `min_rows` to `max_rows` rows, and their counts in each row."""
         frequency = Counter(term for row in rows for term in set(row))
         kept = cls(tuple(sorted(term for term, count in frequency.items() if min_rows <= count <= max_rows)))
         return kept, kept.count(rows)
@@ -101,12 +101,12 @@ class Terms:
         return {name: index for index, name in enumerate(self.names)}
 
     def places(self, rows: Sequence[Iterable[str]]) -> Int[np.ndarray, "found 2"]:
-        """(Row, index) of each term of `names` that is found, in order."""
+        """(Row, index in `names`) of each occurrence of a known term, in order."""
         found = [(row, self._index[term]) for row, terms in enumerate(rows) for term in terms if term in self._index]
         return np.array(found, dtype=np.int64).reshape(-1, 2)
 
     def count(self, rows: Sequence[Iterable[str]]) -> sparse.csr_matrix:
-        """How often each row has each term [rows, terms]; others than `names` do not count."""
+        """How often each term occurs in each row [rows, terms]; unknown terms are ignored."""
         pairs = self.places(rows)
         counts = sparse.csr_matrix((np.ones(len(pairs)), pairs.T), (len(rows), len(self.names)))
         counts.sum_duplicates()

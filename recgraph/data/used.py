@@ -1,4 +1,4 @@
-"""Which attributes of users and items a run looks at, and a fingerprint of what they say."""
+"""Which attributes of users and items a run reads, and a fingerprint of their values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from recgraph.data.vectors import matrix, read_vectors
 def attributes_fingerprint(config: Mapping[str, Any], features: Features, root: Path) -> str | None:
     """SHA-256 (hex) of the columns and files that a configuration names; None if it names none.
 
-    The split's fingerprint does without them, for rows of a table are compared whatever they know of users and items.
+    The split's fingerprint leaves attributes out, since rows of a table are compared whatever attributes they read.
 
     Args:
-        config: of a run: `content:`, `relations:` and `labels:` name attributes.
+        config: of a run; its `content:`, `relations:` and `labels:` name attributes.
         features: attributes of both sides.
-        root: data root, which files of vectors are relative to.
+        root: data root, to which the paths of vector files are relative.
 
     Raises:
         DataError: a file cannot be read, or does not hold vectors.
@@ -36,7 +36,7 @@ def attributes_fingerprint(config: Mapping[str, Any], features: Features, root: 
     relations, labels = config.get("relations", {}).values(), config.get("labels", {}).values()
     columns |= {(entry["side"], entry["column"]) for entry in relations if entry["column"] is not None}
     columns |= {(entry["of"], entry["feature"]) for entry in labels if entry["of"] in frames}
-    # What a dataset lacks is refused, with its address, where it is built.
+    # Columns that the dataset lacks are refused elsewhere, with the path of their entry.
     known = [(side, name) for side, name in sorted(columns) if name in frames[side].columns]
     if not known and not files:
         return None
@@ -54,7 +54,7 @@ def attributes_fingerprint(config: Mapping[str, Any], features: Features, root: 
 
 
 def _chunks(column: pl.Series) -> Iterator[bytes | memoryview]:
-    """A column as bytes; of lists, how long they are and what is in them."""
+    """A column as bytes; for lists, their lengths and then their values."""
     for part in (column.list.len(), column.explode()) if isinstance(column.dtype, pl.List) else (column,):
         known = part.cast(pl.Int64) if part.dtype == pl.Null else part
         yield from column_bytes(known, "<i8" if known.dtype.is_integer() else "<f8")

@@ -1,4 +1,4 @@
-"""Numbers and ready vectors as matrices, with NaN where nothing is known."""
+"""Numbers and ready-made vectors as matrices, with NaN where they are missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recgraph.errors import DataError
 from recgraph.files import replacing
 
 LARGEST = float(np.sqrt(np.finfo(np.float32).max))
-"""Beyond it, about 1.8e19, a number's square is none of 32 bits; times in nanoseconds are a tenth of that."""
+"""About 1.8e19; the square of a larger number overflows float32. Times in nanoseconds are a tenth of that."""
 
 TOO_LARGE = f"beyond what is computed with; expected numbers from -{LARGEST:.2g} to {LARGEST:.2g}"
 
@@ -23,16 +23,17 @@ TOO_LARGE = f"beyond what is computed with; expected numbers from -{LARGEST:.2g}
 def matrix(
     frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str, width: int | None
 ) -> Float[np.ndarray, "rows width"]:
-    """Numeric columns side by side, or one column of vectors; a row of NaN for a vector of zeros, which says nothing.
+    """Numeric columns side by side, or one column of vectors; NaN where missing, and for vectors of zeros.
 
     Args:
         frame: has the columns, and `id` for messages.
         kinds: column -> "numeric" or "vector".
-        where: address of the modality, for messages.
-        width: of vectors; None for that of most.
+        where: path of the modality's entry, for messages.
+        width: of the vectors; None for the most frequent width.
 
     Raises:
-        DataError: a value is no number, not finite or beyond `LARGEST`, or a vector of another width than the others.
+        DataError: a value is not a number, not finite or beyond ±`LARGEST`, a vector has another width, or there are no
+            vectors.
     """
     if "vector" not in kinds.values():
         for column in kinds:
@@ -73,13 +74,13 @@ def read_vectors(path: Path, ids: pl.Series, where: str) -> pl.DataFrame:
     """Vectors from a file, aligned with `ids`: the columns `id` and `vector`, null where the file has none.
 
     Args:
-        path: parquet with `id` and `vector`; or .npy, whose rows the `id`s of the parquet file of its name belong to.
-        ids: original ids in the order of the vocabulary; others in the file are left out.
-        where: address of the modality, for messages.
+        path: parquet with `id` and `vector`; or .npy, with the `id`s of its rows in the parquet file of the same name.
+        ids: original ids in the order of the vocabulary; other ids in the file are left out.
+        where: path of the modality's entry, for messages.
 
     Raises:
-        DataError: a file is missing, damaged or lacks a column, an id repeats, ids are of another type, none is known,
-            or there are not as many vectors as ids.
+        DataError: a file is missing, damaged or lacks a column; an id is repeated; the ids are of another type, or none
+            is known; or the numbers of vectors and ids differ.
     """
     try:
         table = pl.read_parquet(path.with_suffix(".parquet"))
@@ -120,7 +121,7 @@ def refuse(frame: pl.DataFrame, bad: pl.Series, where: str, problem: str) -> Non
 
 
 def write_vectors(path: Path, vectors: Float[np.ndarray, "rows dim"], ids: pl.Series) -> list[Path]:
-    """Write vectors as an .npy matrix, and with their ids as a parquet file beside it; returns both."""
+    """Write vectors as an .npy matrix and, with their ids, as a parquet file beside it; returns both paths."""
     written = [path.with_suffix(".npy"), path.with_suffix(".parquet")]
     with replacing(written[0]) as temporary, temporary.open("wb") as file:
         np.save(file, vectors)

@@ -1,8 +1,8 @@
-"""Vectors of words from the company they keep in a corpus.
+"""Word vectors from co-occurrence counts in a corpus.
 
-How much more often than by chance two words stand near each other, their pointwise mutual information, is what word2vec
-factorises without saying so (Levy & Goldberg, "Neural word embedding as implicit matrix factorization", NIPS 2014).
-Where it is positive it is a sparse matrix, and a truncated SVD of that gives vectors outright.
+word2vec implicitly factorises the pointwise mutual information (PMI) of words: the log of how much more often than by
+chance they co-occur (Levy & Goldberg, "Neural word embedding as implicit matrix factorization", NIPS 2014). Its
+positive part is a sparse matrix, whose truncated SVD gives the vectors directly.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from jaxtyping import Float, Int
 from scipy import sparse
 
 SMOOTHING = 0.75
-"""Power of a context's count, so that rare ones are not taken for telling (Levy, Goldberg & Dagan, "Improving
+"""Exponent of context counts, which reduces PMI's bias towards rare contexts (Levy, Goldberg & Dagan, "Improving
 distributional similarity with lessons learned from word embeddings", TACL 2015, section 3.2)."""
 
 TINY = 1e-6
-"""A singular value below this is a rounding error."""
+"""Singular values below this are rounding errors."""
 
 
 def near(places: Int[np.ndarray, "tokens 2"], size: int, window: int) -> sparse.csr_matrix:
-    """How often each word has each other at most `window` places away in the same text [size, size]; symmetric.
+    """How often each two words are at most `window` positions apart in a text [size, size]; symmetric.
 
     Args:
         places: (text, word) of each word of the corpus, in order.
-        size: words there are.
-        window: places to either side.
+        size: number of distinct words.
+        window: positions to either side.
     """
     counts = sparse.csr_matrix((size, size))
     for gap in range(1, window + 1):
@@ -37,8 +37,10 @@ def near(places: Int[np.ndarray, "tokens 2"], size: int, window: int) -> sparse.
 
 
 def positive_pmi(counts: sparse.csr_matrix, shift: float) -> sparse.csr_matrix:
-    """max(0, ln[P(w, c) / (P(w) · P_.75(c))] - ln shift), where P_.75(c) is as #(c)^.75; with `shift` k, what word2vec
-    with k negatives factorises. Pairs that never meet are zeros."""
+    """max(0, ln[P(w, c) / (P(w) · P_.75(c))] - ln shift), where P_.75(c) ∝ #(c)^.75.
+
+    `shift` corresponds to the number of negatives in word2vec. Pairs that never co-occur have the value 0.
+    """
     of_word = np.asarray(counts.sum(1)).ravel()
     of_context = of_word**SMOOTHING  # counts are symmetric
     pairs = counts.tocoo()
@@ -51,16 +53,16 @@ def positive_pmi(counts: sparse.csr_matrix, shift: float) -> sparse.csr_matrix:
 def word_vectors(
     places: Int[np.ndarray, "tokens 2"], size: int, *, window: int, shift: float, dim: int
 ) -> Float[np.ndarray, "size dim"]:
-    """U·√Σ of the positive PMI, which is UΣVᵀ by a truncated SVD; zeros for a word that is near none beyond chance.
+    """U·√Σ from the truncated SVD UΣVᵀ of the positive PMI; zeros for a word that co-occurs with none beyond chance.
 
-    The square root weighs better than Σ itself (TACL 2015, section 3.3). Memory is linear in the pairs that meet.
+    √Σ works better than Σ (TACL 2015, section 3.3). Memory is linear in the number of pairs that co-occur.
 
     Args:
         places: (text, word) of each word of the corpus, in order.
-        size: words there are.
-        window: places to either side that count as near.
+        size: number of distinct words.
+        window: positions to either side that count as co-occurrence.
         shift: k of the shifted PMI; 1 for none.
-        dim: width, no more than `size`.
+        dim: width; at most `size` is used.
     """
     from sklearn.decomposition import TruncatedSVD  # slow to import
 
@@ -75,10 +77,10 @@ def word_vectors(
 def without_common(
     words: Float[np.ndarray, "size dim"], texts: Float[np.ndarray, "rows dim"]
 ) -> Float[np.ndarray, "size dim"]:
-    """Vectors of words without the direction that texts have in common, the first singular vector of theirs.
+    """Word vectors without the direction that all texts share: the first singular vector of the text vectors.
 
-    Arora, Liang & Ma, "A simple but tough-to-beat baseline for sentence embeddings", ICLR 2017, algorithm 1. A text is
-    a sum over its words, so what is taken from these is taken from it.
+    Arora, Liang & Ma, "A simple but tough-to-beat baseline for sentence embeddings", ICLR 2017, algorithm 1. A text's
+    vector is a sum over its words, so removing the direction from these removes it from the text.
     """
     _, directions = np.linalg.eigh(texts.T @ texts)
     common = directions[:, -1]

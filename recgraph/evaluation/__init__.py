@@ -1,1 +1,1 @@
-"""Ranking the full catalogue and measuring it."""
+"""Full-catalogue ranking, metrics of rankings, clicks and labels, and significance tests."""

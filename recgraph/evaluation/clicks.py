@@ -1,4 +1,4 @@
-"""What the prediction of clicks is worth, over all rows and user by user."""
+"""Metrics of click prediction, over all rows and per user."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def judge_clicks(
     num_users: int,
     started: float,
 ) -> Evaluation:
-    """Metrics of scored rows.
+    """Compute click metrics from scored rows.
 
-    `summary` is over all rows together. `per_user` holds each user's own figure, over the rows of that user, for paired
-    tests: NaN where a user's rows are of one label only and the metric wants both. Their mean is not the summary.
+    `summary` is over all rows together. `per_user` has each user's value over their own rows, for paired tests; it is
+    NaN if all rows of the user have the same label and the metric needs both. The mean of `per_user` is not `summary`.
 
     Args:
         scores: logits.
         labels: 1.0 for a click, 0.0 for none.
-        users: whose row it is.
-        metrics: names of `OF_CLICKS`.
+        users: user of each row.
+        metrics: names in `OF_CLICKS`.
         num_users: size of the user catalogue.
         started: `time.perf_counter()` before the rows were scored.
 

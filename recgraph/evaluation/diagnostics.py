@@ -1,7 +1,7 @@
-"""How trained vectors lie: near what they should be near, spread out, of full rank, longer for what is popular?
+"""Diagnostics of trained vectors: alignment, uniformity, effective rank, and correlation of norm with popularity.
 
-None of these says how good a model is; they say in what way it is bad. Vectors that collapse have a low effective rank
-and a uniformity near 0; a model that ranks by popularity has long vectors for popular items.
+They do not measure how good a model is, but show what is wrong with it. Collapsed vectors have a low effective rank and
+a uniformity near 0; a model that ranks by popularity has long vectors for popular items.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from recgraph.objectives.uniformity import uniformity
 from recgraph.random import torch_generator
 
 PAIRS = 2**13
-"""Pairs whose vectors are gathered at a time: few enough to stay in a processor's cache."""
+"""Number of pairs whose vectors are gathered at once, small enough to stay in a processor's cache."""
 
 SAMPLE = 4096
-"""Vectors that uniformity is taken over at most, for it looks at every pair of them."""
+"""Maximum number of vectors for uniformity, which compares all pairs of them."""
 
 
 @torch.no_grad()
@@ -29,10 +29,10 @@ def diagnose(
     user_indices: Int[Tensor, "pairs"],
     item_indices: Int[Tensor, "pairs"],
 ) -> dict[str, float]:
-    """Every diagnostic by name. Users and items that are in no training pair count in none of them.
+    """All diagnostics by name; users and items without training pairs are left out.
 
     Args:
-        users, items: all vectors, as the head gets them.
+        users, items: vectors of all users and items, as passed to the head.
         user_indices, item_indices: the training pairs, on the device of the vectors.
     """
     found = {"alignment": alignment(users, items, user_indices, item_indices)}
@@ -53,13 +53,13 @@ def alignment(
     user_indices: Int[Tensor, "pairs"],
     item_indices: Int[Tensor, "pairs"],
 ) -> float:
-    """Mean of ‖u - i‖² over pairs, on unit vectors; from 0 (all on one point) to 4, and 2 for random directions.
+    """Mean of ‖u - i‖² over pairs of unit vectors, from 0 (all on one point) to 4; 2 for random directions.
 
     Wang and Isola, "Understanding contrastive representation learning through alignment and uniformity on the
-    hypersphere", ICML 2020, https://arxiv.org/abs/2005.10242, section 4.1; of users and their items as in Wang et al.,
+    hypersphere", ICML 2020, https://arxiv.org/abs/2005.10242, section 4.1; for users and their items: Wang et al.,
     "Towards representation alignment and uniformity in collaborative filtering", KDD 2022,
-    https://arxiv.org/abs/2206.12811. Uniformity (`recgraph.objectives.uniformity.uniformity`) is of the same papers;
-    with it, 0 is all on one point, and -4 about the least that many dimensions allow.
+    https://arxiv.org/abs/2206.12811. Uniformity (`recgraph.objectives.uniformity.uniformity`) is from the same papers;
+    it is 0 if all vectors are on one point, and its minimum in many dimensions is about -4.
     """
     users, items = F.normalize(users.float(), dim=-1), F.normalize(items.float(), dim=-1)
     total = torch.zeros((), dtype=torch.float64, device=users.device)
@@ -69,10 +69,11 @@ def alignment(
 
 
 def effective_rank(vectors: Float[Tensor, "rows dim"]) -> float:
-    """exp of the entropy of the singular values, which are divided by their sum; from 1 to the width.
+    """Exponential of the entropy of the singular values, normalised to sum to 1; from 1 to the width.
 
     Roy and Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007, section 2. Singular
-    values are square roots of the eigenvalues of the Gram matrix [dim, dim]. 0 if all vectors are.
+    values are computed as square roots of the eigenvalues of the Gram matrix [dim, dim]. The result is 0 if all vectors
+    are 0.
     """
     wide = vectors.double()
     singular = torch.linalg.eigvalsh((wide.T @ wide).cpu()).clamp(min=0).sqrt()
@@ -83,7 +84,7 @@ def effective_rank(vectors: Float[Tensor, "rows dim"]) -> float:
 
 
 def spearman(one: Num[np.ndarray, "values"], other: Num[np.ndarray, "values"]) -> float:
-    """Rank correlation in [-1, 1], where equal values share their mean rank; 0 if either side has only one value."""
+    """Spearman's rank correlation in [-1, 1], with the mean rank for ties; 0 if either side is constant."""
     from scipy.stats import rankdata  # slow to import
 
     ranks = [rankdata(values) for values in (one, other)]

@@ -1,7 +1,7 @@
-"""Quality by group: users by how much is known of them, items by how often they were chosen.
+"""Metrics by group: users by number of training interactions, items by popularity.
 
-A mean over users hides who is served: a row can lead by its busiest users, or by popular items alone. Groups are taken
-from the training part, so that they are the same for every row of a table.
+A mean over users hides differences: a row can lead because of its most active users, or of popular items alone. Groups
+are computed from the training part, so they are the same for every row of a table.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from recgraph.evaluation.ranking import Evaluation, judge
 
 
 def degree_groups(degrees: Int[np.ndarray, "users"]) -> dict[str, Bool[np.ndarray, "users"]]:
-    """Users by quartile of their degree: "degree-q1" holds those with the fewest training interactions.
+    """Group users by quartile of degree; "degree-q1" has the users with the fewest training interactions.
 
-    Quartile j holds the degrees up to the j / 4 quantile and above the one before, as in Anelli et al., "Challenging
-    the Myth of Graph Collaborative Filtering", RecSys 2023 (https://arxiv.org/abs/2308.00404). Users of one degree are
-    never parted. So where many share a degree, quartiles are not of one size; one that nobody is in is left out.
+    Quartile j has the degrees above the (j - 1) / 4 quantile, up to the j / 4 quantile, as in Anelli et al.,
+    "Challenging the Myth of Graph Collaborative Filtering", RecSys 2023 (https://arxiv.org/abs/2308.00404). Users of
+    equal degree are always in the same quartile. Quartiles therefore differ in size where many users share a degree;
+    empty ones are left out.
 
     Args:
-        degrees: training interactions of each user who is ranked for.
+        degrees: training interactions of each user in the ranking.
     """
     quartiles = np.searchsorted(np.quantile(degrees, [0.25, 0.5, 0.75]), degrees)
     return _named({f"degree-q{number + 1}": quartiles == number for number in range(4)})
 
 
 def item_groups(popularity: Int[np.ndarray, "items"]) -> dict[str, Bool[np.ndarray, "items"]]:
-    """Items by popularity: head, mid and tail, which are warm, and cold.
+    """Group items by popularity: head, mid and tail, which together are warm, and cold.
 
-    The head is the fewest most popular items that hold 20% of the training interactions; with the mid they hold 80%;
-    the tail is the rest (Abdollahpouri et al., "User-centered Evaluation of Popularity Bias in Recommender Systems",
-    UMAP 2021, https://arxiv.org/abs/2103.06364). Items of one popularity are never parted: they are all in the more
-    popular group. Cold items have no training interactions; where there are none, cold and warm are left out, and so is
-    any other group without items.
+    The head is the smallest set of most popular items that has 20% of the training interactions; head and mid together
+    have 80%; the tail is the rest (Abdollahpouri et al., "User-centered Evaluation of Popularity Bias in Recommender
+    Systems", UMAP 2021, https://arxiv.org/abs/2103.06364). Items of equal popularity are always in the same group, the
+    more popular one. Cold items have no training interactions; if there are none, cold and warm are left out. Other
+    empty groups are also left out.
 
     Args:
         popularity: training interactions of each item of the catalogue.
@@ -52,25 +53,24 @@ def item_groups(popularity: Int[np.ndarray, "items"]) -> dict[str, Bool[np.ndarr
 def by_group(
     evaluation: Evaluation, *, train: sparse.csr_matrix, test: sparse.csr_matrix
 ) -> dict[str, dict[str, float]]:
-    """The means of the per-user metrics of an evaluation, over each group.
+    """Means of the per-user metrics of an evaluation, for each group.
 
-    A group of users has the mean over its users. For a group of items, only test items of that group are relevant,
-    among the hits as well as in what recall and ndcg divide by; the ranking is the same one of the whole catalogue, so
-    that other items, the user's other test items among them, take places; and the mean is over users who have a test
-    item of that group. So a figure tells how well such items are found by those who want them, and figures of groups do
-    not add up to that of all.
+    For a group of users, the mean is over its users. For a group of items, only test items of that group are relevant,
+    both among the hits and in the denominators of recall and ndcg. The ranking is the same, so other items, including
+    the user's other test items, take places in it. The mean is over users who have a test item of that group. A value
+    thus shows how well such items are found for users who want them; values of groups do not add up to the total.
 
     Args:
-        evaluation: of the whole.
-        train: the training part, users × items; what is stored and not zero counts once.
-        test: what the evaluation took for relevant.
+        evaluation: the overall evaluation.
+        train: the training part, users × items; each non-zero entry counts once.
+        test: relevant items of the evaluation, users × items.
 
     Returns:
-        Group -> metric -> value; without groups that have no user, or no test item. Empty if the evaluation has no
+        Group -> metric -> value, without groups that have no user or no test item. Empty if the evaluation has no
         per-user metric.
 
     Raises:
-        DataError: `train` is not of the shape of `test`.
+        DataError: `train` and `test` differ in shape.
     """
     if train.shape != test.shape:
         raise DataError(f"train is {train.shape}, test is {test.shape}: expected the same users × items")

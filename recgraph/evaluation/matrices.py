@@ -1,9 +1,9 @@
-"""The user × item matrices that a ranking is held to: relevant items, items seen before, stored candidates.
+"""User × item matrices for a ranking: relevant items, seen items and stored candidates.
 
-A ranking of candidates, which are a few sampled negatives, need not order models as the whole catalogue does (Krichene
-& Rendle, "On Sampled Metrics for Item Recommendation", KDD 2020, https://doi.org/10.1145/3394486.3403226). It is here
-for the sake of figures published so. Candidates come with a dataset and are never drawn here, and how many negatives
-there were is part of each metric's name.
+A ranking of candidates, which are a few sampled negatives, may order models differently than a ranking of the whole
+catalogue (Krichene & Rendle, "On Sampled Metrics for Item Recommendation", KDD 2020,
+https://doi.org/10.1145/3394486.3403226). It is supported for comparison with published figures. Candidates come with a
+dataset and are never sampled here; each metric's name includes their number of negatives.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from recgraph.errors import DataError
 
 
 def pattern(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Where `matrix` is not zero: True, each pair once, columns sorted."""
+    """A boolean matrix that is True where `matrix` is not zero, without duplicates and with sorted columns."""
     found = sparse.csr_matrix(matrix, dtype=bool, copy=True)
     found.sum_duplicates()
     found.eliminate_zeros()
@@ -26,7 +26,11 @@ def pattern(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 def check_disjoint(test: sparse.csr_matrix, seen: sparse.csr_matrix) -> None:
-    """Refuse test items that could never be recommended: a leak between parts, or the wrong mask."""
+    """Check that no test item is masked as seen, which would be a leak between parts or the wrong mask.
+
+    Raises:
+        DataError: shapes differ, or a pair is in both matrices.
+    """
     if test.shape != seen.shape:
         raise DataError(f"test is {test.shape}, seen is {seen.shape}: expected the same users × items")
     both = test.multiply(seen).tocoo()
@@ -38,17 +42,17 @@ def check_disjoint(test: sparse.csr_matrix, seen: sparse.csr_matrix) -> None:
 
 
 def count_negatives(candidates: sparse.csr_matrix, test: sparse.csr_matrix, seen: sparse.csr_matrix) -> int:
-    """How many candidates that are not relevant a user with test items has.
+    """Number of candidates that are not relevant: the maximum over users with test items.
 
-    It is the most that anyone has: where a stored negative is by chance the user's own test item, one is missing.
+    Users have fewer where a stored negative happens to be their own test item.
 
     Args:
-        candidates: users × items, a `pattern` as the others are.
+        candidates: users × items, made by `pattern` like the others.
         test: relevant items.
         seen: items never to recommend.
 
     Raises:
-        DataError: shapes differ, a test item is no candidate, a candidate was seen, or nobody has a negative.
+        DataError: shapes differ, a test item is not a candidate, a candidate was seen, or nobody has a negative.
     """
     if candidates.shape != test.shape:
         raise DataError(f"candidates are {candidates.shape}, test is {test.shape}: expected the same users × items")
@@ -71,7 +75,7 @@ def count_negatives(candidates: sparse.csr_matrix, test: sparse.csr_matrix, seen
 
 
 def padded(candidates: sparse.csr_matrix) -> Int[Tensor, "users width"]:
-    """The candidates of each user, ascending if columns are sorted; -1 fills up to the longest row, or to one."""
+    """Candidates of each user, ascending if columns are sorted; padded with -1 to the longest row, or to one."""
     counts = np.diff(candidates.indptr)
     items = np.full((len(counts), max(1, counts.max(initial=1))), -1, np.int64)
     items[np.arange(items.shape[1]) < counts[:, None]] = candidates.indices

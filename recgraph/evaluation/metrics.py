@@ -1,8 +1,8 @@
-"""What a top-K ranking is worth: to each user, and as a whole.
+"""Metrics of top-K rankings, per user and over all lists, and of click prediction.
 
-Toolkits disagree on these definitions, and only precision agrees across all of them (Tamm et al., "Quality Metrics in
-Recommender Systems: Do We Calculate Metrics Consistently?", RecSys 2021, https://arxiv.org/abs/2206.12858). So the
-first line of each docstring below is the definition, and `definitions` hands it to whoever prints a table.
+Toolkits define these metrics differently; only precision agrees across all of them (Tamm et al., "Quality Metrics in
+Recommender Systems: Do We Calculate Metrics Consistently?", RecSys 2021, https://arxiv.org/abs/2206.12858). Therefore
+the first line of each metric's docstring is its definition, which `definitions` returns for printing below tables.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from recgraph.registry import summary
 Metric = Callable[[Bool[Tensor, "users k"], Int[Tensor, "users"]], Float[Tensor, "users"]]
 """(hits, num_relevant) -> a value in [0, 1] per user, never averaged here.
 
-`hits[u, r]` is True where the item at rank r + 1 of user u is relevant; `num_relevant[u]` counts all relevant items of
-user u, ranked or not, and is at least 1: a user without any has no ranking quality and must be left out before.
-"""
+`hits[u, r]` is True if the item at rank r + 1 of user u is relevant. `num_relevant[u]` counts all relevant items of
+user u, ranked or not, and is at least 1: users without relevant items have no ranking quality and must be left out."""
 
 ListMetric = Callable[[Int[Tensor, "items"], Num[Tensor, "items"]], Float[Tensor, ""]]
 """(recommended, popularity) -> one value for all users together.
 
-`recommended[i]` counts the users who got item i in their top K; `popularity[i]` is its number of training interactions.
-"""
+`recommended[i]` is the number of users with item i in their top K; `popularity[i]` is its number of training
+interactions."""
 
 
 ClickMetric = Callable[[Float[np.ndarray, "rows"], Float[np.ndarray, "rows"]], float]
-"""(logits, labels) -> one value for all rows; NaN where the rows are of one label and it wants both."""
+"""(logits, labels) -> one value for all rows; NaN if all rows have the same label and the metric needs both."""
 
 
 def recall(hits: Bool[Tensor, "users k"], num_relevant: Int[Tensor, "users"]) -> Float[Tensor, "users"]:
@@ -67,8 +66,8 @@ def mrr(hits: Bool[Tensor, "users k"], num_relevant: Int[Tensor, "users"]) -> Fl
 def average_precision(hits: Bool[Tensor, "users k"], num_relevant: Int[Tensor, "users"]) -> Float[Tensor, "users"]:
     """Sum of precision@rank over hits, divided by min(K, relevant).
 
-    With that denominator a perfect top K counts 1 for every user, as in ndcg, RecBole and implicit. TREC divides by all
-    relevant items, which gives less wherever those are more than K.
+    With this denominator a perfect top K has the value 1 for every user, as in ndcg, RecBole and implicit. TREC divides
+    by all relevant items, which gives a lower value for users with more than K of them.
     """
     precisions = hits.cumsum(1) / _ranks(hits)
     return (precisions * hits).sum(1) / num_relevant.clamp(max=hits.shape[1])
@@ -120,7 +119,7 @@ def auc(scores: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"]) ->
     if not clicks or not others:
         return float("nan")
     _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    rank = np.cumsum(counts) - (counts - 1) / 2  # of equal scores the mean of their ranks
+    rank = np.cumsum(counts) - (counts - 1) / 2  # ties have their mean rank
     return float((rank[place][labels > 0].sum() - clicks * (clicks + 1) / 2) / (clicks * others))
 
 
@@ -136,7 +135,7 @@ SCOPES: Mapping[str, str] = {
     "cold": "Only items without training interactions are ranked, for the users with such test items",
     "harmonic": "Harmonic mean of the figures of :warm and :cold",
 }
-"""What may follow a metric's name, as in "ndcg@20:cold", and its definition."""
+"""Suffixes of metric names, as in "ndcg@20:cold", with their definitions."""
 
 _SCOPE = re.compile(rf":({'|'.join(SCOPES)})$")
 _SAMPLED = re.compile(r":sampled-([1-9][0-9]*)$")
@@ -145,10 +144,10 @@ _SAMPLED = re.compile(r":sampled-([1-9][0-9]*)$")
 def parse(text: str) -> tuple[str, Any, int]:
     """Split a metric such as "ndcg@20", "ndcg@20:cold" or "ndcg@20:sampled-99" into its name, its function and its K.
 
-    Metrics of clicks are names alone, and their K is 0.
+    Click metrics are a name alone; their K is 0.
 
     Raises:
-        ConfigError: it is not of the form name@K with K of at least 1, or nothing has that name.
+        ConfigError: the text is not name@K with K of at least 1, or no metric has that name.
     """
     if text in OF_CLICKS:
         return text, OF_CLICKS[text], 0
@@ -166,30 +165,30 @@ def parse(text: str) -> tuple[str, Any, int]:
 
 
 def sampled(metric: str, num_negatives: int) -> str:
-    """The name of a metric of a ranking in which so many stored negatives took the catalogue's place."""
+    """The name of a metric if only stored candidates are ranked, with `num_negatives` negatives."""
     return f"{metric}:sampled-{num_negatives}"
 
 
 def num_sampled(metric: str) -> int | None:
-    """How many negatives a user had been ranked with, by a metric's name; None where it was the whole catalogue."""
+    """The number of negatives per user, from a metric's name; None if the whole catalogue was ranked."""
     match = _SAMPLED.search(metric)
     return int(match[1]) if match else None
 
 
 def scope(metric: str) -> str | None:
-    """One of `SCOPES`, by a metric's name; None where all items are ranked."""
+    """The scope of a metric, one of `SCOPES`, from its name; None if all items are ranked."""
     match = _SCOPE.search(metric)
     return match[1] if match else None
 
 
 def direction(metric: str) -> int:
-    """1 where more is better, -1 where less is, 0 where neither."""
+    """1 if higher is better, -1 if lower is better, 0 if neither."""
     name = parse(metric)[0]
     return -1 if name == "log_loss" else int(name in PER_USER or name in OF_CLICKS)
 
 
 def ranked(metric: str) -> str:
-    """What was ranked, for the foot of a table."""
+    """A sentence that says what was ranked, printed below tables."""
     negatives = num_sampled(metric)
     if negatives is None:
         return "Whole catalogue ranked"
@@ -200,7 +199,7 @@ def ranked(metric: str) -> str:
 
 
 def definitions(metrics: Iterable[str]) -> dict[str, str]:
-    """The one-line definition of each metric in `metrics` ("ndcg@20", ...) by its name, for the foot of a table."""
+    """The one-line definitions of `metrics` ("ndcg@20", ...) and of their scopes, by name, printed below tables."""
     metrics = list(metrics)
     found = {name: summary(metric) for name, metric, _ in map(parse, metrics)}
     return found | {f":{name}": SCOPES[name] + "." for name in filter(None, map(scope, metrics))}

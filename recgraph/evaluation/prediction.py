@@ -1,6 +1,6 @@
-"""How well labels are predicted: AUC, accuracy, macro-F1 and RMSE, by scikit-learn.
+"""Metrics of label prediction: AUC, accuracy, macro-F1 and RMSE.
 
-A figure is called `label:metric`, such as "gender:auc".
+AUC, F1 and RMSE are computed by scikit-learn. A value is called `label:metric`, such as "gender:auc".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ METRICS: Mapping[LabelKind, Sequence[str]] = {
     "tags": ("auc", "accuracy", "macro_f1"),
     "number": ("rmse",),
 }
-"""What is measured of each kind of label."""
+"""Metrics of each kind of label."""
 
 LOWER_IS_BETTER = frozenset({"rmse"})
 
@@ -38,11 +38,11 @@ DEFINITIONS: Mapping[str, str] = {
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a head says of the rows of a part, and what is true.
+    """A head's outputs for the rows of a part, and the true labels.
 
     Attributes:
-        kind: of the label.
-        outputs: logits of classes or tags; numbers in their own unit [rows, 1].
+        kind: kind of the label.
+        outputs: logits of classes or tags; or numbers in their own unit [rows, 1].
         targets: class numbers; 0 and 1 for each tag; or numbers in their own unit.
     """
 
@@ -51,15 +51,15 @@ class Predictions:
     targets: Num[np.ndarray, "rows *tags"]
 
     def select(self, rows: np.ndarray) -> Predictions:
-        """Some rows, also repeatedly."""
+        """The given rows, which may repeat."""
         return Predictions(self.kind, self.outputs[rows], self.targets[rows])
 
 
 def measure(predictions: Predictions) -> dict[str, float]:
-    """Metric -> value, of those in `METRICS` for its kind.
+    """Metric -> value, for the metrics of the label's kind.
 
     Raises:
-        ValueError: the rows have one class only, or no tag that some have and others have not.
+        ValueError: all rows have the same class, or no tag is present in some rows and absent in others.
     """
     return {name: FUNCTIONS[name](predictions) for name in METRICS[predictions.kind]}
 
@@ -111,13 +111,13 @@ FUNCTIONS: Mapping[str, Callable[[Predictions], float]] = {
 
 
 def baseline(kind: LabelKind, width: int, learned: np.ndarray, targets: np.ndarray) -> Predictions:
-    """What is known without looking at the row: how often each class or tag is among what is learned from, or the mean.
+    """A constant prediction: the frequency of each class or tag in training, or the mean of a number.
 
     Args:
-        kind: of the label.
-        width: classes or tags; 1 for a number.
+        kind: kind of the label.
+        width: number of classes or tags; 1 for a number.
         learned: labels that training sees.
-        targets: those to be predicted.
+        targets: labels to be predicted.
     """
     if kind == "number":
         outputs = np.full((1, 1), learned.mean())
@@ -130,7 +130,7 @@ def baseline(kind: LabelKind, width: int, learned: np.ndarray, targets: np.ndarr
 
 
 def probabilities(predictions: Predictions) -> Float[np.ndarray, "rows width"]:
-    """Of classes, which sum to 1, or of tags; in double precision, for in single all logits above 17 are the same."""
+    """Probabilities of classes (softmax) or tags (sigmoid), in double precision: single rounds logits above 17 to 1."""
     from scipy.special import expit, softmax
 
     outputs = predictions.outputs.astype(np.float64)
@@ -138,7 +138,7 @@ def probabilities(predictions: Predictions) -> Float[np.ndarray, "rows width"]:
 
 
 def truth_of(predictions: Predictions) -> np.ndarray:
-    """Which classes or tags each row has [rows, width]."""
+    """Whether each row has each class or tag [rows, width]."""
     if predictions.kind == "classes":
         return predictions.targets[:, None] == np.arange(predictions.outputs.shape[1])
     return predictions.targets > 0

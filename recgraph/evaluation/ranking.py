@@ -1,9 +1,9 @@
-"""Ranking the full catalogue for every user, and what the ranking is worth.
+"""Full-catalogue ranking for every user, and its evaluation.
 
-Scores are made, masked and cut to the top K a chunk of users at a time, so that memory never holds more than a chunk of
-the users × items matrix. A matrix product makes scores faster than `torch.topk` reads them; `_largest` is what keeps
-the cut cheaper than the product. It is also exact about ties, which `torch.topk` is not: among equal scores the lower
-item index wins, inside the list and at its end, on any device and for any chunk.
+Scores are computed, masked and reduced to the top K for a chunk of users at a time, so that memory never holds more
+than a chunk of the users × items matrix. `torch.topk` would take longer than the matrix product that computes the
+scores; `_largest` takes less. It also breaks ties exactly, unlike `torch.topk`: among equal scores the lower item index
+comes first, within the list and at its end, on any device and for any chunk size.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from recgraph.evaluation.metrics import PER_USER, num_sampled, parse, sampled, s
 from recgraph.files import replacing
 
 Scores = Callable[[Int[Tensor, "batch"]], Float[Tensor, "batch items"]]
-"""Users -> their score of every item of the catalogue; higher is better, -inf is never recommended."""
+"""Users -> scores of all items of the catalogue; higher is better, and an item at -inf is never recommended."""
 
 CHUNK_SCORES = 2**22
-"""Scores in a chunk: 16 MB, which the C library's allocator hands out again still warm. Beyond its limit of 32 MB every
-chunk is fresh memory, and a matrix product into that takes two to three times as long."""
+"""Number of scores per chunk: 16 MB, which the C library's allocator reuses for the next chunk. Above its limit of 32
+MB, every chunk is new memory, and a matrix product into new memory takes two to three times as long."""
 
 CHUNK_USERS = 64
-"""Users in a chunk at least: products of fewer rows are slow."""
+"""Minimum number of users per chunk: matrix products with fewer rows are slow."""
 
 BLOCK = 96
-"""Items that `_largest` first reduces to their maximum. Of 32 to 256 the fastest, or within a tenth of it, for 10,000
-to 400,000 items and K of 10 to 50: multiples of 32 floats are reduced by whole vectors, and 96 K candidates are enough
-for `torch.topk` to take its faster algorithm, which starts at 64 (K + 1)."""
+"""Block width of `_largest`, which first reduces each block to its maximum. Among 32 to 256 it is the fastest, or
+within a tenth of that, for 10,000 to 400,000 items and K of 10 to 50: multiples of 32 floats are reduced by whole
+vectors, and 96 K candidates are enough for the faster algorithm of `torch.topk`, which starts at 64 (K + 1)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The quality of a ranking.
+    """Ranked lists and metrics.
 
     Attributes:
         users: index of each user who has test items, ascending.
-        lists: the best items of each of them, best first; -1 fills up a short list.
+        lists: the top items of each of these users, best first; short lists are padded with -1.
         per_user: value of each per-user metric, aligned with `users`.
-        summary: each metric that was asked for: means of `per_user`, and the whole-list metrics.
-        num_skipped: users without test items, who are in no figure.
-        seconds: time that scoring, ranking and measuring took.
+        summary: value of each requested metric: means of `per_user`, and the whole-list metrics.
+        num_skipped: number of users without test items, who are left out of all metrics.
+        seconds: time for scoring, ranking and computing metrics.
     """
 
     users: np.ndarray
@@ -62,12 +62,12 @@ class Evaluation:
 
     @property
     def num_users(self) -> int:
-        """Users who have test items."""
+        """Number of users who have test items."""
         return len(self.users)
 
     def write(self, path: Path) -> None:
         """Write the per-user values as parquet: a column `user` (the index), then one for each metric."""
-        import polars as pl  # slow to import, and ranking needs none of it
+        import polars as pl  # slow to import, and not needed for ranking
 
         with replacing(path) as temporary:
             pl.DataFrame({"user": self.users, **self.per_user}).write_parquet(temporary)
@@ -84,33 +84,34 @@ def evaluate(
     chunk: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
-    """Rank the full catalogue, or what `candidates` leave of it, for users with test items; measure the ranking.
+    """Rank the full catalogue, or only `candidates`, for users with test items, and compute metrics.
 
-    All metrics are taken from one ranking, whose length is the largest K asked for.
+    All metrics are computed from one ranking, whose length is the largest K requested.
 
     Args:
         scores: users (on `device`) -> scores of all items, on any device.
-        test: relevant items, users × items; what is stored and not zero counts, whatever its value.
+        test: relevant items, users × items; every non-zero entry counts the same.
         seen: items that are never recommended, of the same shape: at test time, those of train and of validation.
-        candidates: users × items; only these are ranked, the test items among them, and metrics are then called as in
-            "ndcg@10:sampled-99", by the number of negatives.
+        candidates: users × items, including the test items; only these are ranked, and metrics are then named after the
+            number of negatives, as in "ndcg@10:sampled-99".
         metrics: per-user metrics and whole-list metrics, such as "ndcg@10" and "coverage@10".
-        popularity: training interactions of each item; needed by popularity@K only.
-        chunk: users scored at once; None chooses what suits a CPU, a GPU gains from thousands.
-        device: where `scores` wants its users.
+        popularity: training interactions of each item; required by popularity@K and cold_share@K.
+        chunk: number of users scored at once; None chooses one that suits a CPU, while a GPU gains from thousands.
+        device: where `scores` expects its users.
 
     Raises:
-        ConfigError: a metric is unknown, malformed or named as sampled, or none is given, or popularity@K lacks
-            `popularity`.
-        DataError: a shape is wrong, nobody has a test item, a test item or candidate is also in `seen`, a test item is
-            no candidate, or a score is NaN.
+        ConfigError: no metric is given, one is unknown, malformed, of clicks or has a suffix such as ":cold", or
+            one that requires `popularity` lacks it.
+        DataError: a shape is wrong, no user has a test item or a negative, a test item or candidate is also in `seen`,
+            a test item is not a candidate, or a score is NaN.
     """
     start = time.perf_counter()
     parsed = {text: parse(text) for text in metrics}
     if not parsed or any(num_sampled(text) or scope(text) or not k for text, (_, _, k) in parsed.items()):
         raise ConfigError(f"metrics: expected at least one, all named as 'ndcg@10' is, got {[*metrics]}")
-    if popularity is None and any(name == "popularity" for name, _, _ in parsed.values()):
-        raise ConfigError("metrics: popularity@K needs the training interactions of each item")
+    for text, (name, _, _) in parsed.items():
+        if popularity is None and name in ("popularity", "cold_share"):
+            raise ConfigError(f"metrics: {text} needs `popularity`, the training interactions of each item")
     num_users, num_items = test.shape
     counts = torch.zeros(num_items) if popularity is None else torch.from_numpy(np.asarray(popularity))
     if counts.shape != (num_items,):
@@ -143,7 +144,7 @@ def evaluate(
 def judge(
     lists: Int[Tensor, "users k"], test: sparse.csr_matrix, metrics: Sequence[str]
 ) -> dict[str, Float[np.ndarray, "users"]]:
-    """The value of per-user metrics of ranked lists.
+    """Compute per-user metrics of ranked lists.
 
     Args:
         lists: items, best first; -1 where a list is short.
@@ -168,18 +169,18 @@ def top_k(
 
     Args:
         scores: users -> scores of all items.
-        users: whom to rank for, on the device `scores` wants.
+        users: users to rank for, on the device that `scores` expects.
         seen: users × items; each stored entry is an item never to recommend to that user, candidate or not.
         k: length of each list, at least 1.
-        chunk: users scored at once, at least 1; None chooses what suits a CPU.
+        chunk: number of users scored at once, at least 1; None chooses one that suits a CPU.
         candidates: users × items, columns sorted in each row; only stored entries are recommended. None for all.
 
     Returns:
-        Item indices on the CPU. A list ends in -1 where the user has fewer than K items left to recommend.
+        Item indices on the CPU. A list ends in -1 if the user has fewer than K items left to recommend.
 
     Raises:
         ConfigError: `k` or `chunk` is below 1.
-        DataError: scores are not one floating-point row of all items for each user, or one that counts is NaN.
+        DataError: scores are not one floating-point row of all items for each user, or an unmasked score is NaN.
     """
     if k < 1 or (chunk is not None and chunk < 1):
         raise ConfigError(f"top_k: expected k and chunk of at least 1, got k {k} and chunk {chunk}")
@@ -193,14 +194,14 @@ def top_k(
     for start in range(0, len(users), chunk):
         part = users[start : start + chunk]
         inside = masked[ends[start] : ends[start + len(part)]] - start * num_items
-        # No name holds the scores: freed before the next chunk's are made, their memory is used again while it is warm.
+        # The scores get no name, so that they are freed before the next chunk's, which then reuse their warm memory.
         own = None if among is None else padded(among[start : start + len(part)])
         lists.append(_ranked(_checked(scores(part), len(part), num_items), part, inside, own, k))
     return torch.cat(lists)
 
 
 def _checked(scores: Tensor, num_users: int, num_items: int) -> Float[Tensor, "rows items"]:
-    """Scores, if they are what a ranking needs; `num_items` is 0 where it is not known."""
+    """Return scores if their shape and type are valid; `num_items` is 0 if it is not known."""
     expected = (num_users, num_items or scores.shape[-1])
     if scores.shape != expected or not scores.is_floating_point():
         raise DataError(
@@ -217,18 +218,18 @@ def _ranked(
     own: Int[Tensor, "rows width"] | None,
     k: int,
 ) -> Int[Tensor, "rows k"]:
-    """`top_k` of one chunk; `masked` holds positions in its flattened scores, `own` candidates as `padded` has them."""
-    flat = scores.contiguous().view(-1)  # a row expanded over users would be one memory for all of them
+    """`top_k` of one chunk; `masked` has positions in its flattened scores, `own` the candidates from `padded`."""
+    flat = scores.contiguous().view(-1)  # a row expanded over users would share its memory among them
     masked = masked.to(flat.device)
     original = flat[masked]
     flat[masked] = -torch.inf
     ranked = flat.view(scores.shape)
-    if own is not None:  # in ascending order, so that ties keep theirs
+    if own is not None:  # in ascending order, so that ties are still broken by item index
         own = own.to(flat.device)
         ranked = ranked.gather(1, own.clamp(min=0)).masked_fill(own < 0, -torch.inf)
     best, items = _largest(ranked, min(k, ranked.shape[1]))
     items = items if own is None else own.gather(1, items)
-    flat[masked] = original  # the scores may be the model's own memory
+    flat[masked] = original  # the scores may be a tensor of the model
     if (broken := best[:, 0].isnan().cpu()).any():  # NaN sorts first
         raise DataError(f"scores of user {int(users.cpu()[broken][0])} hold NaN: cannot rank them")
     items = items.masked_fill(best == -torch.inf, -1).cpu()
@@ -238,39 +239,39 @@ def _ranked(
 def _largest(values: Float[Tensor, "rows width"], k: int) -> tuple[Float[Tensor, "rows k"], Int[Tensor, "rows k"]]:
     """The k largest of each row, best first, and their positions; among equals the lower position comes first.
 
-    Wide rows are cut into blocks of neighbours, and only the k blocks of largest maximum are searched. That is exact,
-    ties included, because blocks of equal maximum are taken in order as well: if one of the k largest were in a block
-    not taken, each of the k blocks taken would hold a value that comes before it.
+    Wide rows are cut into blocks of neighbours, and only the k blocks with the largest maximum are searched. This is
+    exact, ties included, because blocks with equal maximum are also taken in order: if one of the k largest values were
+    in a block not taken, each of the k blocks taken would contain a value that comes before it.
     """
     width = values.shape[1]
     num_blocks = width // BLOCK
-    if num_blocks < 5 * k:  # measured: with fewer, the blocks left out do not pay for the detour
+    if num_blocks < 5 * k:  # measured: with fewer blocks, skipping some does not pay off
         return _largest_of_few(values, k)
     whole = num_blocks * BLOCK
     blocks = values[:, :whole].unflatten(1, (num_blocks, BLOCK))
     chosen = _largest_of_few(blocks.amax(2), k)[1].sort(dim=1).values
     inside = blocks.gather(1, chosen[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
     best, position = _largest_of_few(torch.cat([inside, values[:, whole:]], 1), k)
-    chosen = torch.nn.functional.pad(chosen, (0, 1), value=num_blocks)  # what is left over is one more, short block
+    chosen = torch.nn.functional.pad(chosen, (0, 1), value=num_blocks)  # the remainder is one more, shorter block
     return best, chosen.gather(1, position // BLOCK) * BLOCK + position % BLOCK
 
 
 def _largest_of_few(
     values: Float[Tensor, "rows width"], k: int
 ) -> tuple[Float[Tensor, "rows k"], Int[Tensor, "rows k"]]:
-    """`_largest` without blocks: torch.topk, mended in the rows that hold equal values."""
+    """`_largest` without blocks: torch.topk, corrected in rows with ties."""
     width = values.shape[1]
     best, position = values.topk(min(k + 1, width), dim=1)
-    # -inf is never recommended, so the order of items that share it is of no interest.
+    # Items at -inf are never recommended, so their order does not matter.
     tied = ((best[:, 1:] == best[:, :-1]) & (best[:, 1:] > -torch.inf)).any(1)
     best, position = best[:, :k], position[:, :k]
     if tied.any():
         scores, places = best[tied], position[tied]
         last = scores[:, -1:]
-        # Equal values at the end of the list go to the lowest positions: the largest of these keys.
+        # Of the values equal to the last one, the lowest positions are kept: those with the largest keys.
         keys = torch.where(values[tied] == last, -torch.arange(width, device=values.device), -width)
         lowest = -keys.topk(k, dim=1).values
-        rank = torch.arange(k, device=values.device) - (scores != last).sum(1, keepdim=True)  # NaN is above all
+        rank = torch.arange(k, device=values.device) - (scores != last).sum(1, keepdim=True)  # NaN sorts first
         places = torch.where(rank < 0, places, lowest.gather(1, rank.clamp(min=0)))
         places, order = places.sort(dim=1)
         order = scores.gather(1, order).argsort(dim=1, descending=True, stable=True)
@@ -285,7 +286,7 @@ def _keys(matrix: sparse.csr_matrix) -> Int[Tensor, "entries"]:
 
 
 def _hits(items: Int[Tensor, "users k"], test: sparse.csr_matrix) -> Bool[Tensor, "users k"]:
-    """True where an item is among those of its row of `test`, whose columns are sorted; False for -1."""
+    """True where an item is in its row of `test`, whose columns are sorted; False for -1."""
     relevant = _keys(test)
     wanted = torch.arange(len(items))[:, None] * test.shape[1] + items
     found = relevant[torch.searchsorted(relevant, wanted).clamp(max=len(relevant) - 1)]

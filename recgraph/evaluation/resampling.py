@@ -1,7 +1,7 @@
-"""Paired bootstrap of prediction metrics: would a difference between two rows hold for other users, items or reviews?
+"""Paired bootstrap of label metrics: would a difference between two rows hold for other users, items or reviews?
 
-AUC and macro-F1 are no means over rows, so that a t-test does not apply. All rows of a table and all seeds see the same
-resamples of the same examples, and a row's value in one is its mean over seeds.
+AUC and macro-F1 are not means over examples, so a t-test does not apply. All rows of a table and all their seeds use
+the same resamples of the same examples; a row's value in a resample is its mean over seeds.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from recgraph.evaluation.significance import Comparison, holm
 from recgraph.random import numpy_generator
 
 RESAMPLES = 2000
-"""A p of 0.05 is then known to ± 0.01, at two standard errors."""
+"""Number of resamples: a p of 0.05 is then accurate to ± 0.01, at two standard errors."""
 
 CHUNK = 2**21
-"""Examples × resamples at once: arrays of 16 MB."""
+"""Examples × resamples processed at once: arrays of 16 MB."""
 
 
 def compare_predictions(
@@ -28,17 +28,17 @@ def compare_predictions(
 ) -> dict[str, dict[str, Comparison]]:
     """Metric -> row -> its comparison with the reference row.
 
-    p is twice the share of resamples in which the difference is on the other side of 0 or at 0, at least 1 in
-    `resamples` + 1, and is corrected by Holm over the rows of a metric.
+    p = 2 (b + 1) / (resamples + 1), at most 1, with b resamples whose difference is 0 or on the other side of 0. It is
+    Holm-corrected over the rows of a metric.
 
     Args:
-        rows: the predictions of each seed of each row, of one label.
+        rows: row -> the predictions of one label by each of its seeds.
         reference: the row that the others are compared with.
-        resamples: how many.
-        seed: of the resamples.
+        resamples: number of resamples.
+        seed: seed of the resamples.
 
     Raises:
-        DataError: rows predict other examples.
+        DataError: rows differ in their targets.
     """
     targets = rows[reference][0].targets
     for row, seeds in rows.items():
@@ -75,7 +75,7 @@ def compare_predictions(
 def resampled(
     predictions: Predictions, times: Int[np.ndarray, "resamples rows"]
 ) -> dict[str, Float[np.ndarray, "resamples"]]:
-    """The metrics of `measure` where row r counts `times[:, r]` times; NaN where a resample has nothing to measure."""
+    """The metrics of `measure` if row r counts `times[:, r]` times; NaN where a resample leaves a metric undefined."""
     if predictions.kind == "number":
         errors = (predictions.outputs[:, 0] - predictions.targets) ** 2
         return {"rmse": np.sqrt(times @ errors / times.sum(1))}
@@ -89,7 +89,7 @@ def resampled(
         right = (said == truth).mean(1)
     counts = times.astype(np.float64)
     hits, claims, wanted = (counts @ part for part in (said & truth, said, truth))
-    # Without a class that is neither there nor said; without a tag that all have, or nobody.
+    # Leave out classes that are neither present nor predicted, and tags that all examples have, or none.
     counted = claims + wanted > 0
     if predictions.kind == "tags":
         counted = (wanted > 0) & (wanted < counts.sum(1)[:, None])
@@ -107,7 +107,7 @@ def resampled(
 def weighted_auc(
     scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"], times: Float[np.ndarray, "resamples rows"]
 ) -> Float[np.ndarray, "resamples"]:
-    """The AUC where rows count several times or not at all; ties count half. NaN without both kinds of rows."""
+    """AUC if rows count `times` times, ties counting half; NaN without both positives and negatives."""
     order = np.argsort(scores, kind="stable")
     times, positive, scores = times[:, order], positive[order], scores[order]
     start, end = np.searchsorted(scores, scores, "left"), np.searchsorted(scores, scores, "right")

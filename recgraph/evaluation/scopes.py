@@ -1,14 +1,14 @@
-"""How well new items are served, how well the known ones, and at what cost to each other.
+"""Metrics on cold items, on warm items, and on both.
 
-One list of all items does not tell: a model can neglect cold items altogether and lose little. So metrics come in
-scopes, as in GAR (Chen et al., SIGIR 2022), ALDI (Huang et al., SIGIR 2023) and ColdRec. "ndcg@20" ranks all items;
+A ranking of all items does not suffice: a model can ignore cold items entirely and lose little. So metrics have scopes,
+as in GAR (Chen et al., SIGIR 2022), ALDI (Huang et al., SIGIR 2023) and ColdRec. "ndcg@20" ranks all items;
 "ndcg@20:cold" only those without training interactions, for the users with such items in test; "ndcg@20:warm" only the
-others. "ndcg@20:harmonic" is the harmonic mean of the last two, which is high only if both are: the one to choose an
-epoch by. "cold_share@20" says how much of the one list is given to cold items.
+others. "ndcg@20:harmonic" is the harmonic mean of the last two, which is high only if both are: use it to choose the
+epoch. "cold_share@20" is the share of cold items in the ranking of all items.
 
-Scopes are of items. With `warm_and_cold` of side user, new and known users are in one mean; of the groups of a result,
-"degree-q1" holds the new ones, and where they are fewer than a quarter the least active of the others with them. Where
-new users are to be measured by themselves, take the split `user_cold`, in whose test part they are all there is.
+Scopes concern items only. If `warm_and_cold` has side user, means are over new and known users together. The group
+"degree-q1" then has the new users, along with the least active known ones if the new are fewer than a quarter. To
+evaluate new users alone, use the split `user_cold`, whose test part has no others.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ def evaluate_scopes(
     popularity: Num[np.ndarray, "items"],
     **more: Any,
 ) -> Evaluation:
-    """`evaluate`, a ranking for each scope that the metrics name.
+    """`evaluate`, with a ranking for each scope that the metrics name.
 
     Args:
-        scores, test, seen, metrics, popularity, more: see `evaluate`; the items with popularity 0 are cold.
+        scores, test, seen, metrics, popularity, more: see `evaluate`; items with popularity 0 are cold.
 
     Returns:
-        Of all items, with the figures of the other scopes added. A user without test items of a scope has NaN there,
-        and is in none of its means.
+        The evaluation over all items, with the metrics of the other scopes added. A user without test items in a scope
+        has NaN there, and is left out of its means.
 
     Raises:
-        ConfigError: a harmonic mean is asked for of a metric of whole lists.
-        DataError: nobody has a test item of a scope; and as `evaluate`.
+        ConfigError: a harmonic mean of a whole-list metric is requested; or as `evaluate`.
+        DataError: no user has a test item of a scope; or as `evaluate`.
     """
     plain = {text: text.split(":")[0] for text in metrics}
     whole = [text for text in metrics if scope(text) is None]
@@ -88,7 +88,7 @@ def evaluate_scopes(
 
 
 def _among(scores: Scores, items: np.ndarray) -> Scores:
-    """The scores of some items."""
+    """Scores of the given items only."""
     return lambda users: scores(users)[:, items]
 
 

@@ -1,9 +1,9 @@
-"""Differences between rows of a table: how large, how certain, and how likely by chance.
+"""Differences between rows of a table: paired tests, confidence intervals and correction for multiple tests.
 
-What varies here is the user: two rows ranked for the same users, and each user's difference is one observation (Sakai,
-"Statistical Reform in Information Retrieval?", SIGIR Forum 48(1), 2014). So p answers whether a difference would hold
-for other users of the same kind. It does not answer whether it would hold for other seeds or another split: average the
-values of each user over seeds first, and judge those by the spread of the seeds.
+Users are the observations: both rows rank for the same users, and each user gives one difference (Sakai, "Statistical
+Reform in Information Retrieval?", SIGIR Forum 48(1), 2014). So p says whether a difference would hold for other users
+of the same population. It does not say whether it would hold for other seeds or another split: average each user's
+values over seeds first, and judge variation between seeds by their spread.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from recgraph.errors import ConfigError, DataError, suggest
 from recgraph.random import numpy_generator
 
 Test = Callable[[Float[np.ndarray, "users"]], float]
-"""Differences of at least two users -> the two-sided p of their mean being 0."""
+"""Differences of at least two users -> two-sided p for a mean of 0."""
 
 RESAMPLES = 10_000
-"""Resamples of an interval or a permutation test: a p of 0.05 is then known to ± 0.004, at two standard errors."""
+"""Number of resamples of an interval or permutation test: a p of 0.05 is then accurate to ± 0.004, at two standard
+errors."""
 
 CHUNK = 2**19
-"""Users × resamples at once: three arrays of 4 MB. Arrays of 16 MB leave the caches, and take half as long again."""
+"""Users × resamples processed at once: three arrays of 4 MB. Arrays of 16 MB exceed the caches and take 1.5 times as
+long."""
 
 ROUNDING = 1e-12
-"""Differences up to this, relative to the largest value, are taken for 0. The mean over three seeds of one number may
-differ from that number in its last bit, and systematically so, which a test of many users would call significant."""
+"""Differences up to this, relative to the largest value, count as 0. The mean of one number over three seeds may differ
+from that number in its last bit, always in the same direction, which a test of many users would find significant."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Comparison:
     Attributes:
         difference: mean over users of the row's value minus the reference's.
         low, high: 95% bootstrap interval of the difference, for this comparison alone.
-        p: two-sided p of there being no difference, for this comparison alone.
-        corrected: the same, corrected for all comparisons with the reference.
+        p: two-sided p of no difference, for this comparison alone.
+        corrected: p, corrected for all comparisons with the reference.
     """
 
     difference: float
@@ -50,9 +52,9 @@ class Comparison:
 
 
 def paired_t(differences: Float[np.ndarray, "users"]) -> float:
-    """The two-sided p of Student's paired t-test; 1 where nobody differs.
+    """Two-sided p of Student's paired t-test; 1 if all differences are 0.
 
-    Near-exact for thousands of users whatever the metric, because only the mean has to be near normal.
+    With thousands of users it is nearly exact for any metric, because only the mean has to be nearly normal.
 
     Raises:
         DataError: there are fewer than two users, or a difference is not finite.
@@ -60,30 +62,30 @@ def paired_t(differences: Float[np.ndarray, "users"]) -> float:
     from scipy.stats import ttest_1samp  # slow to import
 
     _check(differences, "differences")
-    if np.ptp(differences) == 0:  # no variance, where SciPy warns and, of zeros, returns NaN
+    if np.ptp(differences) == 0:  # no variance: SciPy would warn and, for zeros, return NaN
         return float(differences[0] == 0)
     return float(ttest_1samp(differences, 0).pvalue)
 
 
 def sign_flip(differences: Float[np.ndarray, "users"], *, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """The two-sided p of a permutation test that exchanges the two rows at random, user by user.
+    """Two-sided p of a permutation test that randomly exchanges the two rows for each user.
 
-    p = (b + 1) / (resamples + 1), with b resamples whose mean is at least as far from 0 as the one observed: never 0,
-    and valid however few the resamples (Phipson and Smyth, 2010, https://arxiv.org/abs/1603.05766). It assumes nothing
-    of the distribution, and is meant for groups of few users.
+    p = (b + 1) / (resamples + 1), with b resamples whose mean is at least as far from 0 as the observed one. It is
+    never 0, and valid for any number of resamples (Phipson and Smyth, 2010, https://arxiv.org/abs/1603.05766). The test
+    assumes nothing about the distribution, and is meant for groups of few users.
 
     Args:
         differences: value in one row minus value in the other, for each user.
-        resamples: at least 1.
-        seed: of the resamples.
+        resamples: number of resamples, at least 1.
+        seed: seed of the resamples.
 
     Raises:
         DataError: there are fewer than two users, or a difference is not finite.
     """
     _check(differences, "differences")
-    moved = differences[differences != 0].astype(np.float64)  # a zero stays what it is under any sign
+    moved = differences[differences != 0].astype(np.float64)  # flipping the sign of a zero changes nothing
     observed, generator, extreme = abs(moved.sum()), numpy_generator(seed, "sign_flip"), 0
-    limit = observed - ROUNDING * np.abs(moved).sum()  # sums that are equal but for the order of adding
+    limit = observed - ROUNDING * np.abs(moved).sum()  # equal sums may differ by the order of addition
     for size in _chunks(len(moved), resamples):
         bits = generator.integers(256, size=(size, -(-len(moved) // 8)), dtype=np.uint8)
         flipped = np.unpackbits(bits, axis=1, count=len(moved)).astype(np.float64) @ moved
@@ -92,12 +94,11 @@ def sign_flip(differences: Float[np.ndarray, "users"], *, resamples: int = RESAM
 
 
 def holm(p: Float[np.ndarray, "tests"]) -> Float[np.ndarray, "tests"]:
-    """p-values corrected for their number: those below α keep the chance of any false one at α or less.
+    """Holm-corrected p-values: rejecting those below α keeps the family-wise error rate at α or less.
 
-    The i-th smallest of m becomes (m - i + 1) p, but no less than the ones before it and no more than 1 (Holm, "A
-    Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6(2), 1979). Unlike
-    Bonferroni's, it wastes nothing; like it, it holds for tests that depend on each other, as those against one
-    reference do.
+    The i-th smallest of m becomes (m - i + 1) p, but at least the previous corrected one and at most 1 (Holm, "A Simple
+    Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6(2), 1979). It is more powerful
+    than Bonferroni's correction and, like it, valid for dependent tests, such as those against one reference.
     """
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
@@ -109,16 +110,16 @@ def holm(p: Float[np.ndarray, "tests"]) -> Float[np.ndarray, "tests"]:
 def interval(
     values: Float[np.ndarray, "users *series"], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Float[np.ndarray, "2 *series"]:
-    """The 95% percentile bootstrap interval of a mean over users (Efron, 1979): its lower and its upper end.
+    """Lower and upper end of the 95% percentile bootstrap interval of a mean over users (Efron, 1979).
 
-    Of paired differences it is the interval of a difference: both rows are of the same resampled users. Simulated, it
-    held the truth in 93 to 95% of cases for 200 and more users, whether of differences in recall, rare hits or skewed
-    differences, and in 92% for 60 users of whom few differ. The bias-corrected one (BCa) did no better.
+    For paired differences, both rows have the same resampled users. In simulations, the interval covered the true mean
+    in 93 to 95% of cases for 200 and more users, whether of differences in recall, rare hits or skewed differences, and
+    in 92% for 60 users of whom few differ. The bias-corrected interval (BCa) did no better.
 
     Args:
-        values: one value per user; or several, whose means are then taken of the same resamples.
-        resamples: how often as many users are drawn with replacement, at least 1.
-        seed: of the resamples.
+        values: one value per user; or several, whose means then use the same resamples.
+        resamples: number of resamples, each of as many users drawn with replacement; at least 1.
+        seed: seed of the resamples.
 
     Raises:
         DataError: there are fewer than two users, or a value is not finite.
@@ -144,22 +145,22 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Comparison]:
-    """Every other row compared with the reference, user by user.
+    """Compare every other row with the reference, user by user.
 
     Args:
         values: row -> value of each user, averaged over seeds, users in the same order in every row.
         reference: the row to compare with.
-        users: row -> index of each of its users, to be checked; None where the caller knows them to be the same.
-        test: what p is taken from.
-        resamples: of the intervals.
-        seed: of the intervals.
+        users: row -> index of each of its users, checked to be the same; None skips the check.
+        test: the test that gives p.
+        resamples: number of resamples of the intervals.
+        seed: seed of the intervals' resamples.
 
     Returns:
         Row -> its comparison, in the order given, without the reference.
 
     Raises:
         ConfigError: no row has the name `reference`.
-        DataError: rows are of different users, or of fewer than two, or a value is not finite.
+        DataError: rows have different users, or fewer than two, or a value is not finite.
     """
     if reference not in values:
         raise ConfigError(f"compare: no row {reference!r}. {suggest(reference, values)}")
@@ -184,7 +185,7 @@ def compare(
 
 
 def _chunks(width: int, total: int) -> list[int]:
-    """Sizes that add up to `total`, of rows of `width` that together hold no more than `CHUNK` entries."""
+    """Chunk sizes that add up to `total`; a chunk of rows of `width` has at most `CHUNK` entries, or one row."""
     size = max(1, CHUNK // max(1, width))
     return [min(size, total - start) for start in range(0, total, size)]
 

@@ -1,4 +1,4 @@
-"""The batches of a run: of pairs, of histories or of labelled rows, with what its encoder and objectives read."""
+"""Builds the batches of a run: pairs, histories or labelled rows, with what its encoder and objectives read."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def batches_of(
     labels: Mapping[str, LabelData],
     device: torch.device,
 ) -> Batches:
-    """What a configuration trains on.
+    """Build the batches that a configuration trains on.
 
     Args:
-        config: of the run.
-        train: its rows.
-        recommender, objectives: which say what they read.
-        generators: `order` and `negatives`; `views` on the device, if something draws views.
-        graph, labels: on the device.
+        config: configuration of the run.
+        train: interactions to train on.
+        recommender, objectives: declare what they read.
+        generators: `order` and `negatives`; also `views`, on the device, if something draws views.
+        graph, labels: already on the device.
         device: where batches go.
 
     Raises:
-        ConfigError: the encoder, or an objective, cannot learn from the targets of sequences asked for.
+        ConfigError: the encoder or an objective does not support the requested targets of sequences.
     """
     encoder, needs = recommender.encoder, objectives.needs
     kind: type[Batches] = Batches
@@ -74,7 +74,7 @@ def sequence_options(encoder: SequenceEncoder, settings: Mapping[str, Any], need
     """Options of `SequenceBatches`, from the `sequences:` block and what objectives need.
 
     Raises:
-        ConfigError: the encoder, or an objective, cannot learn from the targets asked for.
+        ConfigError: the encoder or an objective does not support the requested targets.
     """
     if settings["targets"] not in encoder.targets:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Components of a configuration, held to their signatures and to each other."""
+"""Validates a run's configuration: each component against its signature, and components against each other."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from recgraph.sampling.batches import BUILT, check_draws
 from recgraph.types import NonNegativeFloat
 
 WEIGHT = {"weight": (NonNegativeFloat, 1.0)}
-"""What every objective takes beside its own arguments."""
+"""Option of every objective, in addition to its own."""
 
 INIT: dict[str, tuple[Any, Any]] = {"init": (Any, None)}
-"""What every encoder takes beside its own arguments: a baseline whose vectors its tables start with."""
+"""Option of every encoder, in addition to its own: a baseline whose vectors initialise its tables."""
 
 SEED = {"seed": (int, 0)}
-"""What every split takes beside its own arguments."""
+"""Option of every split, in addition to its own."""
 
 
 def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
-    """A run's complete configuration: components held to their signatures and to each other, defaults filled in.
+    """Validate a run's configuration, and return it complete, with defaults filled in.
 
     Args:
-        config: of the run, as a file gives it.
-        card: of its dataset.
+        config: configuration as given in the file.
+        card: card of its dataset.
         where: file and row, for messages.
 
     Raises:
-        ConfigError: something is misspelt, missing, or does not fit with the rest.
+        ConfigError: something is misspelt, missing, or incompatible with the rest.
     """
     known = list(config.evaluate.metrics)
     if config.refit and (by_kind := [name for name in known if metrics.scope(name) or name.startswith("cold_share")]):
@@ -75,7 +75,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             raise ConfigError(f"{where}: {role!r} cannot name a head or objective; choose another word")
     encoder = registry.encoders.check(config.encoder, f"{where}: encoder", INIT)
     if encoder["init"] is not None:
-        dim = encoder["dim"] if "dim" in encoder else encoder["graph"]["dim"]  # of a hybrid
+        dim = encoder["dim"] if "dim" in encoder else encoder["graph"]["dim"]  # of the encoder hybrid
         encoder["init"] = _check_init(encoder["init"], dim, f"{where}: encoder.init")
     reads = reads_of(encoder)
     _check_built(reads, f"{where}: encoder {encoder['name']} reads")
@@ -123,7 +123,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     drawn = any("negatives" in registry.objectives.find(spec["name"]).needs for spec in objectives.values())
     evenly = {"uniform": "uniform", "popularity": "popularity with alpha 0"}.get(negatives["name"])
     linked = any(entry["side"] == "item" for entry in checked.get("relations", {}).values())
-    knows = "content" in reads or linked  # what else would rank a cold item
+    knows = "content" in reads or linked  # whether the model can rank cold items
     if drawn and evenly and not negatives.get("alpha") and knows and _cold_items(checked["split"], card):
         bad = "content is" if "content" in reads else "links are"
         raise ConfigError(
@@ -147,7 +147,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
 
 
 def _check_clicks(config: RunConfig, where: str) -> None:
-    """Refuse what ranks where clicks are predicted, and metrics of the one for the other."""
+    """If clicks are predicted, reject components and metrics of rankings; otherwise, reject metrics of clicks."""
     of_clicks = [name for name in config.evaluate.metrics if name in metrics.OF_CLICKS]
     if config.clicks is None:
         if of_clicks:
@@ -168,7 +168,7 @@ def _check_clicks(config: RunConfig, where: str) -> None:
 
 
 def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str) -> dict[str, Any]:
-    """The `content:` block, for what reads it; it is no part of other rows' configurations."""
+    """The `content:` block if a component reads it; left out of configurations that do not need it."""
     if "content" not in reads:
         return {}
     if not config.content:
@@ -176,7 +176,7 @@ def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str
     for modality in config.content:
         if not can_name(modality):
             raise ConfigError(f"{where}: content: {modality!r} cannot name a modality; choose another word")
-    # Without `ids: false`, which would give every configuration with content another name.
+    # Without `ids: false`, which would change the hash of every configuration with content.
     return {
         "content": {
             name: entry.model_dump(exclude=None if entry.ids else {"ids"}) for name, entry in config.content.items()
@@ -185,7 +185,7 @@ def _content_for(name: str, reads: frozenset[str], config: RunConfig, where: str
 
 
 def _cold_items(split: Mapping[str, Any], card: Card) -> bool:
-    """Whether a split is known to withhold all interactions of some items: of official ones, the card says so."""
+    """Whether a split is known to have items without training interactions; for official splits, the card says so."""
     if split["name"] == "official":
         return split["carve"] == "items" or card.expected.test_only_items > 0
     return split["name"] == "item_cold" or (split["name"] == "warm_and_cold" and split["side"] == "item")
@@ -219,12 +219,12 @@ def _check_blend(config: RunConfig, where: str) -> dict[str, Any] | None:
 
 
 def _check_init(spec: Spec, dim: int, where: str) -> dict[str, Any]:
-    """A baseline that has vectors, as wide as the encoder's unless it says otherwise."""
+    """The entry of a baseline that has vectors, by default of the encoder's width."""
     given = {"name": spec} if isinstance(spec, str) else spec
     having = [
         name
         for name, kind in registry.baselines.components().items()
-        if kind.embeddings is not Baseline.embeddings and not kind.reads  # tables are of training alone
+        if kind.embeddings is not Baseline.embeddings and not kind.reads  # tables are fitted on interactions alone
     ]
     if isinstance(given, Mapping) and given.get("name") in having:
         given = {"dim": dim, **given}
@@ -240,7 +240,7 @@ def _check_built(fields: frozenset[str], what: str) -> None:
 
 
 def _check_split(spec: Spec | None, card: Card, where: str) -> dict[str, Any]:
-    """The split with the options that the dataset's card gives it, unless the file says otherwise."""
+    """The split, with the options that the dataset's card sets for it unless the file does."""
     given = spec if isinstance(spec, Mapping) else {"name": spec} if spec else {}
     given = {"name": card.default_split, **given}
     return registry.splits.check({**card.splits.get(str(given["name"]), {}), **given}, f"{where}: split", SEED)

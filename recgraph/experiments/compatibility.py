@@ -1,4 +1,4 @@
-"""What an encoder cannot serve: views and objectives that would change, compare or read what it does not have."""
+"""Rejects views and objectives that change, compare or read what an encoder does not have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recgraph.registry import Component
 
 
 def within(encoder: Mapping[str, Any]) -> Iterator[tuple[Component, Mapping[str, Any]]]:
-    """An encoder's class and its checked entry, and those of the encoders within it."""
+    """Yield an encoder's class and checked entry, then those of the encoders nested in it."""
     kind = registry.encoders.find(encoder["name"])
     yield kind, encoder
     for key in registry.nested(kind):
@@ -20,16 +20,16 @@ def within(encoder: Mapping[str, Any]) -> Iterator[tuple[Component, Mapping[str,
 
 
 def reads_of(encoder: Mapping[str, Any]) -> frozenset[str]:
-    """What an encoder reads, and what those within it read."""
+    """What an encoder and the encoders nested in it read."""
     return frozenset().union(*(kind.reads for kind, _ in within(encoder)))
 
 
 def misfit(objective: Mapping[str, Any], encoder: Mapping[str, Any], *, clicks: bool) -> str:
-    """Why an objective cannot learn from the rows, or the vectors, that it is to be given; empty if it can.
+    """Why an objective cannot learn from these rows or from this encoder's vectors; empty if it can.
 
     Args:
         objective, encoder: their checked entries.
-        clicks: whether rows are labelled, and not all of them positives.
+        clicks: whether rows are labelled, so that not all of them are positives.
     """
     kind, name, reads = registry.objectives.find(objective["name"]), encoder["name"], reads_of(encoder)
     if "click" in kind.needs and not clicks:
@@ -47,7 +47,7 @@ def misfit(objective: Mapping[str, Any], encoder: Mapping[str, Any], *, clicks: 
     if "history" in reads and (kind.compares_tables or objective.get("against") == "all"):
         return "compares vectors of all users, which depend on a history here"
     if kind.compares_layers or objective.get("layers") == "each":
-        # An encoder of histories takes the last layer of what its items are from.
+        # An encoder of histories uses only the last layer of its item encoder.
         layered = [] if "history" in reads else [entry for one, entry in within(encoder) if one.layered]
         if not layered:
             able = [one for one, other in registry.encoders.components().items() if other.layered]
@@ -68,12 +68,12 @@ def _drops(encoder: Mapping[str, Any]) -> bool:
 
 
 def check_view(view: Mapping[str, Any] | None, encoder: Mapping[str, Any], where: str, *, linked: bool) -> None:
-    """Refuse a view that changes nothing the encoder reads, or makes a graph that its reader cannot read.
+    """Reject a view that changes nothing the encoder reads, or makes a graph that the encoder cannot read.
 
     Args:
         view, encoder: their checked entries.
         where: the view's address, for messages.
-        linked: whether the graph has links of relations, which not every view can do with.
+        linked: whether the graph has links of relations, which not every view supports.
     """
     if view is None:
         return

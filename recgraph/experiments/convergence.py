@@ -1,4 +1,4 @@
-"""How fast validation rises in a run."""
+"""How fast the validation metric rises in a run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import NamedTuple
 import yaml
 
 REACHED = ("epochs_to_95", "seconds_to_95", "epochs_to_99", "seconds_to_99")
-"""Epochs and seconds until validation was at 95% and 99% of its best; of what is trained by epochs."""
+"""Epochs and seconds until validation reaches 95% and 99% of its best value, for models trained in epochs."""
 
 
 class Point(NamedTuple):
-    """What validation gave after so many epochs, and seconds of training, a warm start included."""
+    """The validation metric after some epochs and seconds of training, a warm start included."""
 
     value: float
     epoch: int
@@ -23,7 +23,7 @@ class Point(NamedTuple):
 
 
 def curve(folder: Path) -> list[Point]:
-    """The metric that chooses the epoch, along a run's training; empty for a baseline, which has none."""
+    """The metric that chooses the epoch, at each validation of a run; empty for a baseline."""
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     if "baseline" in config:
         return []
@@ -35,18 +35,18 @@ def curve(folder: Path) -> list[Point]:
 
 
 def until(points: list[Point], mark: float) -> Point | None:
-    """The first point at a mark or above it; None if there is none."""
+    """The first point whose value is at least `mark`; None if there is none."""
     return next((point for point in points if point.value >= mark), None)
 
 
 def seconds_until(mark: float, folders: Sequence[Path]) -> float | None:
-    """Mean over runs of the seconds until a mark; None if one of them never gets there."""
+    """Mean over runs of the seconds until validation reaches `mark`; None if a run never does."""
     points = [until(curve(folder), mark) for folder in folders]
     return statistics.mean(point.seconds for point in points if point) if all(points) else None
 
 
 def reached(points: list[Point]) -> dict[str, float]:
-    """The values of `REACHED`; nothing without a curve."""
+    """The values of `REACHED`; empty without points."""
     if not points:
         return {}
     best = max(point.value for point in points)

@@ -1,4 +1,4 @@
-"""From an experiment file to runs with complete, checked configurations."""
+"""Turns an experiment file into runs with complete, validated configurations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECIPE = (
     *("encoder", "relations", "sharing", "heads", "objectives", "balance", "negatives", "sequences", "train"),
     *("blend", "pretrained"),
 )
-"""Parts of a run that a baseline has none of."""
+"""Blocks of a run that do not apply to baselines."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Run:
 
     @property
     def sources(self) -> dict[str, Run]:
-        """Part -> the run it begins with, of the same dataset and seed; empty where nothing is trained before."""
+        """Part -> the run that initialises it, with the same dataset and seed; empty if nothing is pretrained."""
         found = self.config.get("pretrained", {})
         return {part: replace(self, row=source["row"], config=source["config"]) for part, source in found.items()}
 
     def folder(self, root: Path) -> Path:
-        """Where the run lives below `root`."""
+        """The run's folder below `root`."""
         return root / self.table / folder_name(self.row) / self.dataset / self.config_hash / f"seed-{self.seed}"
 
 
@@ -65,16 +65,16 @@ def plan(
 ) -> list[Run]:
     """All runs of an experiment file, or the selected ones, with complete configurations.
 
-    Every row of the file is checked, also those that are not selected.
+    Every row of the file is validated, including those that are not selected.
 
     Args:
         path: the experiment file; its stem names the table.
-        rows, datasets, seeds: keep only these; empty for all. Other datasets and seeds than the file's may be named.
-        overrides: dotted path -> value, applied to the selected rows after their own. Those of training do not concern
-            baselines, unless only baselines are selected.
+        rows, datasets, seeds: keep only these; empty for all. Datasets and seeds need not be in the file.
+        overrides: dotted path -> value, applied to the selected rows after their own. Overrides of training do not
+            apply to baselines, unless only baselines are selected.
 
     Raises:
-        ConfigError: anything is misspelt or does not fit, with its path and the nearest valid name.
+        ConfigError: an entry is misspelt or incompatible; the message has its path and the nearest valid name.
     """
     experiment = read(path)
     chosen_cards = [_card(name, path) for name in dict.fromkeys(datasets) or experiment.datasets]
@@ -101,7 +101,7 @@ def plan(
 
 
 def smoke(run: Run) -> Run:
-    """The same run with two epochs at most."""
+    """The same run with at most two epochs."""
     if "baseline" in run.config:
         return run
     short = {"max_epochs": 2, "patience": 2, "validate_every": 1, "warmup": min(1, run.config["train"]["warmup"])}
@@ -114,7 +114,7 @@ def smoke(run: Run) -> Run:
 
 
 def samples(space: Sequence[Any] | Range) -> list[Any]:
-    """Values of a search space that stand for all of it: each of a list, both ends of a range."""
+    """Values that represent a search space: all of a list, both ends of a range."""
     if not isinstance(space, Range):
         return list(space)
     return list(space.uniform or space.log or space.int or ())
@@ -139,7 +139,7 @@ def resolve(experiment: Experiment, row: str, overrides: Mapping[str, Any], card
 def complete(
     experiment: Experiment, row: str, overrides: Mapping[str, Any], card: Card, path: Path, *, alone: bool = False
 ) -> dict[str, Any]:
-    """`resolve`, with the rows that `pretrained` names in the place of their names; `alone`: without the overrides."""
+    """`resolve`, with row names in `pretrained` replaced by their configurations (`alone`: without overrides)."""
     config = resolve(experiment, row, overrides, card, path)
     if "pretrained" in config:
         changes = {} if alone else overrides
@@ -153,7 +153,7 @@ def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None
     """Set the node at a dotted path, in place.
 
     Raises:
-        ConfigError: a part of the path leads nowhere; the message suggests the nearest.
+        ConfigError: a part of the path does not exist; the message suggests the nearest name.
     """
     *parents, leaf = address.split(".")
     node: dict[str, Any] = tree
@@ -179,7 +179,7 @@ def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None
 
 
 def _on(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
-    """A configuration whose dataset has the attributes it reads and the candidates that sampled metrics rank."""
+    """Check that the dataset has the attributes, columns and candidates that a configuration reads, and return it."""
     files = next(iter(card.forms.values())).features
     content = {name: ModalitySettings(**entry) for name, entry in config.get("content", {}).items()}
     labels = {name: LabelSettings(**entry) for name, entry in config.get("labels", {}).items()}
@@ -208,7 +208,7 @@ def _on(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
 
 
 def _refuse_lost(changes: Mapping[str, Any], where: str) -> None:
-    """Refuse a change of a part of what a later change replaces."""
+    """Reject an override of a part of something that a later override replaces."""
     addresses = list(changes)
     for number, address in enumerate(addresses):
         for later in addresses[number + 1 :]:

@@ -1,4 +1,4 @@
-"""From a configuration to a fitted model."""
+"""Fits models from configurations."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from recgraph.training.trainer import Progress, Trainer, TrainSettings
 
 Measure = Callable[[Model], Mapping[str, float]]
 Pretrained = dict[str, tuple[Model, Progress]]
-"""Part -> the model that it begins with, and how that was trained."""
+"""Part -> the model that initialises it, and the progress of its training."""
 
 BLEND_WEIGHTS = tuple(number / 10 for number in range(11))
-"""What is tried where a blend's weight is to be chosen: the encoder alone, the baseline alone, and what is between."""
+"""Weights tried if a blend's weight is chosen on validation, from the encoder alone to the baseline alone."""
 
 
 def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tuple[Model, Progress]:
-    """The run's model, fitted on the training part, with the epoch that is best on validation.
+    """Fit the run's model on the training part, with the epoch that is best on validation.
 
     Args:
-        run: what to do.
+        run: the run.
         task: its dataset and split; may be sealed.
-        folder: its checkpoint is below `folder`.
-        trackers: told about every epoch.
+        folder: folder of the run, which contains the checkpoint.
+        trackers: notified of every epoch.
     """
     if "baseline" in run.config:
         return _fit_baseline(run, run.config["baseline"], task, task.train)
@@ -60,7 +60,7 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
 
     def parity(model: Model) -> dict[str, float]:
         found = task.test(model, names).summary
-        model.observe(task.train)  # else the next epoch would count what the test may read
+        model.observe(task.train)  # undo what `test` has let the model observe
         return found
 
     model, progress = _train(
@@ -81,12 +81,12 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
 
 
 def refit(run: Run, task: Task, folder: Path, epochs: int, fitted: Model) -> tuple[Model, float]:
-    """The run's model, fitted on train and validation for a number of epochs; and the seconds.
+    """Fit the run's model on train and validation for a fixed number of epochs; also returns the seconds.
 
     Args:
         run, task, folder: as in `fit`.
-        epochs: after which validation was best. The learning rate falls as it did before, towards `max_epochs`.
-        fitted: what `fit` returned; a blend's weight is taken from it.
+        epochs: the epoch that was best on validation. The learning-rate schedule still ends at `max_epochs`.
+        fitted: the model that `fit` returned; a blend's weight is taken from it.
     """
     train = task.train_and_validation
     if "baseline" in run.config:
@@ -96,7 +96,7 @@ def refit(run: Run, task: Task, folder: Path, epochs: int, fitted: Model) -> tup
     def pretrain() -> Pretrained:
         again: Pretrained = {}
         for part, source, place in _sources(run, folder):
-            fitted_source, progress = fit(source, task, place, _lines(place))  # done: only read again
+            fitted_source, progress = fit(source, task, place, _lines(place))  # already trained, so only restored
             model, seconds = refit(source, task, place, progress.best_epoch, fitted_source)
             again[part] = model, Progress(seconds=seconds)
         return again
@@ -131,13 +131,13 @@ def _fit_baseline(run: Run, spec: dict[str, Any], task: Task, train: Interaction
 
 
 def _blend(run: Run, task: Task, train: Interactions, model: Model, weight: float | None) -> tuple[Blend, float]:
-    """The blend of a trained model, of the given weight or of that which is best on validation; and the seconds."""
+    """Blend a trained model and a baseline, at the given weight or the best on validation; also returns the seconds."""
     started = time.perf_counter()
     baseline, _ = _fit_baseline(run, run.config["blend"]["baseline"], task, train)
     blend = Blend(model, baseline, weight=0.0 if weight is None else weight)
     if weight is None:
         values = task.sweep(blend, BLEND_WEIGHTS, run.config["train"]["monitor"])
-        blend.weight = max(values, key=lambda weight: values[weight])  # of equals, the one nearest the encoder
+        blend.weight = max(values, key=lambda weight: values[weight])  # among ties, the closest to the encoder
     return blend, time.perf_counter() - started
 
 
@@ -154,7 +154,7 @@ def _train(
     parity: Measure | None = None,
     epochs: int | None = None,
 ) -> tuple[Model, Progress]:
-    """Build everything that a configuration names, and train it."""
+    """Build all components of a configuration, and train them."""
     config, device = run.config, task.device
     with isolated(run.seed, "modules", device):
         graph = BipartiteGraph.from_edges(train.user_indices, train.item_indices, train.num_users, train.num_items)
@@ -165,7 +165,7 @@ def _train(
         if "relations" in config:
             users, items = task.links(config["relations"], train, content[0])
             graph = graph.linked(*(links and links.to(device) for links in (users, items)))
-        if "content" not in reads_of(encoder):  # it was for relations alone
+        if "content" not in reads_of(encoder):  # it was built for relations alone
             content = (None, None)
         sizes = train.num_users, train.num_items
         if labels := labels_of(run, task, refit=train is not task.train):
@@ -190,7 +190,7 @@ def _train(
         ).to(device)
         generators = {name: torch_generator(run.seed, name) for name in ("order", "negatives")}
         if "generator" in objectives.needs:
-            # On the device: views draw a number or more for each edge or vector, which would take longer to copy.
+            # On the device: views draw at least one number per edge or vector, which would take longer to copy.
             generators["views"] = torch_generator(run.seed, "views", device)
         batches = batches_of(
             config,
@@ -220,11 +220,11 @@ def _train(
 
 
 def _sources(run: Run, folder: Path) -> list[tuple[str, Run, Path]]:
-    """What a run begins with, and where below its own folder that is trained.
+    """Each pretrained part of a run, with the run that trains it and its folder below the run's own.
 
-    For `refit` that has to be trained anew as well: what has seen validation cannot begin what validation chooses.
+    `refit` trains these again: a model that has seen validation must not initialise one whose epoch validation chooses.
     """
-    quiet = {"parity": False}  # it would rank for test, and chooses nothing
+    quiet = {"parity": False}  # it would rank on test, and affects nothing
     return [
         (
             part,
@@ -236,7 +236,7 @@ def _sources(run: Run, folder: Path) -> list[tuple[str, Run, Path]]:
 
 
 def source_folder(folder: Path, part: str) -> Path:
-    """Where in a run's folder a part is trained that it begins with."""
+    """The folder, below that of a run, in which a pretrained part is trained."""
     return folder / "checkpoint" / part
 
 
@@ -245,7 +245,7 @@ def _lines(folder: Path) -> list[Tracker]:
 
 
 def predicted(run: Run, task: Task, model: Model, part: Part) -> dict[str, Predictions]:
-    """What the run's model says of the labels of a part; empty where the run has none."""
+    """The model's predictions for the labels of a part; empty if the run has none."""
     if isinstance(model, Blend):
         model = model.recommender
     if not isinstance(model, Recommender) or "labels" not in run.config:
@@ -254,12 +254,12 @@ def predicted(run: Run, task: Task, model: Model, part: Part) -> dict[str, Predi
 
 
 def labels_of(run: Run, task: Task, *, refit: bool = False) -> dict[str, LabelData]:
-    """The labels of a run; `refit`: training sees those of validation as well."""
+    """The labels of a run; with `refit`, training also sees those of validation."""
     return task.labels(run.config.get("labels", {}), seed=run.config["split"]["seed"], refit=refit)
 
 
 def _balance(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What weighs the losses of tasks, and whose."""
+    """The balance of the losses of tasks, and the roles that it balances."""
     if "balance" not in config:
         return {}
     tasks = tasks_of(config["objectives"])

@@ -1,4 +1,4 @@
-"""What a recommender's heads say of labels, and how right they are."""
+"""Label predictions of a recommender's heads, and their metrics."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from recgraph.files import replacing
 from recgraph.models.recommender import Recommender
 
 ROWS = 2**16
-"""Rows of interactions whose labels are predicted at once: 50 MB for vectors of 64."""
+"""Number of interactions whose labels are predicted at once: 50 MB for vectors of width 64."""
 
 
 def heads_of(labels: Mapping[str, LabelData], objectives: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """LabelData -> the options of its head, as the objectives of a configuration want it."""
+    """Label -> options of its head, as set by the objectives of a configuration."""
     hidden = {spec["of"]: spec["hidden"] for spec in objectives.values() if spec["name"] == "label"}
     return {
         name: {
@@ -40,7 +40,7 @@ def heads_of(labels: Mapping[str, LabelData], objectives: Mapping[str, Mapping[s
 
 @torch.no_grad()
 def predictions(model: Recommender, labels: Mapping[str, LabelData], part: Part) -> dict[str, Predictions]:
-    """What a model's heads say of the labels of a part; it has observed the histories that it is to read."""
+    """A model's predictions for the labels of a part; the model must have observed the histories it reads."""
     model.eval()
     shared = model.encode_all() if model.sharing is None else None
     found = {}
@@ -65,7 +65,7 @@ def predictions(model: Recommender, labels: Mapping[str, LabelData], part: Part)
 
 
 def guesses(labels: Mapping[str, LabelData], part: Part) -> dict[str, Predictions]:
-    """What somebody says of a part who knows the training labels, but not whose label it is to be."""
+    """Constant predictions for a part, from the training labels alone."""
     found = {}
     for name, label in labels.items():
         learned, targets = label.examples["train"].values.numpy(), label.examples[part].values.numpy()
@@ -75,12 +75,12 @@ def guesses(labels: Mapping[str, LabelData], part: Part) -> dict[str, Prediction
 
 
 def figures(predictions: Mapping[str, Predictions]) -> dict[str, float]:
-    """label:metric -> value."""
+    """Metrics of predictions: label:metric -> value."""
     return {f"{name}:{metric}": value for name, one in predictions.items() for metric, value in measure(one).items()}
 
 
 def write_predictions(path: Path, predictions: Mapping[str, Predictions]) -> None:
-    """Write them as parquet: `label`, `kind`, and lists of the outputs and targets of each row, in order."""
+    """Write predictions as parquet: `label`, `kind`, and lists of the `outputs` and `targets` of each row, in order."""
     frames = [
         pl.DataFrame(
             {
@@ -97,7 +97,7 @@ def write_predictions(path: Path, predictions: Mapping[str, Predictions]) -> Non
 
 
 def read_predictions(path: Path) -> dict[str, Predictions]:
-    """What `write_predictions` was given, up to float32."""
+    """Read what `write_predictions` wrote, rounded to float32."""
     found = {}
     for (name, kind), rows in pl.read_parquet(path).group_by("label", "kind", maintain_order=True):
         outputs, targets = (np.array(rows[column].to_list()) for column in ("outputs", "targets"))
@@ -117,12 +117,12 @@ def _in_units(label: LabelData, outputs: np.ndarray, targets: np.ndarray) -> Pre
 def gates(
     model: Recommender, side: Literal["query", "item"], indices: Int[torch.Tensor, "rows"]
 ) -> dict[str, tuple[tuple[str, ...], Float[torch.Tensor, "rows experts"]]]:
-    """How much each task takes of each expert, for some users (side "query") or items; empty without experts.
+    """The weights of the experts in each task, for some users (side "query") or items; empty without experts.
 
     Args:
-        model: has observed the histories that it is to read.
+        model: must have observed the histories it reads.
         side: whose gates.
-        indices: of users, or of items.
+        indices: indices of users, or of items.
 
     Returns:
         Task -> names of its experts, and their weights, which sum to 1.

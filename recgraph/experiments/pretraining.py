@@ -1,4 +1,4 @@
-"""NeuMF from a trained GMF and a trained MLP: what may be its beginning, and how it is put in.
+"""Initialises NeuMF from a trained GMF and a trained MLP.
 
 He et al., "Neural collaborative filtering", WWW 2017, https://arxiv.org/abs/1708.05031, section 3.4.1.
 """
@@ -19,25 +19,25 @@ from recgraph.models.model import Model
 from recgraph.models.recommender import Recommender
 
 PARTS = {"gmf": GMF, "mlp": MLP}
-"""Part of NeuMF -> its head; in the order of their columns."""
+"""Part of NeuMF -> its head, in the order of their columns."""
 
 SHARE = 0.5
-"""α of the paper: what each part's output weights are multiplied by."""
+"""α in the paper: the factor of each part's output weights."""
 
 
 def sources(
     config: Mapping[str, Any], rows: Iterable[str], resolved: Callable[[str], dict[str, Any]], where: str
 ) -> dict[str, dict[str, Any]]:
-    """What a run begins with: part -> its `row` and resolved `config`.
+    """The rows that initialise a run: part -> its `row` and resolved `config`.
 
     Args:
         config: the resolved configuration of the run; under `pretrained` it has part -> row.
-        rows: the rows there are.
+        rows: all rows of the file.
         resolved: row -> its resolved configuration.
         where: the run's row, for messages.
 
     Raises:
-        ConfigError: there is no such row, or NeuMF cannot begin with it.
+        ConfigError: a row does not exist, or cannot initialise a part of NeuMF.
     """
     named = config["pretrained"]
     for part, row in named.items():
@@ -49,7 +49,7 @@ def sources(
 
 
 def _check(config: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]], where: str) -> None:
-    """Refuse sources that are not the parts of the run's NeuMF."""
+    """Reject rows that do not match the parts of the run's NeuMF."""
     head = _head(config, f"{where}: heads.rank")
     if not isinstance(head, NeuMF) or set(sources) != set(PARTS):
         raise ConfigError(
@@ -74,10 +74,10 @@ def _check(config: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]], 
 
 
 def check_tables(encoder: Encoder) -> None:
-    """Refuse an encoder that has more parameters than one table of users and one of items.
+    """Check that an encoder's only parameters are a table of users and a table of items.
 
     Raises:
-        ConfigError: there is more, or less, than `encoder.users` and `encoder.items`.
+        ConfigError: it has more, or less, than `encoder.users` and `encoder.items`.
     """
     if set(encoder.state_dict()) != {"users.weight", "items.weight"}:
         raise ConfigError(
@@ -88,19 +88,19 @@ def check_tables(encoder: Encoder) -> None:
 
 @torch.no_grad()
 def begin(recommender: Recommender, models: Mapping[str, Model]) -> None:
-    """Put trained models into NeuMF: each has its columns of both tables and its part of the head.
+    """Copy trained models into NeuMF: each fills its columns of both tables and its part of the head.
 
-    Output weights and biases are halved, so that the first scores are the mean of both models' scores.
+    Output weights and biases are halved, so that the initial scores are the mean of both models' scores.
 
     Args:
         recommender: on any device; its encoder has passed `check_tables`; changed in place.
-        models: part -> model; of widths that `sources` has checked.
+        models: part -> model, of the widths that `sources` has checked.
     """
     head = recommender.heads["rank"]
     start = 0
     for part in PARTS:
         model, own = models[part], getattr(head, part)
-        assert isinstance(model, Recommender)  # `sources` takes nothing else
+        assert isinstance(model, Recommender)  # `sources` rejects anything else
         own.load_state_dict(model.heads["rank"].state_dict())
         for value in own.output.parameters():
             value.mul_(SHARE)
@@ -111,7 +111,7 @@ def begin(recommender: Recommender, models: Mapping[str, Model]) -> None:
 
 
 def _head(config: Mapping[str, Any], where: str) -> nn.Module:
-    with torch.device("meta"):  # for its shapes: no memory, and nothing is drawn
+    with torch.device("meta"):  # only for shapes: without memory or random draws
         head: nn.Module = registry.heads.build(config["heads"]["rank"], config["encoder"]["dim"], where=where)
         return head
 

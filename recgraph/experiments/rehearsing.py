@@ -1,4 +1,4 @@
-"""A configuration built for one user and one item: what its parts refuse of each other shows before anything runs."""
+"""Builds a configuration for one user and one item, to find incompatible parts before anything runs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from recgraph.types import Content, Modality
 
 
 def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, where: str) -> None:
-    """Build the encoder, heads and objectives of a checked configuration, and leave them.
+    """Build the encoder, heads and objectives of a checked configuration, and discard them.
 
     Args:
-        config: of the run: `encoder`, `heads`, `objectives`, and `content` and `sequences` where it has them.
+        config: configuration of the run: `encoder`, `heads`, `objectives`; `content` and `sequences` if it has them.
         train: the `train:` block.
-        content: whether the encoder is handed content; each modality stands in with a single value.
+        content: whether the encoder takes content; each modality is then a single value.
         where: file and row, for messages.
 
     Raises:
-        ConfigError: what running it would raise, with the address of the part; or nothing trains the head that ranks.
+        ConfigError: a part cannot be built, with its address; or no objective trains the head that ranks.
     """
 
     def made(address: str, make: Callable[..., Any], *data: Any, **more: Any) -> Any:

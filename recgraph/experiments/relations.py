@@ -1,12 +1,12 @@
-"""What joins users with users, or items with items: the `relations:` block of an experiment file, and its links.
+"""Links among users or among items: the `relations:` block of an experiment file.
 
 relations:
   social: {side: user, column: friends, weight: 0.3}      ids of other users, a feature of the dataset
   citations: {column: citations}                          ids of other items
-  alike: {content: tags, neighbours: 10, weight: 0.5}     those most like it in a modality of `content:`
+  alike: {content: tags, neighbours: 10, weight: 0.5}     the most similar items in a modality of `content:`
 
-Links go into the training graph beside the interactions (`BipartiteGraph.linked`), so that who has none is reached.
-Nothing here looks at interactions, except that the neighbours in content are chosen among who has some in training.
+Links are added to the training graph (`BipartiteGraph.linked`), so that users and items without interactions have
+neighbours. Links do not depend on interactions, except that neighbours in content must have some in training.
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ class RelationSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     side: Side = "item"
-    """Whom it joins."""
+    """Whether it links users or items."""
     column: str | None = None
-    """A feature of the dataset's card, of kind multi_hot, whose values are ids of the same side. A pair is linked if
-    either names the other; ids that the dataset does not have are left out."""
+    """A multi_hot feature of the dataset's card whose values are ids of the same side. A pair is linked if either names
+    the other; ids that the dataset does not have are left out."""
     content: str | None = None
-    """In place of a column: a modality of `content:`, of the same side. A pair is linked if either is among the other's
+    """Instead of a column: a modality of `content:`, of the same side. A pair is linked if either is among the other's
     `neighbours`, and its weight is multiplied by its cosine."""
     neighbours: PositiveInt = 10
-    """With `content`: of each, among those that have training interactions; fewer where fewer have a cosine above 0."""
+    """With `content`: neighbours of each, among those with training interactions; fewer where fewer have a cosine above
+    0."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """How many interactions a link counts for."""
+    """Number of interactions that a link counts as."""
 
     @model_validator(mode="after")
     def _one_source(self) -> RelationSettings:
@@ -59,7 +60,7 @@ class RelationSettings(BaseModel):
 
 
 def check_relations(settings: Mapping[str, RelationSettings], kinds: Mapping[Side, Mapping[str, Kind]]) -> None:
-    """Refuse entries that a dataset cannot serve.
+    """Reject entries whose column the dataset lacks, or has in another form.
 
     Raises:
         ConfigError: with the address of the entry.
@@ -82,16 +83,16 @@ def check_relations(settings: Mapping[str, RelationSettings], kinds: Mapping[Sid
 def links_of(
     settings: Mapping[str, RelationSettings], features: Features, content: Content | None, train: Interactions
 ) -> tuple[Links | None, Links | None]:
-    """The links among users and among items; where several relations link a pair, their weights add up.
+    """The links among users and among items; if several relations link a pair, their weights add up.
 
     Args:
         settings: the `relations:` block.
-        features: attributes of both sides.
+        features: attributes of users and items.
         content: the modalities that entries name.
         train: training interactions.
 
     Raises:
-        DataError: an entry links nobody, or its values are of another type than ids.
+        DataError: an entry links no pair, or its values differ in type from the ids.
     """
     made: dict[Side, list[Pairs]] = {"user": [], "item": []}
     for name, entry in settings.items():
@@ -100,7 +101,7 @@ def links_of(
         if entry.column is not None:
             pairs = _named(features.users if entry.side == "user" else features.items, entry.column, where)
         else:
-            assert content is not None  # `check` has it built
+            assert content is not None  # `check` ensures that it is built
             pairs = _alike(entry, content, train)
         one, other, weights = _once(pairs, size)
         if not len(one):
@@ -111,11 +112,11 @@ def links_of(
 
 
 def _named(attributes: Attributes, column: str, where: str) -> Pairs:
-    """Who names whom."""
+    """Pairs of which one names the other in a column."""
     ids, named = attributes.frame["id"], attributes.frame.select(pl.col(column))
     if (kind := named[column].dtype.inner) != ids.dtype and kind != pl.Null:  # type: ignore[attr-defined]  # of a list
         raise DataError(f"{where}: {column!r} holds {kind}, but ids are {ids.dtype}")
-    named = named.select(pl.col(column).cast(pl.List(ids.dtype)))  # of empty lists alone, polars knows no type
+    named = named.select(pl.col(column).cast(pl.List(ids.dtype)))  # polars has no type for a column of empty lists
     known = pl.DataFrame({column: ids, "other": np.arange(len(ids))})
     pairs = named.with_columns(one=np.arange(len(ids))).explode(column).drop_nulls().join(known, on=column, how="inner")
     one, other = (torch.from_numpy(pairs[end].to_numpy().astype(np.int64)) for end in ("one", "other"))
@@ -123,7 +124,7 @@ def _named(attributes: Attributes, column: str, where: str) -> Pairs:
 
 
 def _alike(entry: RelationSettings, content: Content, train: Interactions) -> Pairs:
-    """Who is most like whom."""
+    """Pairs of a user or item and one of its nearest neighbours in content."""
     assert entry.content is not None
     sides: tuple[Mapping, np.ndarray, int] = (content.items, train.item_indices, train.num_items)
     if entry.side == "user":
@@ -135,7 +136,7 @@ def _alike(entry: RelationSettings, content: Content, train: Interactions) -> Pa
 
 
 def _once(pairs: Pairs, size: int) -> Pairs:
-    """Each pair once, whichever is named first, and nobody with itself."""
+    """Each pair once, in whichever order it was given, without links of a user or item to itself."""
     one, other, weights = pairs
     key = torch.minimum(one, other) * size + torch.maximum(one, other)
     apart = (one != other).nonzero().squeeze(1)

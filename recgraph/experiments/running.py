@@ -1,4 +1,4 @@
-"""One run from configuration to result: load, split, build, train, rank, save."""
+"""Executes one run, from configuration to result: load, split, build, train, rank, save."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ Result = dict[str, Any]
 """The content of `result.json`."""
 
 ATTRIBUTES = "attributes_fingerprint"
-"""Its key for what a run was told of users and items beside interactions, where it was told anything."""
+"""Key in `result.json` of the fingerprint of the attributes that a run reads; absent if it reads none."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How runs are done, which is not what they are.
+    """How runs are executed; not part of their configurations.
 
     Attributes:
         device: where tensors live.
-        any_code: a result that other code came to will do.
+        any_code: accept results of other code.
         track: mirror runs to Weights & Biases, into the run's folder (offline) or to a server.
     """
 
@@ -57,20 +57,20 @@ class Settings:
 
 
 def execute(run: Run, root: Path, *, settings: Settings, console: Console, task: Task | None = None) -> Result:
-    """Do a run, or what is left of it, and return its result; a finished one is only read.
+    """Execute a run, or resume it, and return its result; a finished run is only read.
 
-    The test set is ranked once, at the end, with the parameters that were best on validation. What was finished on
-    other data or by other code is moved aside, and the run is done anew.
+    The test set is ranked once, at the end, with the parameters that were best on validation (and at each validation
+    with `evaluate.parity`). A result of other data or other code is moved aside, and the run is executed anew.
 
     Args:
-        run: what to do.
+        run: the run to execute.
         root: folder of all runs.
-        settings: how.
+        settings: how to execute it.
         console: where progress is drawn.
-        task: the run's dataset and split, if they are at hand.
+        task: the run's dataset and split, if already loaded.
 
     Raises:
-        RecgraphError: something went wrong that the user can mend.
+        RecgraphError: an error that the user can fix.
     """
     folder = run.folder(root)
     if task is None:
@@ -173,13 +173,13 @@ def read_result(folder: Path) -> Result:
 
 
 def is_current(result: Result, task: Task, config: Mapping[str, Any], *, any_code: bool = False) -> bool:
-    """Whether a result is on the data at hand and came out of this code.
+    """Whether a result comes from the current data and the current code.
 
     Args:
-        result: of a run.
-        task: the data at hand.
-        config: the run's; attributes that it names belong to its data.
-        any_code: other code will do, that which did not write down yet what attributes it saw included.
+        result: result of a run.
+        task: the current data.
+        config: configuration of the run, which names the attributes to compare.
+        any_code: accept other code, including code that did not record the attributes it read.
     """
     if result["data_fingerprint"] != task.fingerprint or not (any_code or result["code"] == code_digest()):
         return False
@@ -187,7 +187,7 @@ def is_current(result: Result, task: Task, config: Mapping[str, Any], *, any_cod
 
 
 def _adopt(source: Run, root: Path, here: Path, task: Task, *, any_code: bool) -> None:
-    """Take over what a finished row has trained, if it is current: training it again would give the same."""
+    """Copy checkpoints and logs of a finished row, if it is current: training it again would give the same."""
     there = source.folder(root)
     if here.exists() or not (there / "result.json").is_file():
         return
@@ -199,7 +199,7 @@ def _adopt(source: Run, root: Path, here: Path, task: Task, *, any_code: bool) -
 
 
 def _move_aside(folder: Path) -> None:
-    """Make room in a run's folder, and lose nothing: what is there goes to a folder beside it."""
+    """Empty a run's folder without losing anything: its content moves to a folder beside it."""
     number = next(n for n in count(1) if not (folder.parent / f"{folder.name}.old-{n}").exists())
     aside = folder.parent / f"{folder.name}.old-{number}"
     aside.mkdir()
@@ -210,13 +210,13 @@ def _move_aside(folder: Path) -> None:
 
 
 def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> list[tuple[str, float, float]]:
-    """Rank the whole catalogue again with a saved model, on its own dataset and split.
+    """Evaluate a saved model again, on its own dataset and split; rankings are of the whole catalogue.
 
     Returns:
-        (metric, value on validation, value on test) for each of `metrics`; of none, for what the run measured.
+        (metric, value on validation, value on test) for each of `metrics`; if empty, for those of the run.
 
     Raises:
-        DataError: `folder` holds no finished run, or its dataset is no longer the same.
+        DataError: `folder` has no finished run, or its dataset differs from that of the run.
     """
     if not (folder / "result.json").is_file():
         raise DataError(f"{folder}: no result.json here; expected the folder of a finished run")
@@ -235,7 +235,7 @@ def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> li
 
 
 def _environment(folder: Path, device: torch.device) -> dict[str, Any]:
-    """What this process is; and, under `earlier`, what began the run, if that was other code or other packages."""
+    """The current environment; under `earlier`, that in which the run began, if code, packages or hardware differ."""
     now = environment(device)
     if (folder / "checkpoint").exists() and (folder / "env.json").is_file():
         before = json.loads((folder / "env.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Many runs: what is left to do, how long it will take, and doing it, in one process or in several."""
+"""Many runs: executes them in one or several processes, and previews what is left to do and how long it will take."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run.
+    """The outcome of a run.
 
     Attributes:
-        run: what was to be done.
-        folder: where.
-        result: what came out, or None.
-        error: why nothing came out, in a line; the traceback is in the folder's error.txt.
+        run: the run.
+        folder: its folder.
+        result: its result; None if it failed.
+        error: why it failed, in one line; the traceback is in the folder's error.txt.
     """
 
     run: Run
@@ -59,15 +59,15 @@ def do(
     workers: int = 1,
     report: Report = lambda _: None,
 ) -> list[Outcome]:
-    """Do runs, each on its own: one that fails does not stop the others.
+    """Execute runs independently: one that fails does not stop the others.
 
     Args:
-        runs: what to do.
+        runs: the runs to execute.
         root: folder of all runs.
-        settings: how, the same for all.
+        settings: how to execute them.
         console: where progress is drawn, if there is one worker.
-        workers: processes at once, which share the machine's cores. Above 1, each run is a process of its own, so that
-            one that is killed takes no other with it.
+        workers: number of concurrent processes, which share the machine's cores. Above 1, each run has its own process,
+            so that killing one does not affect the others.
         report: called with each outcome as it comes.
 
     Returns:
@@ -83,7 +83,7 @@ def do(
 
 
 class Tasks:
-    """Keeps the last task, for runs of the same data follow each other; `device` and `sealed` as in `Task`."""
+    """Loads tasks and keeps the last one, as consecutive runs share their data; `device` and `sealed` as in `Task`."""
 
     def __init__(self, device: torch.device, *, sealed: bool = False) -> None:
         self.device, self.sealed, self.key = device, sealed, ""
@@ -100,11 +100,11 @@ class Tasks:
 
 
 def _attempt(run: Run, root: Path, settings: Settings, console: Console, tasks: Callable[[Run], Task]) -> Outcome:
-    """Do a run; what goes wrong is written down, whatever it is."""
+    """Execute a run; any error is written to its folder."""
     folder = run.folder(root)
     try:
         result = execute(run, root, settings=settings, console=console, task=tasks(run))
-    except Exception as error:  # a bug in one row must not take the night's other rows with it
+    except Exception as error:  # a bug in one row must not stop the others
         write_text(folder / "error.txt", traceback.format_exc())
         kind = "" if isinstance(error, RecgraphError) else f"{type(error).__name__}: "
         return Outcome(run, folder, None, f"{kind}{error}")
@@ -120,6 +120,7 @@ def _in_processes(runs: Sequence[Run], root: Path, settings: Settings, workers: 
         while waiting or working:
             while waiting and len(working) < workers:
                 number, run = waiting.pop(0)
+                (run.folder(root) / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
                 process = start(_work, run, root, settings, workers=workers)
                 working[process.sentinel] = number, run, process
             for sentinel in wait(list(working)):
@@ -134,7 +135,7 @@ def _in_processes(runs: Sequence[Run], root: Path, settings: Settings, workers: 
 
 
 def _work(run: Run, root: Path, settings: Settings) -> None:
-    """A worker: one run."""
+    """A worker process: executes one run."""
     quiet = Console(quiet=True)
     outcome = _attempt(run, root, settings, quiet, Tasks(settings.device))
     if outcome.error:
@@ -142,14 +143,14 @@ def _work(run: Run, root: Path, settings: Settings) -> None:
 
 
 def start(target: Callable[..., None], *arguments: Any, workers: int) -> SpawnProcess:
-    """Start a process that has its share of the cores and does not outlive this one, however this one ends.
+    """Start a process with its share of the cores, which ends when this process ends, in whatever way.
 
     Args:
-        target: a function of a module, called in the new process.
-        arguments: its arguments; they are pickled.
-        workers: how many processes share the machine's cores.
+        target: a module-level function, called in the new process.
+        arguments: its arguments, which are pickled.
+        workers: number of processes that share the machine's cores.
     """
-    context = multiprocessing.get_context("spawn")  # forked copies of torch's threads deadlock
+    context = multiprocessing.get_context("spawn")  # forking a process with torch's threads can deadlock
     process = context.Process(target=_mortal, args=(target, *arguments), daemon=True)
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     with _environment(dict.fromkeys(THREADS, str(threads))):
@@ -169,7 +170,7 @@ def _mortal(target: Callable[..., None], *arguments: Any) -> None:
 
 
 def _die_with_parent() -> None:
-    """A worker whose parent was killed would hold the run's lock."""
+    """Exit when the parent does; otherwise the worker of a killed parent would keep the run's lock."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -182,8 +183,10 @@ def _ended(run: Run, folder: Path, process: SpawnProcess) -> Outcome:
         return Outcome(run, folder, read_result(folder))
     if process.exitcode is not None and process.exitcode < 0:
         return Outcome(run, folder, None, killed_by(process.exitcode))
-    lines = (folder / "error.txt").read_text(encoding="utf-8").strip().splitlines()
-    return Outcome(run, folder, None, lines[-1])
+    written = folder / "error.txt"
+    if not written.exists():
+        return Outcome(run, folder, None, f"its process ended with code {process.exitcode} before the run began")
+    return Outcome(run, folder, None, written.read_text(encoding="utf-8").strip().splitlines()[-1])
 
 
 @contextmanager
@@ -205,9 +208,9 @@ class Cell:
     """A run in a dry run.
 
     Attributes:
-        run: what would be done.
+        run: the run.
         state: "done", "stale" (finished on other data or by other code), "begun" or "to do".
-        seconds: what it will take, by the mean of earlier runs of the row on the dataset; None if there are none.
+        seconds: expected duration, the mean of earlier runs of the row on the dataset; 0 if done, None if unknown.
     """
 
     run: Run
@@ -216,7 +219,7 @@ class Cell:
 
 
 def preview(runs: Sequence[Run], root: Path, *, any_code: bool) -> list[Cell]:
-    """What would be done, and for how long; nothing is."""
+    """What would be executed, and for how long; nothing is executed."""
     earlier: dict[tuple[str, str], list[float]] = {}
     for table in {run.table for run in runs}:
         for path in (root / table).rglob("result.json"):

@@ -1,4 +1,4 @@
-"""Experiment files: a table of runs as one YAML tree, where every hyper-parameter has one dotted address.
+"""Experiment files: a table of runs as one YAML tree, in which every hyper-parameter has one dotted address.
 
 source: https://...                     where the settings come from
 datasets: [ml-100k]
@@ -7,9 +7,9 @@ base: {encoder: lightgcn, ...}          a run, see `RunConfig`
 rows:                                   row = base + overrides by dotted path
   LightGCN: {}
   two layers: {encoder.num_layers: 2}
-  no L2: {objectives.l2: null}          null takes an objective or head out, or a modality or relation
-  popularity: {baseline: popularity}    a baseline takes the place of encoder, heads, objectives and training
-against: LightGCN                       the row with which the others are compared, user by user
+  no L2: {objectives.l2: null}          null removes an objective, head, modality or relation
+  popularity: {baseline: popularity}    a baseline replaces encoder, heads, objectives and training
+against: LightGCN                       the row that the others are compared with, user by user
 published: {ml-100k: {LightGCN: {source: ..., metrics: {ndcg@10: 0.3}}}}
 search: {LightGCN: {train.lr: {log: [1.0e-4, 1.0e-2]}, encoder.num_layers: [1, 2, 3]}}
 ablate: {one_at_a_time: {encoder.num_layers: [1, 2]}, grid: {...}}     instead of several rows
@@ -56,11 +56,11 @@ class EvaluateSettings(BaseModel):
 
     metrics: tuple[str, ...] = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
     parity: bool = False
-    """Also rank for test at each validation, and report the epoch that is best there beside the honest figure: many
-    papers chose theirs so. It chooses nothing."""
+    """Also rank on test at each validation, and report the best epoch there beside the honest figure, since many papers
+    choose theirs so. It affects nothing else."""
     sampled: bool = False
-    """At test, rank only the candidates that are stored with the dataset, for the sake of figures published so. Metrics
-    of test then have names such as hit@10:sampled-99; validation ranks the whole catalogue, under plain names."""
+    """On test, rank only the candidates stored with the dataset, for comparison with published figures. Test metrics
+    are then named as in hit@10:sampled-99; validation ranks the whole catalogue, under plain names."""
 
     @field_validator("metrics")
     @classmethod
@@ -87,7 +87,7 @@ class BlendSettings(BaseModel):
 
     baseline: Spec
     weight: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Of the baseline's scores; null to take the best on validation of 0, 0.1 ... 1 once the encoder is trained."""
+    """Weight of the baseline's scores; null to choose the best of 0, 0.1 ... 1 on validation, after training."""
 
 
 class SequenceSettings(BaseModel):
@@ -96,54 +96,55 @@ class SequenceSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     targets: Targets = "every"
-    """Which items of a history are predicted: "every" one from those before it, the "last" of each prefix, each of
-    which is then a row of its own, or those that are "masked" (see `SequenceBatches`)."""
+    """Which items of a history are predicted: "every" one from those before it; the "last" of each prefix, which is
+    then a row of its own; or those that are "masked" (see `SequenceBatches`)."""
 
 
 class RunConfig(BaseModel):
-    """One run: what is built, how it is trained, how it is measured."""
+    """One run: its components, its training and its evaluation."""
 
     model_config = ConfigDict(extra="forbid")
 
     split: Spec | None = None
-    """null for the dataset card's own split; takes a `seed`, which is not the run's: all seeds share one split."""
+    """null for the default split of the dataset's card. Its `seed` is not the run's: all seeds share one split."""
     clicks: ClickSettings | None = None
-    """Predict labelled rows in place of ranking the catalogue."""
+    """Predict labelled rows instead of ranking the catalogue."""
     content: dict[str, ModalitySettings] = {}
-    """Modalities by name: what users and items are, for the rows that read it."""
+    """Modalities by name: features of users and items, for the rows that read them."""
     labels: dict[str, LabelSettings] = {}
-    """Labels by name, for the objectives `label` that learn to predict them."""
+    """Labels by name, for the objectives `label` that predict them."""
     relations: dict[str, RelationSettings] = {}
-    """Links among users or items by name, beside the interactions in the training graph, for the rows that read it."""
+    """Links among users or items by name, added to the training graph, for the rows that read it."""
     encoder: Spec | None = None
     sharing: Spec | None = None
     """Experts between the encoder and all heads (mmoe, ple); null for hard sharing."""
     balance: Spec | None = None
-    """How the losses of ranking and labels are weighed (uncertainty, gradnorm, pcgrad); null for fixed weights."""
+    """How the losses of ranking and labels are weighted (uncertainty, gradnorm, pcgrad); null for fixed weights."""
     heads: dict[str, Spec] = {"rank": "dot"}
     objectives: dict[str, Spec] = {}
-    """Each takes a `weight` (1 by default) beside its own arguments."""
+    """Each takes a `weight` (1 by default) in addition to its own arguments."""
     negatives: Spec = "uniform"
     sequences: SequenceSettings = SequenceSettings()
     baseline: Spec | None = None
     blend: BlendSettings | None = None
     pretrained: dict[str, str] = {}
-    """Part of the head neumf (gmf, mlp) -> the row of the file that it begins with, trained first. What a command
-    changes is changed in these rows too."""
+    """Part of the head neumf (gmf, mlp) -> the row of the file that initialises it, trained first. Overrides on the
+    command line also apply to these rows."""
     refit: bool = False
-    """Once the epoch is chosen, fit anew on train and validation together, for as many epochs, and test that."""
+    """Once the epoch is chosen, train again on train and validation together for as many epochs, and test that
+    model."""
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
 
 class Published(BaseModel):
-    """What others report for a row on a dataset. Only what was read in their own files, with the place."""
+    """Published figures for a row on a dataset, read in the authors' own files, with the place."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
     on_test: bool = False
-    """Their epoch or settings were picked on the test set."""
+    """Their epoch or settings were chosen on the test set."""
     metrics: dict[str, float] = Field(min_length=1)
 
     @field_validator("metrics")
@@ -155,17 +156,17 @@ class Published(BaseModel):
 
 
 class Ablation(BaseModel):
-    """The `ablate:` block: rows that are the base row with something changed."""
+    """The `ablate:` block: rows that change settings of the base row."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     one_at_a_time: dict[str, list[Any]] = {}
-    """Dotted path -> values; each is a row. null takes an objective, head, modality or relation out."""
+    """Dotted path -> values; each is a row. null removes an objective, head, modality or relation."""
     grid: dict[str, list[Any]] = {}
     """Dotted path -> values; each combination is a row."""
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """Name -> overrides."""
+        """Row name -> overrides."""
         changes = [{path: value} for path, values in self.one_at_a_time.items() for value in values]
         if self.grid:
             changes += [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
@@ -183,15 +184,15 @@ class Experiment(BaseModel):
     base: dict[str, Any] = {}
     rows: dict[str, dict[str, Any]] = {"base": {}}
     against: str | None = None
-    """The row with which the others are compared, user by user."""
+    """The row that the others are compared with, user by user."""
     published: dict[str, dict[str, Published]] = {}
     """Dataset -> row -> figures."""
     marks: dict[str, dict[str, float]] = {}
-    """Dataset -> name -> value on validation of what chooses the epoch: tables give the seconds until it is reached."""
+    """Dataset -> name -> validation value of the monitored metric; tables give the seconds until it is reached."""
     search: dict[str, dict[str, Annotated[Any, AfterValidator(space)]]] = {}
     """Row -> dotted path -> values, or a `Range`: what `recgraph tune` may try."""
     ablate: Ablation | None = None
-    """Rows to be made of the only row there is, with which they are compared."""
+    """Rows derived from the only row, with which they are compared."""
 
     @model_validator(mode="after")
     def _known_rows(self) -> Experiment:
@@ -250,11 +251,11 @@ def read(path: Path) -> Experiment:
 
 
 def validate(schema: type[BaseModel], tree: Any, where: str) -> Any:
-    """Hold a tree to a schema; what is wrong is a ConfigError with its path and the nearest key."""
+    """Validate a tree against a schema; an error becomes a ConfigError with its path and the nearest key."""
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
-        # A misspelt key comes first: it explains the required one that is missing.
+        # A misspelt key is reported first: it explains a missing required one.
         first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         address = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,any]"))
         if first["type"] != "extra_forbidden":
@@ -266,7 +267,7 @@ def validate(schema: type[BaseModel], tree: Any, where: str) -> Any:
         known: Any = schema
         for key in parents:
             fields = getattr(known, "model_fields", None)
-            # A mapping's keys are free, and its values are of one kind.
+            # The keys of a mapping are arbitrary, and its values have one type.
             known = fields[str(key)].annotation if fields else typing.get_args(known)[1]
             if typing.get_origin(known) is types.UnionType:
                 known = next(part for part in typing.get_args(known) if hasattr(part, "model_fields"))
@@ -274,7 +275,7 @@ def validate(schema: type[BaseModel], tree: Any, where: str) -> Any:
 
 
 def _label(value: Any) -> str:
-    """A value in a row's name, in which no comma may be."""
+    """A value as part of a row's name, which must not contain commas."""
     if isinstance(value, dict):
         return " ".join(_label(part) if key == "name" else f"{key}={_label(part)}" for key, part in value.items())
     if isinstance(value, list):
@@ -283,12 +284,12 @@ def _label(value: Any) -> str:
 
 
 def folder_name(row: str) -> str:
-    """The folder of a row's runs."""
+    """Name of the folder of a row's runs."""
     return row.replace("/", "_").replace(" ", "_")
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; this refuses them. What `<<` merges gives way."""
+    """Rejects duplicate keys, of which PyYAML silently keeps the last; keys merged by `<<` may be overridden."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         merge = "tag:yaml.org,2002:merge"

@@ -1,4 +1,4 @@
-"""What `recgraph tune` may try for a setting."""
+"""Search spaces of `recgraph tune`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, StrictInt, model_vali
 
 
 class Range(BaseModel):
-    """A search space between two bounds, one of `uniform`, `log` (evenly on a logarithmic scale) and `int`."""
+    """A search space between two bounds: `uniform`, `log` (uniform on a logarithmic scale) or `int`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,7 +26,7 @@ class Range(BaseModel):
 
 
 def space(value: Any) -> list[Any] | Range:
-    """Values, or a range; not a union, whose errors tell of both."""
+    """Parse a list of values or a range; a union type would report the errors of both."""
     if isinstance(value, Mapping):
         if len(value) != 1 or not set(value) <= set(Range.model_fields):
             raise ValueError(f"expected values, or one of {', '.join(Range.model_fields)} with two bounds")

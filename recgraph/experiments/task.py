@@ -1,4 +1,4 @@
-"""What a model is asked to do: a dataset and split, with the matrices that ranking on it needs."""
+"""The task of a model: a split dataset, with the evaluation of models on it."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ from recgraph.models.recommender import Recommender
 from recgraph.types import Content
 
 SWEEP_USERS = 64
-"""Users whose scores are blended at a time: 120 MB for 11 weights and 40,000 items."""
+"""Users whose scores are blended at once: 120 MB for 11 weights and 40,000 items."""
 
 
 class Task:
-    """A split dataset, and the matrices that ranking on it needs.
+    """A split dataset, and the evaluation of models on it.
 
     Args:
-        split: its three parts.
+        split: a split with its three parts.
         device: where models are.
-        titles: of items, where the dataset has them.
-        features: attributes of users and items, where the dataset has them.
+        titles: titles of items, if the dataset has them.
+        features: attributes of users and items, if the dataset has them.
         cache: folder of the prepared dataset, if there is one.
-        sealed: forget the test part, so that nothing here can look at it.
-        clicks: predict the rows of each part in place of ranking.
+        sealed: drop the test part, so that nothing here can read it.
+        clicks: predict the rows of each part instead of ranking.
 
     Attributes:
-        split_name: of the split.
-        fingerprint: of its three parts together.
+        split_name: name of the split.
+        fingerprint: fingerprint of its three parts together.
         train, validation: two of its parts.
         audit: how the parts differ (`recgraph.data.audit`); None if sealed.
 
@@ -120,11 +120,11 @@ class Task:
             raise DataError(f"dataset {dataset}: {error}") from None
 
     def content(self, settings: Mapping[str, Any], train: Interactions) -> tuple[Content, Pipeline]:
-        """What users and items are, and what makes it of attributes.
+        """Content of users and items, and the pipeline that computes it from attributes.
 
         Args:
             settings: the resolved `content:` block.
-            train: whose users and items it is fitted on; of others nothing is looked at.
+            train: the pipeline is fitted only on users and items with interactions here.
         """
         if self._features is None:
             raise DataError("content: this task has no features of users or items")
@@ -139,11 +139,11 @@ class Task:
         )
 
     def attributes(self, config: Mapping[str, Any]) -> str | None:
-        """Fingerprint of the attributes that a run's configuration names, which `fingerprint` leaves out; or None."""
+        """Fingerprint of the attributes that a configuration names, or None; they are not part of `fingerprint`."""
         return None if self._features is None else attributes_fingerprint(config, self._features, data_root())
 
     def trained_on(self, config: Mapping[str, Any]) -> str:
-        """Fingerprint of all that a run trains on: of the split, and of attributes if it names any."""
+        """Fingerprint of everything that a run trains on: the split, and the attributes that it names, if any."""
         attributes = self.attributes(config)
         return self.fingerprint if attributes is None else digest([self.fingerprint, attributes], 64)
 
@@ -153,11 +153,11 @@ class Task:
         return found if self._test is None else found | {"test": self._test}
 
     def labels(self, settings: Mapping[str, Any], *, seed: int, refit: bool = False) -> dict[str, LabelData]:
-        """What is to be predicted beside rankings; without test labels if the task is sealed.
+        """Labels to be predicted besides rankings; without test labels if the task is sealed.
 
         Args:
             settings: the resolved `labels:` block.
-            seed: of the split.
+            seed: seed of the split.
             refit: whether training sees validation labels as well.
         """
         entries = {name: LabelSettings(**entry) for name, entry in settings.items()}
@@ -165,19 +165,19 @@ class Task:
         return labels_of(entries, self._features, self.parts(), seed=seed, learn=learn)
 
     def predict(self, model: Recommender, labels: Mapping[str, LabelData], part: Part) -> dict[str, Predictions]:
-        """What a model's heads say of the labels of a part, from what had happened before it."""
+        """A model's predictions for the labels of a part, after observing the interactions of the parts before it."""
         model.observe(self.train if part == "validation" else self.train_and_validation)
         return predictions(model, labels, part)
 
     def links(
         self, settings: Mapping[str, Any], train: Interactions, content: Content | None
     ) -> tuple[Links | None, Links | None]:
-        """What joins users with users, and items with items, beside the interactions of `train`.
+        """Links among users and among items.
 
         Args:
             settings: the resolved `relations:` block.
-            train: whose users and items may be neighbours in content.
-            content: what `content` made for it.
+            train: only users and items with interactions here can be neighbours in content.
+            content: what `content` returned for it.
         """
         if self._features is None:
             raise DataError("relations: this task has no features of users or items")
@@ -186,13 +186,13 @@ class Task:
 
     @cached_property
     def train_and_validation(self) -> Interactions:
-        """Both, for a last fit."""
+        """Train and validation together, for refitting and as the history for test."""
         return self.train.concat(self.validation)
 
     def validate(self, model: Model, metrics: Sequence[str]) -> Evaluation:
-        """Rank for the users with validation items; training positives are masked, and all that histories hold.
+        """Rank for the users with validation items; training positives are masked and make the histories.
 
-        Of clicks, predict the rows of validation.
+        For clicks, predict the rows of validation instead.
         """
         model.observe(self.train)
         if self.clicks is not None:
@@ -200,7 +200,7 @@ class Task:
         return self._rank(model, metrics, self._validation, self._train)
 
     def sweep(self, model: Blend, weights: Sequence[float], metric: str) -> dict[float, float]:
-        """A per-user metric on validation for each of several weights of a blend, from one scoring by its models."""
+        """A per-user metric's mean on validation for several weights of a blend, whose models score each user once."""
         model.observe(self.train)
         users = np.flatnonzero(np.diff(self._validation.indptr)).repeat(len(weights))
         with torch.no_grad():
@@ -211,14 +211,16 @@ class Task:
         return dict(zip(weights, values.mean(0).tolist(), strict=True))
 
     def test(self, model: Model, metrics: Sequence[str], *, sampled: bool = False) -> Evaluation:
-        """Rank for the users with test items; training and validation positives are masked, and make histories.
+        """Rank for the users with test items; training and validation positives are masked and make the histories.
+
+        For clicks, predict the rows of test instead.
 
         Args:
-            model, metrics: what to rank with, and how to measure.
+            model, metrics: the model to evaluate, and its metrics.
             sampled: rank stored candidates only; the metrics' names say so.
 
         Raises:
-            DataError: the task is sealed, or has no candidates to rank.
+            DataError: the task is sealed, or has no stored candidates.
         """
         if self.clicks is not None:
             rows = self._unsealed
@@ -232,14 +234,14 @@ class Task:
         return self._rank(model, metrics, relevant, self._train + self._validation, candidates)
 
     def groups(self, test: Evaluation) -> dict[str, dict[str, float]]:
-        """Metrics of a ranking for test by group of users and of items (see `by_group`); of clicks none."""
+        """Metrics of a test ranking by group of users and of items (see `by_group`); empty for clicks."""
         if self.clicks is not None:
             return {}
         whole = {name: values for name, values in test.per_user.items() if scope(name) is None}
         return by_group(replace(test, per_user=whole), train=self._train, test=self._test_matrix)
 
     def diagnose(self, model: Recommender) -> dict[str, float]:
-        """How the vectors of a trained encoder lie (`recgraph.evaluation.diagnostics`), by the training part."""
+        """Diagnostics of an encoder's vectors (`recgraph.evaluation.diagnostics`), on the training part."""
         model.observe(self.train)
         pairs = (torch.from_numpy(side).to(self.device) for side in (self.train.user_indices, self.train.item_indices))
         with torch.no_grad():
@@ -265,7 +267,7 @@ class Task:
         return self.validation.csr()
 
     def _predict(self, model: Model, metrics: Sequence[str], table: Interactions) -> Evaluation:
-        """Predict the labels of a part, row by row."""
+        """Predict the labels of a part, row by row, and evaluate them."""
         if not isinstance(model, Recommender):
             raise ConfigError(f"{type(model).__name__} ranks, and cannot tell how likely a click is")
         started = time.perf_counter()

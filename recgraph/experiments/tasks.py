@@ -1,4 +1,4 @@
-"""The tasks of a run beside ranking, in its configuration: labels, experts and the balance of losses."""
+"""Validates the multi-task blocks of a configuration: labels, experts and the balance of losses."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from recgraph.models.sharing import RANK
 def check_tasks(
     config: RunConfig, checked: Mapping[str, Any], objectives: Mapping[str, Mapping[str, Any]], where: str
 ) -> dict[str, Any]:
-    """The blocks `labels`, `sharing` and `balance`, as far as the run has use for them.
+    """Validate the blocks `labels`, `sharing` and `balance`, and return those that the run uses.
 
     Args:
-        config: of the run.
-        checked: what of it has been checked: `content` and `sequences` where the encoder reads those.
-        objectives: checked.
+        config: configuration of the run.
+        checked: its validated part: `content` and `sequences` if the encoder reads those.
+        objectives: validated entries.
         where: file and row, for messages.
 
     Raises:
-        ConfigError: an objective has no label, an encoder reads what it is to predict, or a block does not fit.
+        ConfigError: an objective's label does not exist, the encoder reads a label to be predicted, or a block is
+            invalid.
     """
     found: dict[str, Any] = {}
     learned = {role: spec for role, spec in objectives.items() if spec["name"] == "label"}
@@ -73,12 +74,12 @@ def check_tasks(
 
 
 def can_name(word: str) -> bool:
-    """Whether a head, an objective, a label or a modality can be called so: torch keeps some names for itself."""
+    """Whether a word can name a head, an objective, a label or a modality; torch reserves some names."""
     return word.isidentifier() and not hasattr(nn.ModuleDict(), word)
 
 
 def tasks_of(objectives: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """The roles whose losses are weighed against each other: ranking, and labels that are no probes."""
+    """The roles whose losses are balanced: ranking, and labels that are not probes."""
     return tuple(
         role for role, spec in objectives.items() if role == RANK or (spec["name"] == "label" and not spec["probe"])
     )

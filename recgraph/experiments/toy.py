@@ -1,4 +1,4 @@
-"""A task that is done in no time, on which any row can show that it runs."""
+"""A tiny task, on which any row can quickly be tried."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from recgraph.types import Content
 
 
 class ToyTask(Task):
-    """60 users and 40 items in four groups that like their own; some items are cold.
+    """60 users and 40 items in four groups; users mostly like items of their own group, and some items are cold.
 
-    Whatever columns a row asks for, it is given the groups, and of relations friends of the same group.
+    Columns that a row names are replaced: those of content and labels by the group or, for interactions, the rating;
+    those of relations by friends of the same group.
 
     Args:
-        device: to train and rank on.
-        clicks: predict which are of the same group.
+        device: where to train and rank.
+        clicks: predict whether user and item are in the same group.
     """
 
     def __init__(self, device: torch.device, *, clicks: bool = False) -> None:
@@ -53,10 +54,10 @@ class ToyTask(Task):
         super().__init__(split, device, features=Features(*features), clicks=ClickSettings() if clicks else None)
 
     def attributes(self, config: Mapping[str, Any]) -> None:
-        """None: whatever columns and files a configuration names are not looked at."""
+        """None: columns and files that a configuration names are not read."""
 
     def content(self, settings: Mapping[str, Any], train: Interactions) -> tuple[Content, Pipeline]:
-        """Every modality is the groups."""
+        """Replace every modality by the group."""
         return super().content(
             {
                 name: {"columns": ("group",), "side": one["side"], "ids": one.get("ids", False)}
@@ -66,7 +67,7 @@ class ToyTask(Task):
         )
 
     def labels(self, settings: Mapping[str, Any], *, seed: int, refit: bool = False) -> dict[str, LabelData]:
-        """Every label of a user or an item is the group, every other the rating."""
+        """Replace labels of users and items by the group, and labels of interactions by the rating."""
         groups = {"feature": "group", "bands": (), "around": None, "unknown": ()}
         changed = {}
         for name, one in settings.items():
@@ -78,7 +79,7 @@ class ToyTask(Task):
     def links(
         self, settings: Mapping[str, Any], train: Interactions, content: Content | None
     ) -> tuple[Links | None, Links | None]:
-        """Every column of links is the friends."""
+        """Replace every column of links by the friends."""
         changed = {
             name: one if one["column"] is None else {**one, "column": "friends"} for name, one in settings.items()
         }

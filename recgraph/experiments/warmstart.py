@@ -1,6 +1,6 @@
-"""Warm starts: the vectors of a factorisation as the first values of an encoder's tables.
+"""Warm starts: the vectors of a factorisation initialise an encoder's tables.
 
-Whatever trains from there starts with what a linear method knows, and needs fewer epochs; `experiments/warmstart.yaml`
+Training then starts from what a linear method has learned, and needs fewer epochs; `experiments/warmstart.yaml`
 measures how many.
 """
 
@@ -18,16 +18,16 @@ from recgraph.errors import ConfigError
 
 @torch.no_grad()
 def warm_start(encoder: Encoder, spec: dict[str, object], train: Interactions) -> None:
-    """Fit a baseline that has vectors, and put them into the tables `encoder.users` and `encoder.items`.
+    """Fit a baseline that has vectors, and copy them into the tables `encoder.users` and `encoder.items`.
 
-    Each table is scaled as a whole to the root mean square that it had at random, which learning rates and L2 weights
-    are made for. That leaves directions, relative lengths and every user's ranking as they are. Columns beyond the
+    Each table is scaled as a whole to the root mean square of its random initialisation, for which learning rates and
+    L2 weights are chosen. This preserves directions, relative lengths and every user's ranking. Columns beyond the
     baseline's keep their random values.
 
     Args:
         encoder: on any device; changed in place.
         spec: the resolved baseline.
-        train: what it is fitted on.
+        train: interactions that it is fitted on.
 
     Raises:
         ConfigError: the encoder has no such tables, or the vectors are wider than they are.

@@ -1,1 +1,1 @@
-"""Why a model recommends an item, in numbers and as a picture."""
+"""Explanations of recommendations, as numbers and as pictures."""

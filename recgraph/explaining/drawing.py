@@ -1,8 +1,8 @@
 """Explanations as pictures: SVG and PNG.
 
-A picture is a list of boxes and words at places that are worked out here, so that both formats look alike. Nothing is
-said by colour alone: signs show in the direction of bars, and numbers stand beside or in what is drawn. Colours are of
-Okabe and Ito's set (https://jfly.uni-koeln.de/color/), which people of any colour vision tell apart.
+A picture is a list of boxes and texts whose positions are computed here, so that both formats look alike. Nothing is
+shown by colour alone: bars point left or right by sign, and values are printed beside bars and in cells. Colours are
+from Okabe and Ito's set (https://jfly.uni-koeln.de/color/), which people with any colour vision can tell apart.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from recgraph.explaining.panels import Bars, Grid
 from recgraph.files import replacing, write_text
 
 WIDTH, MARGIN, ROW = 900, 28, 26
-"""Of a picture and a line of it, in units of which `SCALE` pixels make one."""
+"""Width of a picture, its margin, and the height of a line, in units of `SCALE` pixels."""
 
 LABELS = 380
 """Width of the column of names."""
 
 SCALE = 2
-"""Pixels of a unit in a PNG: 1,800 across, which are 300 an inch on 15 cm."""
+"""Pixels per unit in a PNG: 1,800 pixels across, or 300 per inch at a width of 15 cm."""
 
 INK, GREY, FAINT = "#1a1a1a", "#595959", "#d9d9d9"
 MORE, LESS = "#0072b2", "#d55e00"
-"""What adds, and what takes away."""
+"""Colours of positive and of negative values."""
 
 NARROW, BROAD = set("iIjl.,:;'|!()[]ftr·"), set("mwMW@%→")
 
 FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "Helvetica.ttc")
-"""Looked for in this order; else Pillow's own, which has no letters with accents."""
+"""Tried in this order; the fallback is Pillow's own font, which lacks accented letters."""
 
 
 class Box(NamedTuple):
@@ -52,7 +52,7 @@ class Box(NamedTuple):
 
 
 class Words(NamedTuple):
-    """A line of text, whose baseline is at `y`."""
+    """A line of text with its baseline at `y`."""
 
     x: float
     y: float
@@ -65,19 +65,19 @@ class Words(NamedTuple):
 
 @dataclass
 class Picture:
-    """Boxes and words, in the order in which they are drawn."""
+    """Boxes and words in drawing order."""
 
     height: float = 0.0
     parts: list[Box | Words] = field(default_factory=list)
 
 
 def draw(explanation: Explanation, about: str = "", *, rows: int = 12) -> Picture:
-    """A picture of an explanation, panel below panel.
+    """Draw an explanation, one panel below the other.
 
     Args:
         explanation: what to draw.
-        about: which model it is.
-        rows: names of a panel that are shown; the others are summed up.
+        about: description of the model.
+        rows: rows shown per panel; the others are summed.
     """
     picture, y = Picture(), 44.0
     shown = explanation.title or explanation.item
@@ -102,12 +102,12 @@ def draw(explanation: Explanation, about: str = "", *, rows: int = 12) -> Pictur
 
 
 def shown_rows(panel: Bars | Grid, count: int) -> list[int]:
-    """Which names are shown: those of the largest values; in their own order if that means something."""
+    """Indices of the rows to show, by largest absolute value: in the panel's own order if it has one, else sorted."""
     if isinstance(panel, Grid):
         weights, ordered = [max(row) for row in panel.values], True
     else:
         weights, ordered = list(panel.values), panel.ordered
-    # What takes away is as telling as what adds.
+    # By absolute value, since negative contributions matter as much as positive ones.
     best = sorted(range(len(weights)), key=lambda place: (-abs(weights[place]), place))[:count]
     return sorted(best) if ordered else sorted(best, key=lambda place: (-weights[place], place))
 
@@ -119,11 +119,11 @@ def _bars(picture: Picture, panel: Bars, order: Sequence[int], y: float) -> floa
     if left:
         lines.append((f"{len(left):,} others", "", sum(panel.values[place] for place in left), True))
     lines += [(name, "", value, True) for name, value in (panel.rest or {}).items()]
-    # What is summed up is said in numbers: on the scale of its bar, single parts would vanish.
-    values = [panel.values[place] for place in order]
-    low, high = min(0.0, *values), max(0.0, *values)
+    # Summed rows have a number but no bar: at its scale, the bars of single rows would vanish.
+    values = [0.0, *(panel.values[place] for place in order)]
+    low, high = min(values), max(values)
     start, room = MARGIN + LABELS + 16, WIDTH - 2 * MARGIN - LABELS - 16
-    # Numbers stand beyond the ends of bars: 84 units on each side where there are any.
+    # Numbers stand beyond the ends of bars: leave 84 units on the right, and on the left if a value is negative.
     begin, end = start + (84 if low < 0 else 0), start + room - 84
     unit = (end - begin) / ((high - low) or 1)
     zero = begin - low * unit
@@ -186,7 +186,7 @@ def _grid(picture: Picture, panel: Grid, order: Sequence[int], y: float) -> floa
 
 
 def _shade(share: float) -> str:
-    """From nearly white to a dark blue, evenly in lightness, for values from 0 to 1."""
+    """A colour from nearly white to dark blue, evenly spaced in lightness, for values from 0 to 1."""
     ends = [(240, 245, 250), (107, 160, 205), (8, 48, 107)]
     place = min(1.0, max(0.0, share)) * (len(ends) - 1)
     one, two = list(pairwise(ends))[min(int(place), len(ends) - 2)]
@@ -195,15 +195,15 @@ def _shade(share: float) -> str:
 
 
 def _number(value: float, *, signed: bool) -> str:
-    """Three digits that count, and no more than five behind the point."""
+    """A number with three significant digits, but no more than five decimals."""
     size = abs(value)
     digits = max(0, 2 - math.floor(math.log10(size))) if size >= 1e-5 else 3
     text = f"{value:+.{min(5, digits)}f}" if signed else f"{value:.{min(5, digits)}f}"
-    return text.replace("-", "−")  # a minus, as wide as a plus
+    return text.replace("-", "−")  # the minus sign is as wide as the plus sign
 
 
 def width_of(text: str, size: float) -> float:
-    """About how wide a text is, in units, in a sans serif that is none of the narrow ones."""
+    """The approximate width of a text in units, in a sans-serif font that is not narrow."""
     total = 0.0
     for letter in text:
         if unicodedata.east_asian_width(letter) in "WF":
@@ -214,7 +214,7 @@ def width_of(text: str, size: float) -> float:
 
 
 def fitted(text: str, width: float, size: float) -> str:
-    """The text, cut at its end to a width, with … where something is missing."""
+    """The text, truncated with … to fit a width."""
     if width_of(text, size) <= width:
         return text
     while text and width_of(text + "…", size) > width:
@@ -223,7 +223,7 @@ def fitted(text: str, width: float, size: float) -> str:
 
 
 def svg(picture: Picture) -> str:
-    """The picture as a document of its own."""
+    """The picture as a standalone SVG document."""
     parts = [f'<rect width="{WIDTH}" height="{picture.height:g}" fill="#ffffff"/>']
     for part in picture.parts:
         if isinstance(part, Box):

@@ -1,4 +1,4 @@
-"""Why a model recommends an item to a user: what it weighs, and what adds up to the score."""
+"""Explains why a model recommends an item to a user: its weights, and the contributions to the score."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from recgraph.types import Encoding, Inputs
 
 @dataclass(frozen=True)
 class Explanation:
-    """Everything that is known of why `user` is recommended `item`."""
+    """The explanation of the score of `item` for `user`, as panels."""
 
     user: Any
     item: Any
@@ -39,21 +39,21 @@ class Explanation:
     panels: Sequence[Bars | Grid]
 
     def as_json(self) -> dict[str, Any]:
-        """The same in lists and dictionaries."""
+        """The explanation as lists and dictionaries."""
         return {**asdict(self), "panels": [{"kind": type(p).__name__.lower(), **asdict(p)} for p in self.panels]}
 
 
 def explain(model: Model, user: Any, item: Any = None) -> Explanation:
-    """Why a model recommends an item to a user.
+    """Explain why a model recommends an item to a user.
 
     Args:
         model: loaded from a run.
         user: original id.
-        item: original id; None for the best item for the user.
+        item: original id; None for the user's top item.
 
     Raises:
-        DataError: the user or the item is unknown, or nothing is left to recommend.
-        ConfigError: the model's scores have no parts that can be told apart.
+        DataError: the user or the item is unknown, nothing is left to recommend, or the model has no catalogue.
+        ConfigError: the model has no weights or contributions that could be shown.
     """
     catalogue = model.catalogue
     if catalogue is None:
@@ -87,7 +87,7 @@ def explain(model: Model, user: Any, item: Any = None) -> Explanation:
 
 
 class _Names:
-    """What people call items and users."""
+    """Names of items (titles, else ids) and of users for display."""
 
     def __init__(self, model: Model) -> None:
         assert model.catalogue is not None
@@ -117,7 +117,7 @@ def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> 
         places = inputs.history[0][inputs.history[0] > 0] - 1
         history = known.items(places.tolist())
         panels += _attention(blocks, history, getattr(encoder, "filtered", 0.0))
-        if model.sharing is None:  # experts between vectors and score leave nothing that adds up
+        if model.sharing is None:  # with experts between vectors and score, contributions do not add up
             panels += _pooled(encoder, rank, inputs, encoding, item, history, plain)
     for name in model.heads:
         head = model.head(name)
@@ -132,7 +132,7 @@ def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> 
 
 
 def _experts(model: Recommender, user: int, item: int) -> list[Bars | Grid]:
-    """Where tasks share experts: how much ranking and each label take of each, for the user and for the item."""
+    """If tasks share experts: the gate weights of ranking and of each label over them, for the user and the item."""
     panels: list[Bars | Grid] = []
     sides: tuple[tuple[Literal["query", "item"], int, str], ...] = (("query", user, "user"), ("item", item, "item"))
     for side, index, of in sides:
@@ -148,7 +148,7 @@ def _experts(model: Recommender, user: int, item: int) -> list[Bars | Grid]:
 
 @contextmanager
 def _watched(encoder: Encoder) -> Iterator[list[Tensor]]:
-    """A list that fills with the weights [heads, length] of the last step in each block that the encoder runs."""
+    """Yield a list to which each attention block that runs appends the weights [heads, length] of the last step."""
     found: list[Tensor] = []
 
     def keep(module: Attention, given: tuple[Tensor, ...], _: Tensor) -> None:
@@ -163,12 +163,15 @@ def _watched(encoder: Encoder) -> Iterator[list[Tensor]]:
 
 
 def _attention(blocks: Sequence[Tensor], history: Sequence[str], filtered: float) -> list[Bars | Grid]:
-    """Of a transformer: what each head looks at from the last step; a share of each block may be another filter's."""
+    """For transformers: the attention of the last step by block and head.
+
+    `filtered` is the share of each block that comes from a frequency filter instead.
+    """
     if not blocks:
         return []
     columns = [f"block {b} head {h}" for b, heads in enumerate(blocks, 1) for h in range(1, len(heads) + 1)]
     values = torch.cat(list(blocks)).T
-    hidden = len(values) - len(history)  # BERT4Rec's step behind the history; padding there is none
+    hidden = len(values) - len(history)  # BERT4Rec's masked step after the history; there is no padding
     names = [*history, *["(what comes next)"] * hidden]
     other = f"; it counts {1 - filtered:.0%} of a block, a filter of frequencies the rest" if filtered else ""
     note = f"share of the attention of the last step, the newest item last{other}"
@@ -178,13 +181,13 @@ def _attention(blocks: Sequence[Tensor], history: Sequence[str], filtered: float
 def _pooled(
     encoder: Encoder, head: Head, inputs: Inputs, encoding: Encoding, item: int, history: Sequence[str], score: float
 ) -> list[Bars | Grid]:
-    """Of a weighted mean: the weights, and what each item adds to the score, if the head is an inner product."""
+    """For weighted means: the weights and, if the head is an inner product, each item's contribution to the score."""
     if not isinstance(encoder, Attentive | Pooling) or inputs.history is None or not history:
         return []
     vectors, _ = steps(encoding.items, inputs.history)
     weights, there = encoder.weights(vectors, inputs.history)[0, -1], inputs.history[0] > 0
     panels: list[Bars | Grid] = []
-    if isinstance(encoder, Attentive):  # in a mean, all are alike
+    if isinstance(encoder, Attentive):  # a plain mean has equal weights
         values = weights[there].tolist()
         panels.append(Bars("Weights of the history", history, values, "share of the query", ordered=True))
     product = inner_product(head, encoding.query[0], encoding.items[item])
@@ -201,7 +204,7 @@ def _pooled(
 
 
 def _weighed(head: str, key: str, values: Tensor, history: Sequence[str]) -> Bars:
-    """Of a head: what it weighs for this item."""
+    """For heads with weights: those that a head uses for this item."""
     if key == "history":
         note = f"what head {head!r} gives each item of the history when it scores this one"
         return Bars(
@@ -212,7 +215,7 @@ def _weighed(head: str, key: str, values: Tensor, history: Sequence[str]) -> Bar
 
 
 def _paths(found: Pairs, score: float, known: _Names, *, links: bool) -> list[Bars | Grid]:
-    """Of a graph: what each item of the history, and each path through it, adds to the score."""
+    """For graph encoders: the contribution of each item of the history, and of each path through it, to the score."""
     table, inner = found.table, found.table[1:, 1:]
     names, people = known.items(found.items.tolist()), known.users(found.users.tolist())
     by_item = Bars(
@@ -246,10 +249,10 @@ def _paths(found: Pairs, score: float, known: _Names, *, links: bool) -> list[Ba
 
 
 def _content(encoder: Encoder, model: Recommender, item: int) -> list[Bars | Grid]:
-    """Of what knows content: how much of the item is of each modality, and how much of it content at all."""
+    """For content encoders: the weight of each of the item's modalities, and of content beside interactions."""
     if not isinstance(encoder, ContentEncoder | Hybrid) or model.content is None:
         return []
-    if not isinstance(encoder.item_tower, Tower):  # it is users who have content
+    if not isinstance(encoder.item_tower, Tower):  # only users have content
         return []
     weights = {name: float(one[item]) for name, one in encoder.item_tower.weights(model.content.items).items()}
     panels: list[Bars | Grid] = [

@@ -1,4 +1,4 @@
-"""What an explanation is made of: named numbers, and tables of shares."""
+"""The panels of an explanation: named numbers, and tables of shares."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class Bars:
     """Named numbers.
 
     Attributes:
-        title: what they are.
-        names: of each.
-        values: as many.
+        title: what the numbers are.
+        names: the name of each value.
+        values: the numbers.
         note: how to read them.
-        tails: said behind the names, however short these are cut; empty for none.
-        rest: name -> value of what is in the sum and not among the values.
-        total: what values and rest add up to; None where they are not said to add up to anything.
-        ordered: whether the order of the names means something, such as time.
+        tails: suffixes of the names, which are never truncated; empty for none.
+        rest: name -> value of further terms of the sum.
+        total: the sum of values and rest; None if they are not terms of a sum.
+        ordered: whether the order of the names is meaningful, such as time.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Bars:
     ordered: bool = False
 
     def plus(self, more: Mapping[str, float]) -> Bars:
-        """The same with more in the sum, if it is one."""
+        """The same panel with more terms in `rest` and the sum; unchanged if it is not a sum."""
         if self.total is None:
             return self
         return replace(self, rest={**(self.rest or {}), **more}, total=self.total + sum(more.values()))
@@ -39,7 +39,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Grid:
-    """Numbers from 0 to 1 by row and column; each column adds up to 1 over all rows."""
+    """Numbers in [0, 1] by row and column; each column sums to 1."""
 
     title: str
     names: Sequence[str]

@@ -1,16 +1,16 @@
-"""Scores of graph encoders as sums over what neighbours say: exact, for they are linear in it.
+"""Scores of graph encoders as sums over neighbours' messages: exact, since scores are linear in them.
 
-An encoder that sums layers over neighbours gives a user u and an item i
+An encoder that sums layers over neighbours gives a user u and an item i the vectors
 
     e_u = o_u + Σ_j a_uj m_j,   e_i = o_i + Σ_v b_iv n_v
 
-over the items j that u has had and the users v who had i, where the message m_j is the weighted sum of j's layers that
-reach a neighbour, whatever went into them, and o_u is what u has of its own, or from links to other users. For a head
-that is an inner product ⟨·,·⟩ the score is then a sum over pairs,
+over the items j in u's history and the users v of i. The message m_j is a weighted sum of j's layers before the last,
+however they were computed. o_u is u's own term: its weighted layer 0, and messages over links to other users. For a
+head that is an inner product ⟨·,·⟩, the score is then a sum over pairs,
 
     ⟨e_u, e_i⟩ = ⟨o_u, o_i⟩ + Σ_j a_uj ⟨m_j, o_i⟩ + Σ_v b_iv ⟨o_u, n_v⟩ + Σ_j Σ_v a_uj b_iv ⟨m_j, n_v⟩
 
-and a pair (j, v) where v has had j is a path u - j - v - i of the graph.
+where a pair (j, v) with an interaction between v and j is a path u - j - v - i of the graph.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ from recgraph.heads import GMF, Cosine, Dot, Head
 from recgraph.types import Inputs
 
 Sides = tuple[Tensor, Tensor]
-"""One of the users and one of the items."""
+"""A tensor for the users and one for the items."""
 
 
 class Messages(NamedTuple):
-    """What vectors are made of; see the module.
+    """The terms of an encoder's vectors; see the module.
 
     Attributes:
         own: o, [users, dim] and [items, dim].
-        told: n of users and m of items, likewise.
-        to_users, to_items: a and b of each edge, in the graph's order; a column for each equal part of the vectors.
+        told: messages, n of users [users, dim] and m of items [items, dim].
+        to_users, to_items: a and b of each edge, in the graph's order. Vectors are split into as many equal parts as
+            there are columns, each with its own weights.
     """
 
     own: Sides
@@ -51,14 +52,14 @@ class Messages(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """A score as a sum.
+    """A score as a sum over pairs: table.sum() + rest.
 
     Attributes:
-        table: rows for u itself and then for each of its items, columns for i itself and then for each of its users.
+        table: terms of the score. Row 0 is u's own term, then one row per item j; column 0 is i's own, then one per v.
         items: the items j of the rows from 1 on.
         users: the users v of the columns from 1 on.
-        linked: edges between them, [items, users]: where there is a path.
-        rest: what the head adds.
+        linked: whether there is an edge between j and v, and so a path, [items, users].
+        rest: the head's constant.
     """
 
     table: Float[Tensor, "rows columns"]
@@ -69,11 +70,11 @@ class Pairs(NamedTuple):
 
 
 def messages(encoder: Encoder, inputs: Inputs) -> Messages | None:
-    """What an encoder's vectors are made of, or None if they are no sums over neighbours.
+    """Decompose an encoder's vectors into messages; None if they are not sums over neighbours.
 
     Args:
-        encoder: in evaluation mode.
-        inputs: all users, and the graph.
+        encoder: the encoder, in evaluation mode.
+        inputs: inputs with all users and the graph.
     """
     if not isinstance(encoder, LightGCN | GAT) or not isinstance(inputs.graph, BipartiteGraph):
         return None
@@ -100,7 +101,7 @@ def messages(encoder: Encoder, inputs: Inputs) -> Messages | None:
 
 
 def pairs(found: Messages, graph: BipartiteGraph, head: Head, user: int, item: int) -> Pairs | None:
-    """The score of an item for a user as a sum over pairs, or None if the head is no inner product."""
+    """The score of an item for a user as a sum over pairs; None if the head is not an inner product."""
     of_user, of_item = graph.users == user, graph.items == item
     items, users = graph.items[of_user], graph.users[of_item]
     dim = found.own[0].shape[1]
@@ -121,7 +122,7 @@ def pairs(found: Messages, graph: BipartiteGraph, head: Head, user: int, item: i
 
 
 def inner_product(head: Head, query: Float[Tensor, "dim"], item: Float[Tensor, "dim"]) -> tuple[Tensor, float] | None:
-    """Factors s and a number b with which the head's score is Σ s ⊙ query ⊙ item + b; None if it is no such sum."""
+    """Factors s and a constant b such that the score is Σ s ⊙ query ⊙ item + b; None if the head has another form."""
     if type(head) is Dot:
         return torch.ones_like(query), 0.0
     if type(head) is Cosine:

@@ -1,1 +1,1 @@
-"""What is trained and what ranks: an encoder with heads, blends, and what joins their parts."""
+"""Models that rank items: an encoder with heads, blends of two models, and the code that connects their parts."""

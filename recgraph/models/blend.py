@@ -1,7 +1,7 @@
 """A blend of two models at scoring time, such as a trained encoder and a graph filter.
 
-A filter sees at once what an encoder has to be trained for, and an encoder what no fixed filter can; where their errors
-differ, their mean is better than both.
+A filter captures without training what an encoder has to learn, and an encoder captures what no fixed filter can. Where
+their errors differ, the mean of their scores is better than both.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from recgraph.registry import locate
 class Blend(Model):
     """(1 - weight) · standardised scores of one model + weight · those of another.
 
-    Each user's scores of the whole catalogue are brought to mean 0 and standard deviation 1, model by model, before
-    they are added. So both are on one scale for every user, be it one with three interactions or with a thousand, and
-    no interaction is looked at to find the scale. A model that has the same score for all items adds nothing.
+    Each model's scores of a user over the whole catalogue are standardised to mean 0 and standard deviation 1 before
+    they are added. So both models have the same scale for every user, with three interactions or a thousand, and
+    setting the scale needs no interactions. A model that scores all items equally adds nothing.
 
     Args:
-        recommender, baseline: the models; each on the same catalogue.
+        recommender, baseline: the two models, on the same catalogue.
         weight: of the baseline, in [0, 1]; 0 ranks as the recommender does, 1 as the baseline.
     """
 
@@ -35,7 +35,7 @@ class Blend(Model):
         self.recommender, self.baseline, self.weight = recommender, baseline, weight
 
     def observe(self, interactions: Interactions) -> None:
-        """See `Model.observe`; both models do."""
+        """See `Model.observe`; applies to both models."""
         for part in self._parts().values():
             part.observe(interactions)
 
@@ -44,9 +44,9 @@ class Blend(Model):
         return self.sweep([self.weight])
 
     def sweep(self, weights: Sequence[float]) -> Scorer:
-        """A scorer for several weights, for which each model scores a user but once.
+        """A scorer for several weights, in which each model scores a user only once.
 
-        It wants every user as many times in a row as there are weights, and gives them a row for each weight.
+        Its input must repeat every user consecutively, once per weight; its output has one row for each weight.
         """
         one, other = self.recommender.scorer(), self.baseline.scorer()
         all_weights = torch.tensor(weights, device=self.device)[:, None]
@@ -59,7 +59,7 @@ class Blend(Model):
         return scores
 
     def options(self) -> dict[str, Any]:
-        """The weight, and class and options of both models."""
+        """The weight, and the class and options of both models."""
         parts = {
             name: {"class": f"{type(part).__module__}:{type(part).__qualname__}", "options": part.options()}
             for name, part in self._parts().items()
@@ -67,7 +67,7 @@ class Blend(Model):
         return {"weight": self.weight, **parts}
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        """Those of both models."""
+        """Those of both models, with "recommender." or "baseline." before their names."""
         return {
             f"{name}.{key}": value
             for name, part in self._parts().items()
@@ -91,6 +91,6 @@ class Blend(Model):
 def standardised(scores: Float[Tensor, "batch items"]) -> Float[Tensor, "batch items"]:
     """Each row with mean 0 and standard deviation 1; a constant row becomes 0."""
     deviation, mean = torch.std_mean(scores, -1, keepdim=True, correction=0)
-    # Rounding leaves a constant row a deviation of about 1e-7 of its values, which must not be blown up to 1.
+    # Rounding gives a constant row a deviation of about 1e-7 of its values, which must not be scaled up to 1.
     smallest = 1e-6 * mean.abs() + torch.finfo(scores.dtype).tiny
     return (scores - mean) / torch.where(deviation > smallest, deviation, torch.inf)

@@ -1,4 +1,4 @@
-"""Models that can be told, after training, of items and users who were not there."""
+"""Models to which users and items can be added after training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recgraph.types import Content, Encoding
 
 
 class Extensible(Model):
-    """A model of a graph, content or histories, as far as it has them, that does without training for newcomers."""
+    """A model that represents new users and items without training, by its graph, content or histories."""
 
     encoder: Encoder
     graph: BipartiteGraph | None
@@ -33,24 +33,23 @@ class Extensible(Model):
         raise NotImplementedError
 
     def enlarged(self, num_users: int, num_items: int, graph: BipartiteGraph | None, content: Content | None) -> Self:
-        """The same model of a larger catalogue, whose free vectors are zeros for who was not there."""
+        """The same model with a larger catalogue; the free vectors of added users and items are zeros."""
         raise NotImplementedError
 
     def add_items(self, frame: pl.DataFrame) -> Self:
-        """The same recommender with items that did not exist when it was trained, known by their content alone.
+        """The same recommender with items added that it was not trained on, known by their content alone.
 
-        Their content goes through the functions that were fitted in training, whose text, tags and so on the columns
-        must be called as; of a modality from a file, the vectors are in a column of the modality's name. Of several
-        tags, or the numbers of a vector, in a cell of text, `|` is between. Nothing is trained, and what was
-        recommended before keeps its scores, but for items without any content, which are taken for average. New items
-        have no links of relations.
+        Their content passes through the functions fitted in training, so columns must have the same names as in
+        training. For a modality from a file, the vectors are in a column with the modality's name. In a text cell, `|`
+        separates tags or the numbers of a vector. Nothing is trained. Existing items keep their scores, except those
+        without any content, which count as average. New items have no relation links.
 
         Args:
-            frame: a row per item: `id`, `title` if there is one, and the columns of each modality.
+            frame: a row per item: `id`, optionally `title`, and the columns of each modality.
 
         Raises:
             ConfigError: the encoder reads no content, or a column is missing.
-            DataError: an id is known already or repeated, or a value is wrong.
+            DataError: an id already exists or is repeated, or a value is invalid.
         """
         catalogue, content = self._known(), self.content
         if content is None or self.pipeline is None:
@@ -72,19 +71,19 @@ class Extensible(Model):
         return more
 
     def add_users(self, frame: pl.DataFrame) -> Self:
-        """The same recommender with users who were not there in training, known by attributes or by a few items.
+        """The same recommender with users added that it was not trained on, known by attributes or by a few items.
 
-        Nothing is trained. A graph encoder has them as nodes whose own vectors are zeros, joined with the items they
-        have had; what nobody had in training joins nobody. That raises the degrees of those items, by which layers are
-        normalised, so other users' scores may change a little. A sequence encoder reads what they have had, in the
-        order given. Where users have content, theirs goes through the functions that were fitted in training.
+        Nothing is trained. A graph encoder gets them as nodes with zero vectors of their own, connected to their items;
+        items that nobody had in training are not connected. This raises the degrees of those items, which normalise
+        the layers, so other users' scores may change slightly. A sequence encoder reads their items in the given
+        order. If users have content, that of new users passes through the functions fitted in training.
 
         Args:
-            frame: a row per user: `id`, the ids in `items` (a list, or text with `|` between), columns of content.
+            frame: a row per user: `id`, `items` (ids as a list, or as text separated by `|`), and content columns.
 
         Raises:
-            ConfigError: a column is missing, or nothing tells the model who a new user is.
-            DataError: an id is known already or repeated, an item is unknown, or a value is wrong.
+            ConfigError: a column is missing, or the model has nothing from which to represent a new user.
+            DataError: an id already exists or is repeated, an item is unknown, or a value is invalid.
         """
         catalogue, content, histories = self._known(), self.content, self.histories
         ids = new_ids(frame, catalogue.users, "new users")
@@ -125,18 +124,18 @@ class Extensible(Model):
         return more
 
     def _lacking(self, *, given: bool, joined: bool) -> str:
-        """Why a new user is nobody to the model.
+        """Why the model cannot represent a new user.
 
         Args:
-            given: whether `items` name something.
-            joined: whether that is in the graph.
+            given: whether the user has `items`.
+            joined: whether any of them is connected in the graph.
         """
         content = "attributes to one that reads content of users"
         if not given:
             return f"give `items` to a graph or sequence encoder, or {content}"
         if self.graph and not joined:
             return f"nobody had these `items` in training; give others, or {content}"
-        part = type(getattr(self.encoder, "graph", self.encoder)).__name__  # a hybrid's users are of its graph
+        part = type(getattr(self.encoder, "graph", self.encoder)).__name__  # a hybrid's users come from its graph part
         return (
             f"`items` have no place in {part}, which has a vector of its own for each user; give them to one that "
             f"passes them on, such as lightgcn or an encoder of histories, or {content}"

@@ -1,8 +1,8 @@
-"""What every trained thing has in common, be it an encoder with heads or a classical baseline: it ranks items.
+"""The base class of all models that rank items, from encoders with heads to classical baselines.
 
-A saved model is a folder with `model.json` (class, sizes, options), `model.safetensors` (parameters, and the graph if
-scoring needs it; and who has seen what) and `users.parquet` and `items.parquet` (original ids and titles). Loading one
-needs neither the dataset nor the experiment file, and runs no pickled code.
+A saved model is a folder with `model.json` (class, sizes, options), `model.safetensors` (parameters, the graph if
+scoring needs it, and the pairs of users and items seen), and `users.parquet` and `items.parquet` (original ids and
+titles). Loading one needs neither the dataset nor the experiment file, and runs no pickled code.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Recommendation(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """What turns indices back into things people know.
+    """Maps indices to original ids and titles, and lists the items that users have seen.
 
     Attributes:
         users: original user ids.
         items: original item ids.
-        titles: a title per item, None where it has none; or None where no item has one.
+        titles: a title per item, None for an item without one; or None if no item has one.
         seen_users, seen_items: pairs of indices that are never recommended (training and validation positives).
     """
 
@@ -60,7 +60,7 @@ class Catalogue:
 class Model(nn.Module):
     """Scores every item for a user.
 
-    Subclasses give `scorer`, and `options` from which `rebuild` makes the same model again.
+    Subclasses implement `scorer`, and `options`, from which `rebuild` makes the same model.
 
     Args:
         num_users: size of the user catalogue.
@@ -76,29 +76,29 @@ class Model(nn.Module):
     def scorer(self) -> Scorer:
         """A function from user indices [batch] to scores [batch, items].
 
-        What does not depend on the user (a propagation over the graph) is done once, here.
+        Computation that does not depend on the user, such as propagation over the graph, is done once, here.
         """
         raise NotImplementedError
 
     def observe(self, interactions: Interactions) -> None:
-        """Take these for all that users have had so far, if scores depend on it; without effect on other models."""
+        """Set all interactions that users have had so far; without effect on models whose scores do not need them."""
 
     def options(self) -> dict[str, Any]:
-        """JSON that `rebuild` understands."""
+        """Options as JSON, from which `rebuild` makes the model."""
         raise NotImplementedError
 
     @classmethod
     def rebuild(cls, num_users: int, num_items: int, options: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-        """A model of the given size and options, whose parameters are about to be loaded."""
+        """A model of the given sizes and options, made from `extra_tensors`; its parameters are loaded afterwards."""
         raise NotImplementedError
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        """Tensors beside the parameters that scoring needs; `rebuild` is handed them back."""
+        """Tensors other than parameters that scoring needs, to be passed to `rebuild`."""
         return {}
 
     @property
     def device(self) -> torch.device:
-        """Where the model's tensors are."""
+        """The device of the model's tensors."""
         return next(chain(self.parameters(), self.buffers())).device
 
     def recommend(self, user: Any, k: int = 10) -> list[Recommendation]:
@@ -114,7 +114,7 @@ class Model(nn.Module):
         index = int(catalogue.users.encode([user])[0])
         with torch.no_grad():
             scores = self.eval().scorer()(torch.tensor([index], device=self.device))[0].float().cpu()
-        scores = scores.clone()  # they may be the model's own memory
+        scores = scores.clone()  # the scorer may return the model's own memory
         scores[catalogue.seen_items[catalogue.seen_users == index]] = -torch.inf
         values, items = scores.sort(descending=True, stable=True)
         best = [
@@ -131,7 +131,7 @@ class Model(nn.Module):
         tensors |= {f"extra.{name}": value for name, value in self.extra_tensors().items()}
         tensors |= {"seen.users": catalogue.seen_users, "seen.items": catalogue.seen_items}
         with replacing(folder / "model.safetensors") as temporary:
-            # Clones, for the format refuses parameters that share memory.
+            # Cloned, because the format refuses tensors that share memory.
             save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, temporary)
         titles = pl.Series(catalogue.titles or [None] * self.num_items, dtype=pl.String)
         items = pl.DataFrame({"id": catalogue.items.series, "title": titles})
@@ -144,12 +144,12 @@ class Model(nn.Module):
 
     @classmethod
     def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> Self:
-        """Read a model that `save` wrote, whichever class it is of.
+        """Load a model that `save` wrote, of this class or a subclass.
 
-        Nothing is unpickled. The modules of the classes that the folder names are imported.
+        Nothing is unpickled. The modules of the classes named in the folder are imported.
 
         Raises:
-            DataError: `folder` holds no model, or a damaged one, or not one of this class.
+            DataError: `folder` contains no model, a damaged one, or one of another class.
         """
         folder = Path(folder)
         if not (folder / "model.json").is_file():
@@ -192,7 +192,7 @@ class Model(nn.Module):
 
 
 def catalogue_of(train: Interactions, seen: list[Interactions], titles: Sequence[str | None] | None) -> Catalogue:
-    """The catalogue of a model trained on `train` that must not recommend what is in `seen`."""
+    """The catalogue of a model that is trained on `train` and must not recommend the pairs in `seen`."""
     users = np.concatenate([part.user_indices for part in seen])
     items = np.concatenate([part.item_indices for part in seen])
     return Catalogue(train.users, train.items, titles, torch.from_numpy(users), torch.from_numpy(items))

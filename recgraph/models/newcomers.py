@@ -1,4 +1,4 @@
-"""What turns tables of users and items that came after training into what a recommender is made of."""
+"""Turns tables of users and items that are added after training into ids, content and histories for a recommender."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from recgraph.types import Modality
 
 
 def new_ids(frame: pl.DataFrame, known: Vocabulary, where: str) -> Vocabulary:
-    """The column `id`, in the type of the ids that are known.
+    """The column `id`, in the type of the known ids.
 
     Raises:
-        DataError: there is none, or an id is repeated, known already or of another type.
+        DataError: there is no such column or no row, or an id is missing, repeated, already known or of another type.
     """
     if "id" not in frame.columns or frame.is_empty():
         raise DataError(f"{where}: expected a column `id` and a row each, got {len(frame)} of {frame.columns}")
@@ -50,7 +50,7 @@ def titles_of(frame: pl.DataFrame, where: str) -> list[str | None] | None:
     """The column `title` as text; None if there is none.
 
     Raises:
-        DataError: it holds lists or the like.
+        DataError: the column holds lists or other nested values.
     """
     if "title" not in frame.columns:
         return None
@@ -60,18 +60,18 @@ def titles_of(frame: pl.DataFrame, where: str) -> list[str | None] | None:
 
 
 def free_id(known: Vocabulary) -> int | str:
-    """An id that nobody has, for a newcomer without a name."""
+    """An unused id, for a newcomer without one."""
     if known.series.dtype == pl.Int64:
         return int(known.series.max()) + 1  # type: ignore[arg-type]  # a whole number
     return max(known.series, key=len) + "+"
 
 
 def appended(known: Mapping[str, Modality], pipeline: Pipeline, frame: pl.DataFrame, where: str) -> dict[str, Modality]:
-    """Modalities with rows for the newcomers, through the functions that were fitted in training.
+    """Modalities with rows for newcomers appended, computed by the functions fitted in training.
 
     Raises:
         ConfigError: a column is missing.
-        DataError: a value is wrong.
+        DataError: a value is invalid.
     """
     made = {}
     for name, old in known.items():
@@ -82,7 +82,7 @@ def appended(known: Mapping[str, Modality], pipeline: Pipeline, frame: pl.DataFr
 
 
 def _with_numbers(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str) -> pl.DataFrame:
-    """Columns of numbers and vectors that are text, as of a csv, as numbers; of a vector, `|` is between them."""
+    """Convert text columns of numbers and vectors, as read from csv, to numbers; `|` separates those of a vector."""
     for column, kind in kinds.items():
         if kind not in ("numeric", "vector") or column not in frame.columns or frame[column].dtype != pl.String:
             continue
@@ -92,13 +92,13 @@ def _with_numbers(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str) ->
             refuse(frame, made.is_null() & text.is_not_null(), f"{where}: column {column!r}", "is not a number")
         else:
             numbers = pl.element().str.strip_chars().cast(pl.Float64, strict=False)
-            made = text.str.split(SEPARATOR).list.eval(numbers)  # of what is no number, null, which is refused
+            made = text.str.split(SEPARATOR).list.eval(numbers)  # a non-number becomes null, which is refused later
         frame = frame.with_columns(made)
     return frame
 
 
 def with_rows(state: Mapping[str, Tensor], larger: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A model's parameters for a larger one, whose further rows are zeros: free vectors that nobody has trained."""
+    """A model's parameters for a larger catalogue, with zeros in the added rows: untrained free vectors."""
     made = {}
     for name, value in larger.items():
         old = state[name]
@@ -108,9 +108,9 @@ def with_rows(state: Mapping[str, Tensor], larger: Mapping[str, Tensor]) -> dict
 
 
 def had(frame: pl.DataFrame, items: Vocabulary, where: str) -> tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]]:
-    """What newcomers have had: the column `items` as (row of the frame, item index), in the order given.
+    """The items of newcomers: the column `items` as (row of the frame, item index), in the order given.
 
-    A cell is a list of ids, or a text with `|` between them; empty for nobody's.
+    A cell is a list of ids, or text separated by `|`; it may be empty. Without the column, there are no pairs.
 
     Raises:
         DataError: an id is unknown.
@@ -129,17 +129,17 @@ def had(frame: pl.DataFrame, items: Vocabulary, where: str) -> tuple[Int[Tensor,
         found = items.encode(listed["items"])
     except DataError as error:
         raise DataError(f"{where}: items: {error}") from None
-    pairs = listed.select("row", item=pl.Series(found)).unique(maintain_order=True)  # 7 and 07 are one
+    pairs = listed.select("row", item=pl.Series(found)).unique(maintain_order=True)  # "7" and "07" may be one id
     return torch.tensor(pairs["row"].to_list()).long(), torch.tensor(pairs["item"].to_list()).long()
 
 
 def continued(histories: Histories, rows: Int[Tensor, "pairs"], items: Int[Tensor, "pairs"], count: int) -> Histories:
-    """Histories with those of newcomers after them.
+    """Histories with those of newcomers appended.
 
     Args:
-        histories: of those who are known.
-        rows, items: what the newcomers have had, in order; rows from 0.
-        count: newcomers, with or without a history.
+        histories: of the known users.
+        rows, items: the newcomers' items, in order; rows count from 0.
+        count: number of newcomers, with or without a history.
     """
     order = torch.argsort(rows, stable=True)
     ends = torch.bincount(rows, minlength=count).cumsum(0) + len(histories.items)

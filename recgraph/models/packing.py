@@ -1,4 +1,4 @@
-"""Graph, histories and content as named tensors, for a file, and back."""
+"""Convert graph, histories and content to named tensors, for saving, and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recgraph.types import Content, Modality
 
 
 def pack_graph(graph: BipartiteGraph | None) -> dict[str, Tensor]:
-    """The edges and links of a graph; nothing of none."""
+    """The edges and links of a graph; empty for None."""
     if graph is None:
         return {}
     tensors = {"graph.users": graph.users, "graph.items": graph.items}
@@ -26,7 +26,7 @@ def pack_graph(graph: BipartiteGraph | None) -> dict[str, Tensor]:
 
 
 def unpack_graph(tensors: Mapping[str, Tensor], num_users: int, num_items: int) -> BipartiteGraph | None:
-    """What `pack_graph` was given."""
+    """The inverse of `pack_graph`."""
     if "graph.users" not in tensors:
         return None
     graph = BipartiteGraph.from_edges(tensors["graph.users"], tensors["graph.items"], num_users, num_items)
@@ -41,19 +41,19 @@ def unpack_graph(tensors: Mapping[str, Tensor], num_users: int, num_items: int) 
 
 
 def pack_histories(histories: Histories | None) -> dict[str, Tensor]:
-    """What users have had; nothing of none."""
+    """Users' histories; empty for None."""
     return {} if histories is None else {"history.items": histories.items, "history.starts": histories.starts}
 
 
 def unpack_histories(tensors: Mapping[str, Tensor]) -> Histories | None:
-    """What `pack_histories` was given."""
+    """The inverse of `pack_histories`."""
     if "history.items" not in tensors:
         return None
     return Histories(tensors["history.items"], tensors["history.starts"])
 
 
 def pack_content(content: Content | None) -> dict[str, Tensor]:
-    """The modalities of both sides, numbered, for a layer may have columns in their order; nothing of none."""
+    """The modalities of both sides, numbered because layers may depend on their order; empty for None."""
     tensors: dict[str, Tensor] = {}
     for side in ("items", "users") if content else ():
         for number, (name, (values, present)) in enumerate(getattr(content, side).items()):
@@ -63,7 +63,7 @@ def pack_content(content: Content | None) -> dict[str, Tensor]:
 
 
 def unpack_content(tensors: Mapping[str, Tensor]) -> Content | None:
-    """What `pack_content` was given."""
+    """The inverse of `pack_content`."""
     modalities: dict[str, dict[str, Modality]] = {"items": {}, "users": {}}
     for key in sorted(tensors):
         side, _, rest = key.partition(".")
@@ -74,12 +74,12 @@ def unpack_content(tensors: Mapping[str, Tensor]) -> Content | None:
 
 
 def pack_pipeline(pipeline: Pipeline | None) -> dict[str, Tensor]:
-    """The tensors of what makes content; nothing of none."""
+    """The tensors of a content pipeline; empty for None."""
     return {} if pipeline is None else {f"pipeline.{name}": value for name, value in pack(pipeline)[1].items()}
 
 
 def unpack_pipeline(header: Mapping[str, Any] | None, tensors: Mapping[str, Tensor]) -> Pipeline | None:
-    """What `pack_pipeline` was given, with the JSON that `pack` makes of it; None for none."""
+    """The inverse of `pack_pipeline`, with the JSON header from `pack`; None if there is no header."""
     if header is None:
         return None
     prefix = "pipeline."

@@ -1,4 +1,4 @@
-"""Which heads go with which encoders, and what they hand each other."""
+"""Which heads can be combined with which encoders, and the inputs that heads get from them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from recgraph.types import PAD, Encoding
 
 
 def check_head(head: Any, reads: frozenset[str], where: str, of: str) -> None:
-    """Refuse a head that wants to know more than an encoder that reads `reads` can tell it.
+    """Refuse a head that reads something that the encoder does not read.
 
     Args:
         head: its entry in a configuration.
         reads: what the encoder reads.
-        where: the entry's address, for messages.
+        where: path of the entry, for messages.
         of: what to call the encoder.
 
     Raises:
@@ -36,10 +36,10 @@ def check_head(head: Any, reads: frozenset[str], where: str, of: str) -> None:
 
 
 def asked(head: Head, encoding: Encoding) -> Tensor:
-    """Queries as a head wants them."""
+    """Queries in the form that a head expects."""
     if "history" not in head.reads:
         return encoding.query
-    assert encoding.past is not None  # `check_head` has seen to it
+    assert encoding.past is not None  # ensured by `check_head`
     history = encoding.past.rows()
     return with_steps(encoding.query, steps(encoding.items, history)[0], history > PAD)
 
@@ -50,21 +50,21 @@ def offered(
     popularity: Float[Tensor, "items"] | None,
     items: Int[Tensor, "*rows"] | None = None,
 ) -> Tensor:
-    """Items' vectors as a head wants them.
+    """Item vectors in the form that a head expects.
 
     Args:
-        head: which one.
+        head: the head.
         vectors: of items.
-        popularity: the ln of 1 + the interactions of each item of the catalogue.
-        items: which ones the vectors are of; None for the whole catalogue, or k of them stacked [k · items, dim], as
-            some objectives score an item's several vectors. Numbers from `items` on belong to the later ones.
+        popularity: ln(1 + number of interactions) of each item of the catalogue.
+        items: indices of the vectors' items. None for the whole catalogue, or for k stacked copies [k · items, dim],
+            since some objectives score several vectors per item; indices then continue from one copy to the next.
 
     Returns:
-        The vectors, with a column of popularity behind them [*rows, dim + 1] where the head reads it.
+        The vectors; if the head reads popularity, with a last column for it [*rows, dim + 1].
     """
     if "popularity" not in head.reads:
         return vectors
-    assert popularity is not None  # `Recommender` has it for such a head
+    assert popularity is not None  # `Recommender` keeps it for such heads
     num = len(popularity)
     known = popularity.repeat(len(vectors) // num) if items is None else popularity[items % num]
     return torch.cat([vectors, known.to(vectors).unsqueeze(-1)], -1)

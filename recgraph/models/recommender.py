@@ -32,10 +32,10 @@ from recgraph.random import isolated
 from recgraph.types import Content, Encoding, Inputs, Past
 
 PIECE = 128
-"""Users whose histories are encoded at once."""
+"""Number of users whose histories are encoded at once."""
 
 PIECES = 2**15
-"""Pairs that are scored at once."""
+"""Number of pairs that are scored at once."""
 
 
 class Recommender(Extensible):
@@ -45,7 +45,7 @@ class Recommender(Extensible):
         encoder: makes query and item vectors.
         heads: score these vectors; the head "rank" ranks the catalogue.
         graph: the training graph, if the encoder reads one.
-        spec: the configuration that encoder and heads were built from, which is needed to save them.
+        spec: the configuration from which encoder and heads were built; needed for saving.
         content: the content of users and items, if the encoder reads it.
         pipeline: turns attributes into such content, so that items can be added.
 
@@ -87,7 +87,7 @@ class Recommender(Extensible):
         content: Content | None = None,
         pipeline: Pipeline | None = None,
     ) -> Recommender:
-        """Build all parts from `spec`: `encoder`, `heads`, `sharing` as in a file, `label_heads` label -> options."""
+        """Build all parts from `spec`: `encoder`, `heads`, `sharing` as in a file; `label_heads`: label -> options."""
         more = {} if content is None else {"content": content}
         encoder = registry.encoders.build(spec["encoder"], num_users, num_items, where="encoder", **more)
         heads = {}
@@ -186,7 +186,7 @@ class Recommender(Extensible):
         return cast(LabelHead, self.label_heads[name])
 
     def encode_all(self, task: str | None = RANK) -> Encoding:
-        """Vectors of all users [users, dim] and all items, as a task reads them; None: before any experts."""
+        """Vectors of all users [users, dim] and all items, as a task reads them; with None, before the experts."""
         inputs = self._inputs()
         if isinstance(self.encoder, SequenceEncoder):
             catalogue = self.encoder.catalogue(inputs)
@@ -217,7 +217,7 @@ class Recommender(Extensible):
         if self.popularity is not None and self.popularity.isnan().any():
             raise DataError("a head reads popularity: hand `observe` what users have had so far")
         if self.graph is not None:
-            self.graph = self.graph.to(self.device)  # kept there, with its operator
+            self.graph = self.graph.to(self.device)  # stays there, with its cached operator
         if self.content is not None:
             self.content = self.content.to(self.device)
         users = torch.arange(self.num_users, device=self.device)

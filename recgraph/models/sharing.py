@@ -84,7 +84,7 @@ class Sharing(nn.Module):
         self.sides = nn.ModuleDict({"query": self.side(dim, query), "item": self.side(dim, items)})
 
     def side(self, dim: int, tasks: Sequence[str]) -> Side:
-        """Experts and gates of a side."""
+        """The experts and gates of a side."""
         raise NotImplementedError
 
     def expert_names(self, side: str, task: str) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""Arithmetic that is faster than torch's own on a CPU, and small tools of drawing and hashing."""
+"""Operations that are faster than torch's own on a CPU, and tools for sampling and hashing."""

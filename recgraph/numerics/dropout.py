@@ -1,4 +1,4 @@
-"""Dropout that costs a quarter of torch's on a CPU."""
+"""Dropout that takes a quarter of the time of torch's on a CPU."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from torch import Tensor, nn
 from recgraph.random import random_integers
 
 LEVELS = 2**16
-"""Rates are rounded to multiples of one over this."""
+"""Rates are rounded to multiples of 1 / LEVELS."""
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout`, by `dropout`."""
+    """`nn.Dropout`, computed by `dropout`."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """In training, zeros in place of a share of the values."""
+        """Apply dropout in training mode only."""
         return dropout(values, self.p) if self.training else values
 
 
 def dropout(values: Tensor, rate: float) -> Tensor:
-    """Zeros in place of a share `rate` of the values, each with the same probability; the others are scaled up for it.
+    """Set each value to zero with probability `rate`, and scale the others up to keep the expectation.
 
-    On CPU torch takes 12 ns to decide about a value (a Xeon of 2019), which is up to a third of a step of a sequence
-    encoder. Here 16 bits decide, of which one draw of torch's generator gives four: the rate is rounded to a multiple
-    of 2⁻¹⁶, and what is kept is divided by the share that is then kept, so that its expectation is exact.
+    On CPU, torch takes 12 ns per value to draw the mask (a Xeon of 2019), up to a third of a training step of a
+    sequence encoder. Here each value uses 16 random bits, four values per draw of torch's generator. The rate is
+    rounded to a multiple of 2⁻¹⁶, and kept values are divided by the rounded keep probability, so the expectation is
+    exact.
     """
     kept = round((1 - rate) * LEVELS)
     if values.device.type != "cpu" or not 0 < kept < LEVELS:

@@ -1,4 +1,4 @@
-"""Inner products of two sets of vectors, cosines and layers made of them, in the faster of the ways there are."""
+"""Inner products, unit vectors and linear layers, each by the fastest available implementation."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-# What torch.compile calls for a linear layer on CPU. Where a build has no oneDNN there is no such operator.
+# The operator that torch.compile uses for a linear layer on CPU. Builds without oneDNN lack it.
 _linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 
 _cpu = Path("/proc/cpuinfo")
 MKL_IS_SLOW = _cpu.exists() and "AuthenticAMD" in _cpu.read_text(encoding="utf-8")
-"""Whether torch's own products, which are MKL's, are slow here: it has its fast paths for Intel's processors alone."""
+"""Whether torch's own matrix products are slow here: they are MKL's, which has fast paths for Intel processors only."""
 
 SMALL = 2**22
-"""Products of fewer multiplications stay with torch: what autograd takes for a function of ours is then no less than
-what oneDNN saves (128 x 64 x 64 takes twice as long, 2,048 x 128 x 64 two thirds)."""
+"""Products of fewer multiplications are left to torch, since a custom autograd function then costs at least as much as
+oneDNN saves (128 x 64 x 64 takes twice torch's time, 2,048 x 128 x 64 two thirds)."""
 
 
 def inner_products(
@@ -27,9 +27,9 @@ def inner_products(
 ) -> Tensor:
     """left @ right.T + bias, of shape [*batch, columns].
 
-    On CPU `@` is MKL's, which is slow on AMD's processors: oneDNN takes half of its time on an EPYC of 2024, forwards
-    and backwards (`benchmarks/README.md`), and on a Xeon of 2019 as much forwards and half as much again backwards.
-    torch has no public call of oneDNN that makes no copies.
+    On CPU, `@` uses MKL, which is slow on AMD processors: on an EPYC of 2024, oneDNN takes half of its time, forwards
+    and backwards (`benchmarks/README.md`). On a Xeon of 2019 it takes as long forwards and 1.5 times as long backwards.
+    torch has no public call to oneDNN that makes no copies.
     """
     small = left.numel() * len(right) < SMALL
     if _linear is None or not MKL_IS_SLOW or small or not _plain(left) or not _plain(right):
@@ -39,13 +39,13 @@ def inner_products(
 
 
 def unit(vectors: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-    """The vectors over their lengths, zeros for one of length 0: `F.normalize`, whose gradient takes twice as long."""
+    """Scale vectors to length 1, like `F.normalize`, whose gradient takes twice as long; zero vectors stay zero."""
     found: Tensor = _Unit.apply(vectors)
     return found
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, with the products of `inner_products`."""
+    """`nn.Linear`, computed by `inner_products`."""
 
     def forward(self, values: Float[Tensor, "*batch inputs"]) -> Tensor:
         """W x + b for each x."""
@@ -53,7 +53,7 @@ class Linear(nn.Linear):
 
 
 def _plain(tensor: Tensor) -> bool:
-    """Whether oneDNN is to have it: what is empty, or has another type by itself or by autocast, stays with torch."""
+    """Whether oneDNN can be used. Empty tensors, those not on CPU or not float32, and autocast are left to torch."""
     plain = tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.numel() > 0
     return plain and not torch.is_autocast_enabled("cpu")
 
@@ -62,7 +62,7 @@ class _InnerProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(left, right)
-        # oneDNN knows rows of either side in one piece; for parts of wider rows its fallback takes 2,000 times as long.
+        # oneDNN takes a contiguous matrix or its transpose; on slices of wider rows its fallback is 2,000 times slower.
         if not right.T.is_contiguous():
             right = right.contiguous()
         return _linear(left.contiguous(), right, bias, "none", [], "")  # type: ignore[misc]
@@ -71,7 +71,7 @@ class _InnerProducts(torch.autograd.Function):
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         left, right = ctx.saved_tensors
         wanted = ctx.needs_input_grad
-        # The second, turned about so that `arriving`, the largest by far, is not copied into another order.
+        # The second product is transposed so that `arriving`, by far the largest, is not copied into another layout.
         return (
             inner_products(arriving, right.T) if wanted[0] else None,
             inner_products(left.T, arriving.T).T if wanted[1] else None,
@@ -90,11 +90,11 @@ class _Unit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, arriving: Tensor) -> Tensor:
         vectors, found, scale = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient is to be differentiated, by the vectors' length as well
+        if torch.is_grad_enabled():  # double backward: the length must be part of the graph too
             scale = _scale(vectors)
         return (arriving - found * (arriving * found).sum(-1, keepdim=True)) * scale
 
 
 def _scale(vectors: Tensor) -> Tensor:
-    # 1e-12 is F.normalize's.
+    # 1e-12 is the eps of F.normalize.
     return torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp(min=1e-12).reciprocal()

@@ -1,1 +1,1 @@
-"""From results to tables, charts and pages."""
+"""Renders results as tables, charts and pages."""

@@ -1,4 +1,4 @@
-"""What tables are made of."""
+"""Building blocks of tables."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Result = dict[str, Any]
 """The content of a run's `result.json`."""
 
 MARKS = ((0.01, "‡"), (0.05, "†"))
-"""Significance, by the corrected p that is stayed below."""
+"""(upper bound of the corrected p, mark of significance), smallest bound first."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, whether it is the best of its column, and a mark of significance."""
+    """A table cell: its text, whether it is the best of its column, and a mark of significance."""
 
     text: str
     best: bool = False
@@ -27,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table to be shown: its first column holds names, the others figures; below it stands what they mean."""
+    """A table for display: names in the first column, values in the others, and notes below."""
 
     title: str
     head: Sequence[str]
@@ -44,5 +44,5 @@ class Finished:
 
 
 def mark_of(found: Comparison | None) -> str:
-    """The mark of a difference; none where it may be chance, or where there is none."""
+    """The mark of a comparison; empty if it is not significant or missing."""
     return "" if found is None else next((mark for p, mark in MARKS if found.corrected < p), "")

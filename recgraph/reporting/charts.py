@@ -1,7 +1,7 @@
-"""Charts as inline SVG: text that can be read and searched, colours that follow the page, no script.
+"""Charts as inline SVG: with searchable text and the page's colours, without scripts.
 
-A series has a number, its style: the colour and the marker that it has in every chart. There are more markers than
-anybody tells apart by colour, and no two styles below 64 share both, so nothing is said by colour alone.
+The style of a series is a number, which determines its colour and marker in every chart. No two styles below 64 share
+both, so series can be told apart without relying on colour alone.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from html import escape
 from itertools import pairwise
 
 COLOURS = 8
-"""The page's style sheet has as many, in the classes c0 to c7."""
+"""Number of series colours in the page's style sheet, as classes c0 to c7."""
 
 WIDTH, HEIGHT = 440, 280
-"""Of a chart, in pixels of its own: two stand side by side on a desk, and on a phone one keeps letters of 10 pixels."""
+"""Size of a chart in SVG units: two fit side by side on a desktop screen, and on a phone letters keep 10 pixels."""
 
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 26, 40
-"""Margins; labels of axes stand in them."""
+"""Margins, which hold the labels of the axes."""
 
 MARKERS = (
     "M-1 0a1 1 0 1 0 2 0a1 1 0 1 0-2 0z",  # circle
@@ -32,21 +32,21 @@ MARKERS = (
     "M-1.4-.6h2.8v1.2h-2.8z",  # bar
     "M0-1.4L.45-.5L1.3-.4L.7.3L.85 1.2L0 .75L-.85 1.2L-.7.3L-1.3-.4L-.45-.5z",  # star
 )
-"""Paths around the origin, about 2 wide and high."""
+"""SVG paths centred on the origin, about 2 units wide and high."""
 
 Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one name.
+    """A named series of points.
 
     Attributes:
-        name: what they are of.
-        style: its colour and marker.
-        x, y: the points, as many of each.
-        low, high: the edges of a band around `y`; empty for none.
-        flat: a single value, drawn as a level through the whole chart.
+        name: name of the series.
+        style: number of its colour and marker.
+        x, y: coordinates of the points.
+        low, high: edges of a band around `y`; empty for none.
+        flat: draw the only value of `y` as a horizontal line across the chart.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its interval, on a line of its own."""
+    """A value with its interval, drawn on a separate line."""
 
     name: str
     style: int
@@ -70,7 +70,7 @@ class Interval:
 
 
 def curves(series: Sequence[Series], label: str, *, x: str, y: str) -> str:
-    """Lines over a whole-numbered axis, with bands."""
+    """A line chart over a whole-numbered axis, with bands."""
     every = [value for one in series for value in (*one.y, *one.low, *one.high)]
     epochs = [value for one in series for value in one.x]
     across = linear(min([*epochs, 1], default=1), max([*epochs, 2], default=2), LEFT, WIDTH - RIGHT)
@@ -87,7 +87,7 @@ def curves(series: Sequence[Series], label: str, *, x: str, y: str) -> str:
             back = [(across(at), up(value)) for at, value in zip(one.x, one.high, strict=True)]
             parts.append(_path([*edge, *reversed(back)], "band", one, closed=True))
         parts.append(_path(there, "line", one))
-        # Six markers a line name it without hiding it; each line begins at another point.
+        # About six markers identify a line without hiding it; their first point differs by style, to avoid overlap.
         every_nth = max(1, len(there) // 6)
         shown = range(one.style % every_nth, len(there), every_nth)
         parts += [marker(one.style, *there[n], f"{one.name}, {one.x[n]:g}: {one.y[n]:.4g}", 3.5) for n in shown]
@@ -95,7 +95,7 @@ def curves(series: Sequence[Series], label: str, *, x: str, y: str) -> str:
 
 
 def scatter(series: Sequence[Series], label: str, *, x: str, y: str) -> str:
-    """Points over a logarithmic axis; `x` must be positive."""
+    """A scatter chart over a logarithmic axis; `x` must be positive."""
     values = [value for one in series for value in one.x]
     steps = [factor * 10.0**power for power in range(-6, 9) for factor in (1, 2, 5)]
     least = max(step for step in steps if step <= min(values) * (1 + 1e-9))
@@ -113,7 +113,7 @@ def scatter(series: Sequence[Series], label: str, *, x: str, y: str) -> str:
 
 
 def bars(groups: Sequence[str], series: Sequence[Series], label: str, *, y: str) -> str:
-    """Bars from zero, by group and within it by series; the `x` of a series are numbers of groups."""
+    """A bar chart from zero, by group and within groups by series; the `x` of a series are indices of groups."""
     top = max([value for one in series for value in one.y] + [1e-9])
     marks = ticks(0, top)
     up = linear(0, max(top * 1.08, marks[-1]), HEIGHT - BOTTOM, TOP)
@@ -137,7 +137,7 @@ def bars(groups: Sequence[str], series: Sequence[Series], label: str, *, y: str)
 
 
 def forest(intervals: Sequence[Interval], label: str, *, x: str) -> str:
-    """Values with their intervals, one below the other, around a line at zero."""
+    """A forest plot: values with their intervals, one below the other, with a line at zero."""
     names = [textwrap.wrap(one.name, 26, break_on_hyphens=False) or [""] for one in intervals]
     left = 14 + 6.7 * max(len(line) for lines in names for line in lines)
     right = WIDTH - 62
@@ -170,7 +170,7 @@ def forest(intervals: Sequence[Interval], label: str, *, x: str) -> str:
 
 
 def marker(style: int, x: float, y: float, about: str = "", size: float = 4) -> str:
-    """The marker of a style; `about` is what it says under a pointer."""
+    """The marker of a style; `about` is its tooltip."""
     title = f"<title>{escape(about)}</title>" if about else ""
     shape = MARKERS[(style + style // COLOURS) % len(MARKERS)]
     place = f"translate({_n(x)} {_n(y)})scale({_n(size)})"
@@ -178,13 +178,13 @@ def marker(style: int, x: float, y: float, about: str = "", size: float = 4) -> 
 
 
 def svg(parts: Sequence[str], label: str, height: float = HEIGHT) -> str:
-    """A drawing, named for those who cannot see it."""
+    """An SVG drawing with a label for screen readers."""
     opening = f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(label)}">'
     return f"{opening}{''.join(parts)}</svg>"
 
 
 def linear(low: float, high: float, start: float, end: float) -> Scale:
-    """Low to start, high to end, and what is between in proportion."""
+    """The linear scale that maps `low` to `start` and `high` to `end`."""
     return lambda value: start + (end - start) * (value - low) / ((high - low) or 1)
 
 
@@ -202,7 +202,7 @@ MIDDLE, END = 'text-anchor="middle"', 'text-anchor="end"'
 
 
 def _frame(across: Scale, up: Scale, columns: Sequence[float], rows: Sequence[float], x: str, y: str) -> str:
-    """Rules, numbers and names of both axes; the vertical one's name stands above it, where it needs no turned head."""
+    """Grid lines, tick labels and names of both axes; the vertical axis's name is above it, so it can be horizontal."""
     parts = [f'<text class="axis" x="0" y="12">{escape(y)}</text>']
     for value in rows:
         parts.append(f'<path class="rule" d="M{LEFT} {_n(up(value))}H{WIDTH - RIGHT}"/>')
@@ -217,14 +217,14 @@ def _frame(across: Scale, up: Scale, columns: Sequence[float], rows: Sequence[fl
 
 
 def _fitted(values: Sequence[float]) -> tuple[Scale, list[float]]:
-    """A vertical scale around values, and its ticks."""
+    """A vertical scale that fits the values, and its ticks."""
     low, high = _span(values)
     pad = 0.06 * (high - low)
     return linear(low - pad, high + pad, HEIGHT - BOTTOM, TOP), ticks(low - pad, high + pad)
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
-    """The least and the greatest, apart even if all are one."""
+    """The minimum and maximum, widened if they are equal."""
     low, high = min(values), max(values)
     around = abs(low) * 0.05 or 0.5
     return (low, high) if high > low else (low - around, high + around)
@@ -240,11 +240,11 @@ def _colour(style: int) -> str:
 
 
 def _text(value: float, among: Sequence[float]) -> str:
-    """A tick's number, with as many digits as tell it from its neighbours."""
+    """A tick's label, with as many decimals as distinguish it from its neighbours."""
     step = min((b - a for a, b in pairwise(among)), default=abs(value) or 1)
     return f"{value:.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
 
 
 def _n(value: float) -> str:
-    """A coordinate in few characters."""
+    """A coordinate, rounded to keep the SVG small."""
     return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")

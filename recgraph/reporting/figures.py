@@ -1,4 +1,4 @@
-"""Charts of a table: learning, cost, groups and effects."""
+"""The charts of a table: learning curves, cost, groups and effects."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from recgraph.reporting.page import Figure, Row
 from recgraph.reporting.tables import Finished
 
 LEAST_SECONDS = 0.01
-"""Seconds of training are written down with two digits; what rounds to none stands here on a logarithmic axis."""
+"""Training seconds are stored with two decimals; those that round to 0 are drawn here, as the axis is logarithmic."""
 
 BY_USERS, BY_ITEMS = "users, by quartile of their training interactions", "items, by popularity"
 
 
 def figures(runs: Sequence[Finished], found: Sequence[Grid], monitor: str, styles: Mapping[str, int]) -> list[Figure]:
-    """Charts of runs that can be compared, each with its data; those of which there is nothing to draw are left out.
+    """Charts of comparable runs, each with its data; charts without data are left out.
 
     Args:
-        runs: finished runs on one dataset and split, by the same metrics; as in `tables.grids`.
-        found: what `tables.grids` made of them.
+        runs: finished runs on one dataset and split with the same metrics, as in `tables.grids`.
+        found: the output of `tables.grids` for them.
         monitor: the metric to draw.
-        styles: row -> its colour and marker.
+        styles: row -> number of its colour and marker.
     """
     rows: dict[str, list[Finished]] = {}
     for one in runs:
@@ -47,7 +47,7 @@ def _learning(
     monitor: str,
     styles: Mapping[str, int],
 ) -> Figure | None:
-    """Validation by epoch; what has no epochs is a level."""
+    """Validation by epoch; rows without epochs are horizontal lines."""
     lines, data = _lines(records, lambda record: record.get("validation", {}).get(monitor), styles)
     if not lines:
         return None
@@ -75,7 +75,7 @@ def _loss(records: Mapping[str, Sequence[Sequence[Any]]], role: str, styles: Map
 def _lines(
     records: Mapping[str, Sequence[Sequence[Any]]], value: Callable[[Any], float | None], styles: Mapping[str, int]
 ) -> tuple[list[Series], list[Row]]:
-    """A line for each row that has such values, and the data of all."""
+    """A line for each row that has values, and the data of all lines."""
     lines: list[Series] = []
     data: list[Row] = []
     for row, seeds in records.items():
@@ -93,7 +93,7 @@ def _lines(
 
 
 def _cost(rows: Mapping[str, Sequence[Finished]], metric: str, styles: Mapping[str, int]) -> Figure:
-    """What a row reaches for the time that it takes."""
+    """Test metric against training time."""
     points, data = [], []
     for row, several in rows.items():
         results = [one.result for one in several]
@@ -112,7 +112,7 @@ def _cost(rows: Mapping[str, Sequence[Finished]], metric: str, styles: Mapping[s
 def _grouped(
     rows: Mapping[str, Sequence[Finished]], metric: str, what: str, styles: Mapping[str, int]
 ) -> Figure | None:
-    """Quality for groups of users, or of items, of the rows that have them."""
+    """Test metric by groups of users or of items, for rows that have groups."""
     with_groups = {row: several for row, several in rows.items() if all(one.result.get("groups") for one in several)}
     names = dict.fromkeys(name for several in with_groups.values() for name in several[0].result["groups"])
     groups = [name for name in names if name.startswith("degree-") == (what == BY_USERS)]
@@ -134,11 +134,11 @@ def _grouped(
 
 
 COMPARED = ("", "metric", "Δ", "95% interval", "p")
-"""The head of the grid of differences. Charts are drawn from its figures: to find the intervals anew takes seconds."""
+"""The head of the grid of differences, from whose text charts are drawn: recomputing the intervals takes seconds."""
 
 
 def _effects(found: Iterable[Grid], styles: Mapping[str, int]) -> list[Figure]:
-    """Differences from one row, a chart for each metric."""
+    """Differences from the reference row, with one chart per metric."""
     by_metric: dict[str, list[tuple[Interval, str]]] = {}
     title = row = ""
     for grid in found:

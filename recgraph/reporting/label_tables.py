@@ -1,4 +1,4 @@
-"""Tables of how well labels are predicted, beside those of rankings."""
+"""Tables of label prediction, beside those of rankings."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from recgraph.experiments.labelling import read_predictions
 from recgraph.reporting.cells import MARKS, Cell, Finished, Grid, mark_of
 
 GUESS = "most frequent in training"
-"""The row of what is said without looking; of a number it says the mean."""
+"""The row of the constant baseline: class frequencies in training; for numbers, the mean."""
 
 
 def label_grids(rows: Mapping[str, Sequence[Finished]], dataset: str, against: str | None) -> list[Grid]:
-    """The test figures of each label by row, with their differences from one row; none where no row has labels.
+    """The test metrics of each label by row, with marks of significance; empty if no row has labels.
 
     Args:
-        rows: row -> its runs, of one split of one dataset.
-        dataset: its name.
-        against: the row that others are compared with; it has to predict the same labels.
+        rows: row -> its runs, on one split of one dataset.
+        dataset: name of the dataset.
+        against: the reference row of the comparison, which covers the labels that the reference predicts; None for no
+            comparison.
     """
     having = {row: runs for row, runs in rows.items() if all("labels" in one.result for one in runs)}
     if not having:
@@ -55,7 +56,7 @@ def label_grids(rows: Mapping[str, Sequence[Finished]], dataset: str, against: s
 
 
 def _compare(rows: Mapping[str, Sequence[Finished]], against: str | None) -> dict[str, dict[str, Comparison]]:
-    """label:metric -> row -> its comparison, of labels that the reference predicts too."""
+    """label:metric -> row -> its comparison with the reference, for labels that both predict."""
     read = {row: [read_predictions(one.folder / "labels.parquet") for one in runs] for row, runs in rows.items()}
     found: dict[str, dict[str, Comparison]] = {}
     for label in read[str(against)][0]:

@@ -1,4 +1,4 @@
-"""A page of HTML that needs nothing but itself: tables, figures with their data, and how they look."""
+"""A self-contained HTML page: tables, charts with their data, and the style sheet."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Row = Sequence[str | int | float]
 
 LIGHT = ("#0072b2", "#d55e00", "#008a66", "#a24f8f", "#9a6a00", "#3595d6", "#5c5c5c", "#7a4a2b")
 DARK = ("#5ab0e8", "#ff8f52", "#3ecf9f", "#e29ad0", "#e5b84a", "#a5d8ff", "#c8c8c8", "#c99e7c")
-"""Colours of series, after Okabe and Ito (https://jfly.uni-koeln.de/color/), which those who confuse red and green can
-tell apart; darkened for white paper, where their yellow, orange and sky blue are hard to see, and lightened for the
-dark."""
+"""Colours of series on light and on dark pages, after Okabe and Ito (https://jfly.uni-koeln.de/color/), whose set is
+safe for red-green colour blindness. They are darkened for white, on which the original yellow, orange and sky blue are
+hard to see, and lightened for dark pages."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Figure:
     """A chart and its data.
 
     Attributes:
-        title: what it shows.
-        drawing: the SVG.
+        title: what the chart shows.
+        drawing: the chart as SVG.
         caption: how to read it; may be empty.
-        legend: (name, style) of its series.
-        head, rows: its data.
+        legend: (name, style) of each series.
+        head, rows: the data as a table.
     """
 
     title: str
@@ -43,14 +43,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: a title, which the table of contents repeats, and HTML."""
+    """A section of the page: a title, also listed in the table of contents, and HTML."""
 
     title: str
     body: str
 
 
 def page(title: str, about: str, sections: Sequence[Section]) -> str:
-    """The whole page."""
+    """The complete page."""
     contents = ""
     if len(sections) > 1:
         lines = "".join(f'<li><a href="#s{n}">{escape(one.title)}</a></li>' for n, one in enumerate(sections))
@@ -69,17 +69,17 @@ def page(title: str, about: str, sections: Sequence[Section]) -> str:
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """Text as it is, in a class of the style sheet; nothing for no text."""
+    """A paragraph of escaped text, in a class of the style sheet; empty if there is no text."""
     return f"<p{_class(kind)}>{escape(text)}</p>" if text else ""
 
 
 def folded(title: str, text: str) -> str:
-    """Text as it was typed, a click away."""
+    """Preformatted text, folded until clicked."""
     return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
 
 
 def table(grid: Grid, styles: Mapping[str, int]) -> str:
-    """A grid as a table: the best in bold, names with their markers, notes below."""
+    """A grid as an HTML table, with the best values in bold, chart markers beside row names, and notes below."""
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in grid.head)
     body = "".join(
         f'<tr><th scope="row">{_key(row[0].text, styles)}</th>{"".join(map(_cell, row[1:]))}</tr>' for row in grid.rows
@@ -93,7 +93,7 @@ def table(grid: Grid, styles: Mapping[str, int]) -> str:
 
 
 def figures(several: Sequence[Figure]) -> str:
-    """Charts side by side where there is room."""
+    """Charts, side by side if there is room."""
     return f'<div class="figures">{"".join(map(_figure, several))}</div>' if several else ""
 
 
@@ -107,7 +107,7 @@ def _figure(one: Figure) -> str:
 
 
 def _data(one: Figure) -> str:
-    """A chart's data, a click away, to be read or taken along."""
+    """A chart's data as a folded table, with a CSV download."""
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([one.head, *one.rows])
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in one.head)
@@ -122,7 +122,7 @@ def _data(one: Figure) -> str:
 
 
 def _scrolled(label: str, opening: str, kind: str = "") -> str:
-    """The opening of a box in which what is too wide is scrolled, with the keyboard too."""
+    """The opening of a box that scrolls if its content is too wide, also by keyboard."""
     return f'<div class="scroll {kind}" role="region" tabindex="0" aria-label="{escape(label)}">{opening}'
 
 

@@ -25,11 +25,11 @@ LATEX = {
     "<": r"$<$",
     ">": r"$>$",
 }
-"""What LaTeX wants written otherwise."""
+"""Characters that have to be escaped or replaced in LaTeX."""
 
 
 def markdown(grids: Iterable[Grid]) -> str:
-    """Tables with the best in bold, and below them what the figures mean."""
+    """Tables as Markdown, with the best values in bold and notes below."""
     blocks = []
     for grid in grids:
         body = [[(f"**{cell.text}**" if cell.best else cell.text) + cell.mark for cell in row] for row in grid.rows]
@@ -40,7 +40,7 @@ def markdown(grids: Iterable[Grid]) -> str:
 
 
 def latex(grids: Iterable[Grid]) -> str:
-    """The same for LaTeX, with the package booktabs."""
+    """Tables as LaTeX, for the package booktabs."""
     blocks = []
     for grid in grids:
         lines = [" & ".join(map(_latex, row)) + r" \\" for row in grid.rows]
@@ -64,7 +64,7 @@ def latex(grids: Iterable[Grid]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX prints as it is."""
+    """Text escaped for LaTeX."""
     return "".join(LATEX.get(letter, letter) for letter in text)
 
 

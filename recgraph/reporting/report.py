@@ -1,4 +1,4 @@
-"""One self-contained page of HTML about tables: their figures, how they came about, and charts of both."""
+"""A self-contained HTML page about tables: their results, provenance and charts."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from recgraph.reporting.tables import Finished, grids
 
 @dataclass(frozen=True)
 class Study:
-    """What there is of a table.
+    """The finished runs of a table, and what is missing.
 
     Attributes:
-        file: its experiment file.
-        experiment: what the file holds.
-        overrides: what was changed in all its rows, by dotted path.
-        runs: finished runs of those settings, rows and datasets in the file's order, all seeds that there are.
-        monitor: the metric that training watched, by which the rows are drawn.
-        missing: runs that the file names and that are not finished, as "dataset, seeds 1, 2: row, row".
-        since: settings that some of the runs lack, for they were made before there were such.
-        others: how many finished runs there are of other settings.
+        file: the experiment file.
+        experiment: the parsed file.
+        overrides: dotted path -> value, applied to all rows.
+        runs: finished runs with these settings, by row and dataset in the file's order, with all existing seeds.
+        monitor: the metric monitored in training, which the charts show.
+        missing: planned runs that are not finished, as "dataset, seeds 1, 2: row, row".
+        since: settings missing from the configuration of some runs, which are older than the setting.
+        others: number of finished runs with other settings.
     """
 
     file: Path
@@ -50,15 +50,15 @@ class Study:
 
 
 def collect(file: Path, root: Path, overrides: Mapping[str, Any] | None = None) -> Study:
-    """Find the finished runs of a table; nothing is run, and results of other code are taken as they are.
+    """Find the finished runs of a table. Nothing is run, and results of other code versions are accepted.
 
     Args:
         file: the experiment file.
         root: folder of all runs.
-        overrides: dotted path -> value, as the runs were made with.
+        overrides: dotted path -> value; the overrides with which the runs were made.
 
     Raises:
-        ConfigError: the file or an override does not fit.
+        ConfigError: the file or an override is invalid.
     """
     experiment, planned = read(file), plan(file, overrides=overrides)
     settings = {(run.row, run.dataset): run for run in planned}
@@ -85,10 +85,10 @@ def _missing(runs: Iterable[Run]) -> list[str]:
 
 
 def _find(run: Run, root: Path) -> tuple[Path, list[str]]:
-    """The folder of a configuration, and the settings that it lacks.
+    """The folder of a configuration, and the settings that its runs lack.
 
-    If nothing is finished there, the newest one that differs only by lacking settings: a new setting gives every
-    configuration another hash.
+    If it has no finished run, the newest folder whose configuration differs only by missing settings is taken, because
+    a setting added to the library changes the hash of every configuration.
     """
     exact = run.folder(root).parent
     found: list[tuple[float, Path, list[str]]] = []
@@ -104,7 +104,7 @@ def _find(run: Run, root: Path) -> tuple[Path, list[str]]:
 
 
 def _lacks(stored: Any, planned: Any, address: str = "") -> list[str] | None:
-    """The addresses in `planned` that `stored` has nothing at; None if they differ otherwise."""
+    """The dotted paths of `planned` that are missing from `stored`; None if the two differ in any other way."""
     if not (isinstance(stored, dict) and isinstance(planned, dict)):
         return [] if stored == planned else None
     if stored.keys() - planned.keys() or (address in ("objectives", "heads") and stored.keys() != planned.keys()):
@@ -120,7 +120,7 @@ def _lacks(stored: Any, planned: Any, address: str = "") -> list[str] | None:
 
 
 def write(studies: Sequence[Study]) -> str:
-    """The page."""
+    """The page as HTML."""
     styles: dict[str, int] = {}
     for study in studies:
         for one in study.runs:
@@ -151,7 +151,7 @@ def _section(study: Study, styles: Mapping[str, int]) -> str:
 
 
 def _doubts(study: Study) -> list[str]:
-    """What a reader must know before the figures."""
+    """Caveats that a reader must know before the results."""
     lines = []
     if study.missing:
         lines.append(f"Not finished: {'; '.join(study.missing)}.")
@@ -165,7 +165,7 @@ def _doubts(study: Study) -> list[str]:
 
 
 def _provenance(runs: Sequence[Finished]) -> Grid:
-    """When and with what runs were done, a row for each kind."""
+    """A table of the code, packages and machines that runs used, and when, with a row for each combination."""
     kinds: dict[tuple[str, ...], list[float]] = {}
     for one in runs:
         path, result = one.folder / "env.json", one.result
@@ -190,7 +190,7 @@ def _when(seconds: float) -> str:
 
 
 def _blocks(runs: Iterable[Finished]) -> dict[tuple[str, str, tuple[str, ...]], list[Finished]]:
-    """Runs that can be compared: as in `tables.grids`."""
+    """Comparable runs, grouped as in `tables.grids`."""
     blocks: dict[tuple[str, str, tuple[str, ...]], list[Finished]] = {}
     for one in runs:
         key = (one.result["dataset"], one.result["data_fingerprint"], tuple(one.result["test"]))
@@ -199,20 +199,20 @@ def _blocks(runs: Iterable[Finished]) -> dict[tuple[str, str, tuple[str, ...]], 
 
 
 def _seeds(parent: Path) -> list[Path]:
-    """Folders of finished runs of one configuration, by seed; what was moved aside is not among them."""
+    """Folders of finished runs of one configuration, by seed, without results that were moved aside."""
     folders = {path.parent.name.removeprefix("seed-"): path.parent for path in parent.glob("seed-*/result.json")}
     return [folders[seed] for seed in sorted((s for s in folders if "." not in s), key=int)]
 
 
 def _monitor(planned: Sequence[Run]) -> str:
-    """The metric that most rows were trained for, or the first NDCG, or the first."""
+    """The metric that most runs monitor; if none is trained, the first NDCG, or else the first metric."""
     watched = [run.config["train"]["monitor"] for run in planned if "train" in run.config]
     names: list[str] = planned[0].config["evaluate"]["metrics"]
     return statistics.mode(watched or [next((name for name in names if name.startswith("ndcg")), names[0])])
 
 
 def _comment(text: str) -> str:
-    """The comment that opens an experiment file."""
+    """The comment at the top of an experiment file."""
     lines = text.splitlines()
     count = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return " ".join(line.removeprefix("#").strip() for line in lines[:count])

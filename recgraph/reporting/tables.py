@@ -1,4 +1,4 @@
-"""From results to a tidy CSV, and to tables that people can judge."""
+"""Turns results into a tidy CSV and into tables with statistics."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ ABOUT = (
     *("epochs", "best_epoch", "refit", *REACHED, "train_seconds", "eval_seconds", "peak_memory_mib", "device"),
     *("commit", "dirty", "code", "config_hash", "data_fingerprint"),
 )
-"""What a tidy row says of its run, beside what it measured."""
+"""Columns of the tidy table that describe the run, beside its metrics."""
 
 
 def tidy(results: Iterable[Result]) -> pl.DataFrame:
-    """One row per run, part and group, a column per metric, with what is needed to judge and repeat it.
+    """One row per run, part and group and one column per metric, with what is needed to judge and repeat the run.
 
-    Metrics of labels are named label:metric; their group "guessed" is what is most frequent in training, once for all
-    rows that have the same. `part` is validation, test, parity (test at the epoch that is best on test), or vectors:
-    how those of the model lie.
+    `part` is validation, test, parity (test metrics at the epoch that is best on test) or vectors (diagnostics of the
+    model's vectors). Metrics of labels are named label:metric. Their group "guessed" is the constant baseline from
+    training labels; equal rows of it are written once.
     """
     rows = []
     for result in results:
         names = {key: result[key] for key in ("table", "row", "dataset", "seed", "split")}
         about = {key: result.get(key) if key in REACHED else result[key] for key in ABOUT}
-        # Ten digits tell them apart, as they do everywhere else.
+        # Ten digits identify them, as everywhere else.
         about |= {key: str(about[key])[:10] for key in ("commit", "data_fingerprint") if about[key]}
         labels = result.get("labels", {})
         parts = [part for part in ("validation", "test", "parity") if part in result]
@@ -55,7 +55,7 @@ def tidy(results: Iterable[Result]) -> pl.DataFrame:
 
 
 def write_csv(path: Path, results: Iterable[Result]) -> None:
-    """Write the tidy table, atomically."""
+    """Write the tidy table atomically."""
     write_text(path, tidy(results).write_csv())
 
 
@@ -66,18 +66,18 @@ def grids(
     against: str | None = None,
     marks: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[Grid]:
-    """Tables of test figures: by row, differences from one row, and by group.
+    """Tables of test metrics by row, differences from one row, speed of learning, groups, diagnostics and labels.
 
-    Only what can be compared shares a table: the same data in the same split, by the same metrics.
+    Runs share a table only if they are comparable: the same data, split and metrics.
 
     Args:
-        finished: runs.
-        published: dataset -> row -> what others report.
-        against: the row with which the others are compared, user by user; None for no comparison.
-        marks: dataset -> name -> value on validation, until which seconds are counted.
+        finished: finished runs.
+        published: dataset -> row -> published figures.
+        against: the reference row, with which the others are compared user by user; no comparison if None or missing.
+        marks: dataset -> name -> validation value; the seconds of training until it is reached are shown.
 
     Raises:
-        DataError: no row has the name `against`, or seeds of a row ranked for different users.
+        DataError: rows, or seeds of a row, were ranked for different users.
     """
     blocks: dict[Any, list[Finished]] = {}
     for one in finished:
@@ -184,7 +184,7 @@ def _cost(runs: Sequence[Finished]) -> list[Cell]:
 
 
 def _quotation(quoted: Published | None, metric: str, ours: float) -> list[Cell]:
-    """The published figure, and ours relative to it."""
+    """The published value, and the relative difference of ours."""
     if quoted is None or metric not in quoted.metrics:
         return [Cell(""), Cell("")]
     value = quoted.metrics[metric]
@@ -194,7 +194,7 @@ def _quotation(quoted: Published | None, metric: str, ours: float) -> list[Cell]
 def _differences(
     rows: Mapping[str, Sequence[Finished]], metrics: Sequence[str], against: str | None
 ) -> dict[str, dict[str, Comparison]]:
-    """Metric -> row -> its comparison with `against`, of metrics that each user has a value of."""
+    """Metric -> row -> its comparison with `against`, for metrics with a direction and a value per user."""
     frames = {row: _per_user(runs) for row, runs in rows.items()}
     users = {row: frame["user"].to_numpy() for row, frame in frames.items()}
     found = {}
@@ -202,7 +202,7 @@ def _differences(
         if not direction(m) or not all(m in frame.columns for frame in frames.values()):
             continue
         values = {row: frame[m].to_numpy() for row, frame in frames.items()}
-        counts = {row: ~np.isnan(each) for row, each in values.items()}  # without those who want no item of its scope
+        counts = {row: ~np.isnan(each) for row, each in values.items()}  # NaN: the metric is not defined for the user
         found[m] = compare(
             {row: each[counts[row]] for row, each in values.items()},
             str(against),
@@ -212,7 +212,7 @@ def _differences(
 
 
 def _per_user(runs: Sequence[Finished]) -> pl.DataFrame:
-    """The mean over seeds of each user's values."""
+    """Each user's metrics, averaged over seeds."""
     frames = [pl.read_parquet(one.folder / "per_user.parquet") for one in runs]
     for one, frame in zip(runs, frames, strict=True):
         if not frame["user"].equals(frames[0]["user"]):
@@ -267,7 +267,7 @@ def _learned(rows: Mapping[str, Sequence[Finished]], dataset: str, marks: Mappin
 
 
 def _diagnosed(rows: Mapping[str, Sequence[Finished]], dataset: str) -> Grid:
-    """How vectors lie, of the rows that have any."""
+    """Diagnostics of the vectors, for rows that have any."""
     found = {
         row: [one.result["diagnostics"] for one in runs if "diagnostics" in one.result] for row, runs in rows.items()
     }

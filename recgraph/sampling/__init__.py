@@ -1,1 +1,1 @@
-"""From interactions to batches: negatives, pairs, histories and clicks."""
+"""Batches of training data: user-item pairs with negatives, histories and clicks."""

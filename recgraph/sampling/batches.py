@@ -22,31 +22,32 @@ BUILT = frozenset(
     {"graph", "content", "history", "partners", "negatives", "log_q", "generator", "distinct"}
     | {"click", "context", "labels"}
 )
-"""Fields of `Inputs` and `Batch` that are built when an encoder reads or an objective needs them."""
+"""Fields of `Inputs` and `Batch` that can be built, when an encoder or an objective needs them."""
 
 BLOCK = 2**18
-"""Rows for which an epoch is prepared at once: enough for the fixed cost of each tensor operation (some 5 µs) to vanish
-even for small batches, and some 10 MB."""
+"""Number of rows prepared at once: enough to make the fixed cost of each tensor operation (about 5 µs) negligible even
+with small batches, at about 10 MB."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """As many rows an epoch as there are training interactions, with only the fields that somebody reads.
+    """As many rows per epoch as there are training interactions, with only the fields that are needed.
 
     Attributes:
         train: the training interactions.
-        batch_size: rows a batch; the last one may be smaller.
+        batch_size: rows per batch; the last batch may be smaller.
         order: generator of the row order.
         sampling: generator of the negatives.
-        graph: handed to the encoder, already on the device; None if nobody reads it.
+        graph: the encoder's input, already on the device; None if it reads none.
         sampler: draws negatives; None if no objective reads them.
-        device: where batches go.
-        views: generator that views draw from, on `device`; None if no objective needs it.
-        distinct: find each batch's distinct users and items.
-        log_q: give batches the probabilities of their negatives.
-        content: handed to the encoder, already on the device; None if no encoder reads it.
-        labels: what objectives learn to predict, already on the device.
-        draw_by: the rows are all interactions, in a fresh order, or those of users drawn evenly; see `TrainSettings`.
+        device: the device of the batches.
+        views: generator for the random draws of views, on `device`; None if no objective needs it.
+        distinct: whether to find each batch's distinct users and items.
+        log_q: whether to give the ln of the probability of each negative.
+        content: the encoder's input, already on the device; None if it reads none.
+        labels: targets of auxiliary tasks, already on the device.
+        draw_by: "interaction": all interactions, shuffled; "user": interactions of uniformly drawn users; see
+            `TrainSettings`.
     """
 
     train: Interactions
@@ -64,7 +65,7 @@ class Batches:
     draw_by: Literal["interaction", "user"] = "interaction"
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return -(-len(self.train) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -75,7 +76,7 @@ class Batches:
             yield from self._batches(users.index_select(0, rows), items.index_select(0, rows), rows)
 
     def _rows(self) -> Int[Tensor, "rows"]:
-        """Which interactions an epoch has, in its order."""
+        """The interactions of one epoch, in order."""
         if self.draw_by == "interaction":
             return torch.randperm(len(self.train), generator=self.order)
         rows, starts, counts = self._by_user
@@ -85,7 +86,7 @@ class Batches:
 
     @cached_property
     def _by_user(self) -> tuple[Int[Tensor, "rows"], Int[Tensor, "active"], Int[Tensor, "active"]]:
-        """Interactions in the order of users; and of each user who has any, where they begin and how many they are."""
+        """Interactions sorted by user; and for each user with any, where they begin and how many there are."""
         users = torch.from_numpy(self.train.user_indices)
         counts = torch.bincount(users, minlength=self.train.num_users)
         active = counts > 0
@@ -124,25 +125,25 @@ class Batches:
             )
 
     def _labels(self, of: Mapping[str, Int[Tensor, "batch"]]) -> dict[str, Tensor]:
-        """Labels of the users, items and interactions of rows."""
+        """The labels of each row's user, item or interaction."""
         return {name: one.table.index_select(0, of[one.settings.of]) for name, one in self.labels.items()}
 
     def _move(self, tensor: Tensor) -> Tensor:
         if torch.device(self.device).type == "cuda":
-            tensor = tensor.pin_memory()  # else the copy waits for the GPU
+            tensor = tensor.pin_memory()  # a copy from pageable memory would wait for the GPU
         return tensor.to(self.device, non_blocking=True)
 
 
 def check_draws(rows: str, *, corrected: bool, where: str) -> None:
-    """Refuse to draw users where that has no meaning.
+    """Refuse to draw users where that is meaningless or biased.
 
     Args:
-        rows: what rows are if they are no single interactions, else empty.
-        corrected: an objective corrects in-batch negatives for their frequency.
-        where: for messages.
+        rows: what rows are if they are not single interactions, else empty.
+        corrected: whether an objective corrects in-batch negatives for their frequency.
+        where: path of the setting, for messages.
 
     Raises:
-        ConfigError: one of these is so.
+        ConfigError: rows are not single interactions, or an objective corrects.
     """
     if rows:
         raise ConfigError(f"{where}: 'user' draws single interactions, and rows are {rows} here")

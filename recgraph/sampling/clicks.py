@@ -1,4 +1,4 @@
-"""Batches of clicks to predict: labelled rows, and nothing that is drawn."""
+"""Batches of labelled rows for click prediction, without negatives."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from recgraph.types import Batch, Distinct, Inputs
 
 @dataclass(frozen=True, eq=False)
 class ClickBatches(Batches):
-    """All rows of a labelled table once an epoch, in a fresh order, with the label "click" of each.
+    """All rows of a labelled table once per epoch, shuffled, each with its label "click".
 
     Attributes:
-        context: give rows the moment that they are of.
+        context: whether to give each row's hour and weekday.
     """
 
     context: bool = False

@@ -21,7 +21,7 @@ from recgraph.types import NonNegativeFloat, PositiveInt
 
 
 class Sampler:
-    """Draws negatives.
+    """Base class of negative samplers.
 
     Args:
         train: the training interactions.
@@ -30,7 +30,7 @@ class Sampler:
     """
 
     probabilities: Float[Tensor, "items"] | None = None
-    """Probability of each item in one draw, the same for all users; None if a sampler does not know it."""
+    """Probability of each item in one draw, the same for all users; None if it is unknown."""
 
     def __init__(self, train: Interactions, *, num: int, shared_by: int | None) -> None:
         self.num_items, self.num, self.shared_by = train.num_items, num, shared_by
@@ -45,11 +45,11 @@ class Sampler:
     ) -> Int[Tensor, "sets negatives"]:
         """Negatives, on the CPU.
 
-        Without `shared_by`: a set for each row, without training positives of the row's user. Positives are drawn again
-        until none is left, which keeps the relative probabilities of the other items.
+        Without `shared_by`: one set per row, without training positives of the row's user. Positives are redrawn until
+        none is left, which keeps the relative probabilities of the other items.
 
-        With `shared_by`: ⌈batch / shared_by⌉ sets. Row r has set r // ⌈batch / sets⌉. Sets may hold positives of some
-        of their rows, which `Positives.hits` finds.
+        With `shared_by`: ⌈batch / shared_by⌉ sets. Row r has set r // ⌈batch / sets⌉. A set may contain positives of
+        its rows, which `Positives.hits` finds.
         """
         if self.shared_by is not None:
             sets = -(-len(users) // self.shared_by)
@@ -68,15 +68,15 @@ class Sampler:
         sets: Int[Tensor, "sets negatives"],
         find: Callable[[Positives, Tensor, Tensor], list[Tensor]] = Positives.hits,
     ) -> list[Int[Tensor, "hits"]]:
-        """The entries that rows leave out of the shared sets from `sample`, found by `find`: see `Positives.hits`."""
+        """The entries of the shared sets from `sample` that rows leave out, found by `find`; see `Positives.hits`."""
         return find(self.positives, users, sets)
 
     def log_q(
         self, users: Int[Tensor, "batch"], negatives: Int[Tensor, "sets negatives"]
     ) -> Float[Tensor, "sets negatives"]:
-        """For negatives from `sample` for these users, the ln of the probability of each in one draw.
+        """The ln of the probability in one draw of each negative that `sample` returned for these users.
 
-        A row's own set never holds its user's positives, which makes all other items more likely.
+        A row's own set never contains its user's positives, which makes all other items more likely.
 
         Raises:
             ConfigError: the sampler does not know its probabilities.
@@ -97,7 +97,7 @@ class Sampler:
         return (-self.positives.sums(self.probabilities)).log1p().float()
 
     def _check_somebody_left(self, train: Interactions, candidates: int) -> None:
-        """Refuse users whose positives include every item that can be drawn: sampling would never end."""
+        """Refuse users whose positives include all items that can be drawn: sampling would never end."""
         full = (self.positives.counts >= candidates).nonzero()
         if self.shared_by is None and len(full):
             user = train.users.decode([int(full[0])]).tolist()[0]

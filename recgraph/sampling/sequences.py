@@ -1,4 +1,4 @@
-"""Batches of histories and what came next, for encoders that read histories."""
+"""Batches of histories and the items to predict from them, for encoders that read histories."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from recgraph.types import MASK, PAD, Batch, Distinct, Inputs
 from recgraph.views.sequence import hidden, lengths
 
 BLOCK = 16
-"""Batches whose sequences are sorted by length together. More save padding, and make it likelier that the same
-sequences meet again; MovieLens-1M has three such blocks at a batch size of 128."""
+"""Number of batches whose sequences are sorted by length together. A larger number saves padding, but makes it likelier
+that the same sequences share a batch again; MovieLens-1M has three such blocks at a batch size of 128."""
 
 Targets = Literal["every", "last", "masked"]
-"""Which items of a sequence are to be predicted."""
+"""Which items of a sequence are predicted."""
 
 
 class Sequences(NamedTuple):
-    """What is predicted from what.
+    """Sequences as ranges of `Histories.items`.
 
     Attributes:
-        users: of each sequence.
-        first, last: places in `Histories.items`: items from `first` up to `last`, not included, are read, and the one
-            at `last` is predicted; with targets "every", so are all after `first`. With "masked" it is read as well.
+        users: user of each sequence.
+        first, last: positions in `Histories.items`. Items from `first` up to but excluding `last` are read, and the one
+            at `last` is predicted; with targets "every", all after `first` are. With "masked", the item at `last` is
+            read as well, and those that are hidden are predicted.
     """
 
     users: Int[Tensor, "sequences"]
@@ -40,24 +41,24 @@ class Sequences(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SequenceBatches(Batches):
-    """All sequences once an epoch. `batch_size` counts sequences, not targets.
+    """All sequences once per epoch; `batch_size` counts sequences, not targets.
 
     With targets "every", a user's latest `max_length` + 1 items are one sequence, and each item but the first is
-    predicted from those before it, as in SASRec. With "last", each item of a user but the first ends a sequence of its
-    own, of which it alone is predicted: all items are learned from, at the price of reading each many times. With
-    "masked", the sequence of "every" is read whole, `max_length` + 1 items, of which some are hidden, drawn anew in
-    each epoch, and these are predicted, as in BERT4Rec.
+    predicted from those before it, as in SASRec. With "last", each item of a user but the first is the only target of a
+    sequence of its own: all items are learned from, but each is read many times. With "masked", the sequence of
+    "every", `max_length` + 1 items, is read whole; some items, drawn anew in each epoch, are hidden and predicted, as
+    in BERT4Rec.
 
-    Sequences are padded to the longest of their batch. So that little is padded, `BLOCK` batches at a time are sorted
-    by length, cut into batches of about as many targets each, and shuffled; a target counts the same in all of them,
-    and a batch of short sequences has more than `batch_size`. What a block holds is drawn anew in each epoch.
+    Sequences are padded to the longest of their batch. To reduce padding, `BLOCK` batches at a time are sorted by
+    length, cut into batches with about the same number of targets, and shuffled. So each target has about the same
+    weight, and a batch of short sequences has more than `batch_size` of them. Blocks are drawn anew in each epoch.
 
     Attributes:
-        max_length: items that an encoder reads at most.
+        max_length: maximum number of items that an encoder reads.
         targets: which items are predicted.
-        masked: share of a sequence's items that "masked" hides, to the nearest number, and one at least; drawn from the
-            generator of the negatives, as partners are.
-        partners: find `Batch.partners`, drawn from the generator of the negatives.
+        masked: share of a sequence's items that "masked" hides, rounded to the nearest number, at least one. They are
+            drawn from the generator of the negatives, as partners are.
+        partners: whether to find `Batch.partners`.
     """
 
     max_length: int = 50
@@ -67,7 +68,7 @@ class SequenceBatches(Batches):
 
     @cached_property
     def sequences(self) -> Sequences:
-        """All of an epoch, in the order of users; empty if no user has two items."""
+        """All sequences of an epoch, ordered by user; empty if no user has two items."""
         starts = self.train.histories.starts
         if self.targets != "last":
             users = (starts.diff() > 1).nonzero().squeeze(1)
@@ -80,7 +81,7 @@ class SequenceBatches(Batches):
         return Sequences(users, torch.maximum(begin, last - self.max_length), last)
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return -(-len(self.sequences.users) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -91,14 +92,14 @@ class SequenceBatches(Batches):
                 yield self._batch(Sequences(*(part.index_select(0, rows) for part in self.sequences)))
 
     def _alike(self, rows: Int[Tensor, "block"]) -> list[Int[Tensor, "batch"]]:
-        """The rows of a block in batches of similar length and as many targets each, in random order."""
+        """A block's rows as batches of similar length with about the same number of targets, in random order."""
         lengths = (self.sequences.last - self.sequences.first).index_select(0, rows)
         lengths, order = lengths.sort(stable=True)
         count = -(-len(rows) // self.batch_size)
         targets = (lengths if self.targets != "last" else torch.ones_like(lengths)).cumsum(0)
         number = torch.arange(1, count)
         ends = torch.searchsorted(targets, number * targets[-1] // count, right=True)
-        # One row each at least: ends grow, and leave enough for those to come.
+        # At least one row per batch: ends increase, and leave a row for each later batch.
         ends = (torch.maximum(ends - number, ends.new_zeros(())).cummax(0).values + number).minimum(
             len(rows) - count + number
         )
@@ -151,17 +152,17 @@ class SequenceBatches(Batches):
 
     @cached_property
     def _by_target(self) -> tuple[Int[Tensor, "sequences"], Int[Tensor, "ends"]]:
-        """The sequences of each target, one target after the other, and where each target's begin."""
+        """Sequences sorted by target, and where those of each target begin."""
         targets = self.train.histories.items.index_select(0, self.sequences.last)
         counts = torch.bincount(targets, minlength=self.train.num_items + 1)
         return targets.argsort(stable=True), torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
     def _draw_partners(self, chosen: Sequences) -> Int[Tensor, "batch length"]:
-        """For each sequence another with the same target, or itself where there is none."""
+        """For each sequence, another one with the same target, or itself if there is none."""
         (order, starts), known = self._by_target, self.train.histories
         targets = known.items.index_select(0, chosen.last)
         first, count = starts[targets], starts[targets + 1] - starts[targets]
-        # Sequences are in order of their last place, and so is each target's run of them.
+        # Sequences are ordered by `last`, and so are those of each target.
         own = torch.searchsorted(self._keys, self._key(targets, chosen.last)) - first
         drawn = (torch.rand(len(targets), generator=self.sampling, dtype=torch.float64) * (count - 1)).long()
         drawn = torch.where(count > 1, drawn + (drawn >= own), own)
@@ -181,7 +182,7 @@ class SequenceBatches(Batches):
 def hits_of_runs(
     positives: Positives, users: Int[Tensor, "rows"], sets: Int[Tensor, "sets negatives"]
 ) -> list[Int[Tensor, "hits"]]:
-    """`Positives.hits` for rows of which many in succession are of one user, who is looked up but once."""
+    """`Positives.hits` for rows with many consecutive rows of the same user, who is looked up only once."""
     found = []
     for part, items in zip(users.split(-(-len(users) // len(sets))), sets, strict=True):
         owners, rows = part.unique_consecutive(return_counts=True)

@@ -1,4 +1,4 @@
-"""FTRL-Proximal, for linear parts of which most weights should be exactly 0."""
+"""FTRL-Proximal, for linear models in which most weights should be exactly 0."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor
 
 
 class FTRL(torch.optim.Optimizer):
-    """Follow the regularised leader, weight by weight:
+    """Follow the regularised leader, applied to each weight separately:
 
         σ = (√(n + g²) - √n) / lr,  z ← z + g - σ w,  n ← n + g²
         w = 0 where |z| ≤ l1, else -(z - sign(z) l1) / ((β + √n) / lr + l2)
 
     McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013, algorithm 1. Cheng et al., "Wide & deep
-    learning for recommender systems", DLRS 2016, section 3.3, train their wide part so. All weights start at 0 there:
-    whatever a weight is here, its first step sets it to what its gradients say.
+    learning for recommender systems", DLRS 2016, section 3.3, train their wide part with it. All weights start at 0
+    there. Here, the first step keeps only the share |g| / (β + |g|) of another initial value (for l1 = l2 = 0).
 
     Args:
-        parameters: to train; they should begin at 0.
+        parameters: parameters to train; they should start at 0.
         lr: α, above 0.
         beta: β, 1 in the paper.
         l1, l2: λ₁ and λ₂, 0 or more.
@@ -32,7 +32,7 @@ class FTRL(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Follow the gradients."""
+        """Update every weight that has a gradient."""
         for group in self.param_groups:
             lr, beta, l1, l2 = (group[name] for name in ("lr", "beta", "l1", "l2"))
             for weight in group["params"]:

@@ -1,4 +1,4 @@
-"""What a step does with a gradient: clip it, follow it with Adam at the rate that is due, and average the weights."""
+"""The optimisation step: gradient clipping, Adam with a learning-rate schedule, and weight averaging."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class Optimization:
-    """Adam, its learning rate over time, and the average of the weights.
+    """Adam with a learning-rate schedule, with optional weight averaging and a separate optimiser for linear parts.
 
     Args:
         recommender: its parameters are trained, and averaged if the settings say so.
-        objectives: its parameters are trained.
+        objectives: their parameters are trained too.
         settings: the `train:` block.
-        steps: in an epoch.
+        steps: number of steps per epoch.
     """
 
     def __init__(self, recommender: nn.Module, objectives: nn.Module, settings: TrainSettings, steps: int) -> None:
@@ -42,13 +42,13 @@ class Optimization:
         self.average = Average(recommender, settings.average * steps) if settings.average else None
 
     def zero_grad(self) -> None:
-        """Forget the last step's gradient."""
+        """Clear all gradients."""
         self.adam.zero_grad()
         if self.wide is not None:
             self.wide.zero_grad()
 
     def step(self) -> None:
-        """Follow the gradient."""
+        """Clip the gradients and update the parameters, the learning rate and the average."""
         if self.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         self.adam.step()
@@ -60,7 +60,7 @@ class Optimization:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within the block, the recommender has the averaged weights, if there is an average."""
+        """Use the averaged weights in the recommender within the block, if there is an average."""
         if self.average is None:
             yield
             return
@@ -71,14 +71,14 @@ class Optimization:
             self.average.swap()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed training needs."""
+        """Everything needed to resume training."""
         average = self.average and {"num": self.average.num, "means": self.average.means}
         wide = self.wide and self.wide.state_dict()
         states = {"adam": self.adam.state_dict(), "schedule": self.schedule.state_dict()}
         return {**states, "average": average, "wide": wide}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore what `state_dict` returned."""
         self.adam.load_state_dict(state["adam"])
         self.schedule.load_state_dict(state["schedule"])
         if self.wide is not None:
@@ -90,10 +90,10 @@ class Optimization:
 
 
 def wide_optimizer(recommender: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer | None:
-    """The optimiser of the parameters of modules called `wide`, if they have one of their own.
+    """The separate optimiser of the parameters in modules called `wide`; None if `train.wide` is not set.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: `train.wide` is set, and there are no such parameters.
     """
     if settings.wide is None:
         return None
@@ -106,16 +106,16 @@ def wide_optimizer(recommender: nn.Module, settings: TrainSettings) -> torch.opt
 
 
 def lr_factor(schedule: str, *, warmup: float, total: int) -> Callable[[int], float]:
-    """What the learning rate is multiplied by at a step, counted from 0.
+    """A function that returns the factor of the learning rate at a step, counted from 0.
 
-    (t + 1) / warmup while that is below 1. Then, with x = (t - warmup) / (total - warmup) from 0 to 1, it is 1
-    (constant), 1 - x (linear) or (1 + cos πx) / 2 (cosine: Loshchilov and Hutter, "SGDR: stochastic gradient descent
-    with warm restarts", ICLR 2017, https://arxiv.org/abs/1608.03983, section 3, down to 0 and without a restart).
+    The factor is (t + 1) / warmup while that is below 1. Then, with x = (t - warmup) / (total - warmup) from 0 to 1, it
+    is 1 (constant), 1 - x (linear) or (1 + cos πx) / 2 (cosine: Loshchilov and Hutter, "SGDR: stochastic gradient
+    descent with warm restarts", ICLR 2017, https://arxiv.org/abs/1608.03983, section 3, to 0 and without restarts).
 
     Args:
         schedule: constant, linear or cosine.
-        warmup: steps of warm-up, below `total`.
-        total: steps of the whole training.
+        warmup: number of warm-up steps, below `total`.
+        total: number of steps of the whole training.
     """
 
     def factor(step: int) -> float:
@@ -128,18 +128,18 @@ def lr_factor(schedule: str, *, warmup: float, total: int) -> Callable[[int], fl
 
 
 class Average:
-    """The average of a module's parameters over the last steps.
+    """The average of a module's parameters over recent steps.
 
-    The n-th step counts 1 / min(n, window): the plain mean of all steps until the window is full, and from then on an
-    exponential moving average of decay 1 - 1 / window, in which that plain mean counts 1/e a window later. The random
-    first values are never in it. Averages of the iterates of Adam: Kingma and Ba, "Adam: a method for
-    stochastic optimization", ICLR 2015, https://arxiv.org/abs/1412.6980, section 7.2.
+    The n-th step has weight 1 / min(n, window). This is the plain mean of all steps until the window is full. From then
+    on it is an exponential moving average with decay 1 - 1 / window, in which that plain mean has a weight of 1/e after
+    `window` more steps. The initial parameters are never included. Averages of Adam's iterates: Kingma and Ba, "Adam: a
+    method for stochastic optimization", ICLR 2015, https://arxiv.org/abs/1412.6980, section 7.2.
 
-    Buffers (such as the statistics of batch normalisation) are not averaged: they stay those of the last step.
+    Buffers (such as the statistics of batch normalisation) are not averaged: they keep the values of the last step.
 
     Args:
-        module: on its device; its parameters are not replaced by others later.
-        window: steps; below 1, the last step is all there is.
+        module: already on its device; its parameters must not be replaced by others later.
+        window: number of steps; below 1, the average is the last step alone.
     """
 
     def __init__(self, module: nn.Module, window: float) -> None:
@@ -148,12 +148,12 @@ class Average:
         self.means: list[Tensor] = [parameter.detach().clone() for parameter in self.parameters]
 
     def update(self) -> None:
-        """Count the weights as they are now."""
+        """Add the current parameters to the average."""
         self.num += 1
         decay = 1 - 1 / max(1.0, min(self.num, self.window))
         get_ema_multi_avg_fn(decay)(self.means, self.parameters, self.num)
 
     def swap(self) -> None:
-        """Exchange parameters and averages, without a copy."""
+        """Exchange parameters and averages without copying."""
         for place, parameter in enumerate(self.parameters):
             parameter.data, self.means[place] = self.means[place], parameter.data

@@ -1,4 +1,4 @@
-"""Trackers watch a run: a JSONL file always, a progress bar where somebody is looking."""
+"""Trackers follow a run: a JSONL file always, and a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from recgraph.files import write_text
 
 Record = dict[str, Any]
-"""What happened in an epoch: `epoch`, its `seconds`, those `elapsed` in training so far, `losses` by objective; in
-`balance` the factors of tasks, where these are weighed; and, if validated, `validation` by metric."""
+"""Record of an epoch: `epoch`, its `seconds`, `elapsed` (seconds of training so far), `losses` by objective, `balance`
+(the factors of tasks, if balanced), and, if validated, `validation` by metric."""
 
 
 class Tracker:
-    """Does nothing; subclasses override what they care about."""
+    """Base of trackers: does nothing; subclasses override the methods they need."""
 
     def start(self, epoch: int, max_epochs: int, best: float) -> None:
-        """Training starts, or resumes after `epoch` epochs with `best` so far; later records are forgotten."""
+        """Training starts, or resumes after `epoch` epochs with the best value `best`; later records are discarded."""
 
     def step(self, step: int, steps: int) -> None:
         """Batch `step` of `steps` of the current epoch is done."""
@@ -30,20 +30,20 @@ class Tracker:
         """An epoch is done."""
 
     def finish(self) -> None:
-        """Training is over, however it ended."""
+        """Training has ended, in whatever way."""
 
     def result(self, result: Mapping[str, Any]) -> None:
-        """The run is done, and this is its `result.json`."""
+        """The run is complete; `result` is the content of its `result.json`."""
 
     def close(self) -> None:
-        """Nothing more will come; without a `result` before it, the run failed."""
+        """The run has ended; without a `result` before, it has failed."""
 
 
 class JsonLines(Tracker):
-    """Appends each epoch's record to a file, one JSON object a line.
+    """Appends each epoch's record to a file, one JSON object per line.
 
     Args:
-        path: the file. On resuming, records after the checkpoint, and a line cut short by a kill, are dropped.
+        path: the file. On resuming, records after the checkpoint and lines cut short by a kill are dropped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +61,7 @@ class JsonLines(Tracker):
 
 
 class ProgressBar(Tracker):
-    """A bar over epochs with the losses, the seconds an epoch and the best validation metric; silent off a terminal.
+    """A bar over epochs with losses, seconds per epoch and the best validation metric; hidden if not on a terminal.
 
     Args:
         title: what is being trained.
@@ -102,6 +102,6 @@ class ProgressBar(Tracker):
         self.progress.update(self.epochs, advance=1, note=f"{losses} · {record['seconds']:.2f} s/epoch{best}")
 
     def finish(self) -> None:
-        """Take the bar away."""
-        if not self.progress.disable:  # older versions of rich end a bar that is disabled with an empty line
+        """Remove the bar."""
+        if not self.progress.disable:  # older versions of rich print an empty line when a disabled bar stops
             self.progress.stop()

@@ -1,4 +1,4 @@
-"""One plain training loop: step, validate, stop early, resume."""
+"""The training loop: train, validate, stop early, resume."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from recgraph.training.trackers import Tracker
 
 
 class WideSettings(BaseModel):
-    """The `train.wide:` block: an optimiser of its own for the linear part of `fields` and of its heads."""
+    """The `train.wide:` block: a separate optimiser for the linear part of the encoder `fields` and of its heads."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     optimizer: Literal["adagrad", "ftrl"] = "ftrl"
-    """FTRL-Proximal is what the paper of wide & deep has for this part."""
+    """The paper of wide & deep uses FTRL-Proximal for this part."""
     lr: PositiveFloat = 0.1
-    """Its learning rate, the same in every step."""
+    """Its learning rate, constant over all steps."""
     l1: NonNegativeFloat = 0
-    """Of FTRL: a weight is 0 until its summed gradients pass it."""
+    """L1 weight of FTRL: a parameter stays 0 until its summed gradients exceed it."""
 
     @model_validator(mode="after")
     def _of_ftrl(self) -> WideSettings:
@@ -54,33 +54,33 @@ class TrainSettings(BaseModel):
     warmup: NonNegativeFloat = 0
     """Epochs in which the learning rate first rises evenly to `lr`."""
     average: NonNegativeFloat = 0
-    """Epochs that weights are averaged over: an exponential moving average of decay 1 - 1 / (average · steps an epoch).
-    What is validated, kept and saved is the average. 0 for none."""
+    """Epochs over which weights are averaged: an exponential moving average with decay 1 - 1 / (average · steps per
+    epoch). The average is what is validated, kept and saved. 0 for none."""
     batch_size: PositiveInt = 2048
-    """Rows a step (2048 in LightGCN)."""
+    """Rows per step (2048 in LightGCN)."""
     draw_by: Literal["interaction", "user"] = "interaction"
-    """What an epoch's rows are: each interaction once; or as many draws of a user, and then of one of its interactions,
-    both evenly, so that users count alike whatever they have (the authors' code of LightGCN and of NGCF)."""
+    """The rows of an epoch: each interaction once; or as many draws of a user and then of one of their interactions,
+    both uniform, so that all users count the same (as in the authors' code of LightGCN and of NGCF)."""
     max_epochs: PositiveInt = 1000
     """Upper bound on epochs (1000 in LightGCN)."""
     patience: PositiveInt = 50
-    """Stop when the monitored metric has not risen for this many epochs; looked at after a validation."""
+    """Stop when the monitored metric has not risen for this many epochs; checked after each validation."""
     validate_every: PositiveInt = 5
     """Epochs between validations; the last epoch is always validated."""
     monitor: str = "ndcg@20"
     """The validation metric that picks the epoch; higher is better."""
     checkpoint_every: PositiveInt = 10
-    """Epochs between checkpoints, which a killed run resumes from."""
+    """Epochs between checkpoints, from which a killed run resumes."""
     max_grad_norm: PositiveFloat | None = None
     """Clip the gradient's norm to this; null for no clipping."""
     wide: WideSettings | None = None
-    """Train the weights of values and crosses by themselves; null for Adam, as all else."""
+    """Separate optimiser for the weights of values and crosses; null for Adam, as for all other parameters."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
-    """Of matrix products in a step: tf32 lets a GPU round their arguments to 10 bits; bf16 is torch's autocast.
-    Parameters, sparse products, sums and ranking stay in float32."""
+    """Precision of matrix products in a step: tf32 lets a GPU round their arguments to 10 bits; bf16 is torch's
+    autocast. Parameters, sparse products, sums and ranking stay in float32."""
 
     def entries(self) -> dict[str, Any]:
-        """All settings, without `wide: null` and the usual `draw_by`, which would give old configurations new names."""
+        """All settings but `wide` and `draw_by` at their defaults, which would change configurations' hashes."""
         young = {"wide": None, "draw_by": "interaction"}
         return {key: value for key, value in self.model_dump().items() if young.get(key, ...) != value}
 
@@ -102,7 +102,7 @@ class TrainSettings(BaseModel):
 
 @dataclass
 class Progress:
-    """Where a run stands; everything here is in the checkpoint."""
+    """The state of a run's training; all of it is in the checkpoint."""
 
     epoch: int = 0
     seconds: float = 0.0
@@ -119,19 +119,19 @@ class Trainer:
     """Trains a recommender until it stops improving on validation.
 
     Attributes:
-        recommender: what is trained, on its device.
+        recommender: the model to train, on its device.
         objectives: what is minimised.
         batches: one epoch of batches per iteration.
         settings: the `train:` block.
-        validate: returns the validation metrics of the recommender as it is.
-        generators: every source of chance, by name; their states are part of a checkpoint.
-        checkpoint: the checkpoint's file.
-        parity: measures the same on test, for papers that choose the epoch there. The best figures are kept beside the
-            honest ones, and choose nothing.
-        data: fingerprint of what is trained on; a checkpoint of other data is refused.
-        trackers: told about every epoch.
-        spent: seconds that went into preparing the recommender; they count as training.
-        epochs: end after so many; None for `settings.max_epochs`, after which the learning rate's schedule ends anyway.
+        validate: returns the current validation metrics of the recommender.
+        generators: all random generators by name; their states are part of a checkpoint.
+        checkpoint: path of the checkpoint.
+        parity: returns the same metrics on test, for papers that choose the epoch there. The best ones are reported
+            beside the honest figures, and choose nothing.
+        data: fingerprint of the training data; a checkpoint of other data is rejected.
+        trackers: notified of every epoch.
+        spent: seconds spent on preparing the recommender; they count as training.
+        epochs: number of epochs to train; None for `settings.max_epochs`, where the learning-rate schedule ends anyway.
     """
 
     recommender: Recommender
@@ -148,11 +148,11 @@ class Trainer:
     epochs: int | None = None
 
     def fit(self) -> Progress:
-        """Train, or go on from the checkpoint, and leave the recommender in its best state.
+        """Train, or resume from the checkpoint, and leave the recommender in its best state.
 
         Raises:
-            TrainingError: a loss or a parameter is no longer finite (the last good checkpoint is kept), or the
-                checkpoint is damaged or of other data.
+            TrainingError: a loss or a parameter is not finite (the last good checkpoint is kept), or the checkpoint is
+                damaged or of other data.
         """
         settings = self.settings
         optimization = Optimization(self.recommender, self.objectives, settings, len(self.batches))
@@ -179,15 +179,15 @@ class Trainer:
 
     @property
     def last_epoch(self) -> int:
-        """The epoch that training ends with, if it does not stop early."""
+        """The last epoch, unless training stops early."""
         return self.settings.max_epochs if self.epochs is None else self.epochs
 
     def _epoch(self, progress: Progress, optimization: Optimization) -> dict[str, Any]:
-        """Train for an epoch; returns its number, seconds and mean losses."""
+        """Train for one epoch; returns its number, seconds and mean losses."""
         started = time.perf_counter()
         roles = list(self.objectives.terms)
         device = self.recommender.device
-        # Both stay on the device: asking after each step whether a loss is finite would stall a GPU.
+        # Both stay on the device: checking after each step whether a loss is finite would stall a GPU.
         sums = torch.zeros(len(roles), device=device)
         first_bad = torch.full((len(roles),), -1, device=device)
         self.recommender.train()
@@ -212,7 +212,7 @@ class Trainer:
         return {"epoch": progress.epoch, **times, "losses": losses, **({"balance": factors} if factors else {})}
 
     def _record(self, progress: Progress, record: dict[str, Any]) -> bool:
-        """Validate if it is time to, and tell the trackers; returns whether it was."""
+        """Validate if due, and notify the trackers; returns whether it validated."""
         if progress.epoch % self.settings.validate_every == 0 or progress.epoch == self.last_epoch:
             record["validation"] = self._validate(progress)
         for tracker in self.trackers:
@@ -252,7 +252,7 @@ class Trainer:
             "objectives": self.objectives.state_dict(),
             "optimization": optimization.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
-            "torch": torch.get_rng_state(),  # dropout draws from torch's own generator
+            "torch": torch.get_rng_state(),  # dropout draws from torch's global generator
             "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
             "data": self.data,
         }
@@ -287,7 +287,7 @@ class Trainer:
 
 @contextmanager
 def _precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Matrix products in `precision` within the block."""
+    """Compute matrix products in `precision` within the block."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else before)
     try:

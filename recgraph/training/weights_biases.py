@@ -1,7 +1,7 @@
-"""Mirrors runs to Weights & Biases: offline, into the run's folder, unless told otherwise.
+"""Mirrors runs to Weights & Biases (W&B): by default offline, into the run's folder.
 
-Files stay the source of every table: W&B may be missing, unreachable or broken, and the run goes on the same. W&B has
-one state a process, which is only set to be silent and to the mode that runs are in; each run is an object of its own.
+Tables are made from files alone, so a run continues unchanged if W&B is unreachable or broken. Of W&B's process-wide
+state, only silence and the mode of runs are set; each run is a separate object.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ logger = logging.getLogger(__name__)
 Mode = Literal["offline", "online"]
 
 PROJECT = "recgraph"
-"""The W&B project of runs, if no other is named."""
+"""The default W&B project of runs."""
 
 PROBE_SECONDS = 3.0
-"""How long to wait for the server's first sign of life: TCP sends a lost first packet again after 1 s (RFC 6298)."""
+"""Time to wait for the server's first response: TCP sends a lost first packet again after 1 s (RFC 6298)."""
 
 INIT_SECONDS = 10.0
-"""How long to wait for a server that answers to open a run; wandb's own 90 would hold up training."""
+"""Time to wait for a reachable server to open a run; wandb's default of 90 s would delay training."""
 
 FINISH_SECONDS = 30.0
-"""How long to wait at the end for uploads, which are kilobytes; what is left can be sent with `wandb sync`."""
+"""Time to wait at the end for uploads, which are kilobytes; `wandb sync` can send what is left."""
 
 
 class WeightsAndBiases(Tracker):
-    """One run at W&B for one run here: group = table, name = row/dataset/seed, configuration with dotted names.
+    """Mirrors a run to one W&B run: group = table, name = row/dataset/seed, configuration with dotted names.
 
-    A run that is resumed keeps its id. What was measured before is read from `metrics.jsonl` and told again where the
-    server does not have it, so that the newest folder `wandb/offline-run-*` is complete and the only one.
+    A resumed run keeps its id. Earlier epochs are read from `metrics.jsonl` and logged again unless the server has
+    them, so that the newest folder `wandb/offline-run-*` is complete. Older ones are deleted.
 
     Args:
-        run: what is tracked.
-        folder: of the run; files go to its `wandb/`.
+        run: the run to mirror.
+        folder: folder of the run; W&B's files go to its `wandb/`.
         project: name of the W&B project.
-        mode: "online" needs a key and a network; without, the run is tracked offline, with a warning.
+        mode: "online" needs a key and a network; without them, the run is tracked offline, with a warning.
 
     Raises:
         ConfigError: wandb is not installed.
@@ -76,8 +76,8 @@ class WeightsAndBiases(Tracker):
         self._run: Any = None
 
     def start(self, epoch: int, max_epochs: int, best: float) -> None:
-        """Open the run and tell of the epochs before."""
-        # Only a resumed run adds to what the server has: a fresh one of the same id, say of other code, replaces it.
+        """Open the W&B run and log earlier epochs."""
+        # Only a resumed run continues the server's: a fresh one with the same id, say of other code, replaces it.
         self._open("allow" if epoch else None)
         path = self._folder / "metrics.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines()[:epoch] if epoch and path.exists() else []
@@ -85,7 +85,7 @@ class WeightsAndBiases(Tracker):
             self.epoch(json.loads(line))
 
     def epoch(self, record: Record) -> None:
-        """Tell of an epoch, unless the server has it; the step at W&B is the epoch."""
+        """Log an epoch, unless the server has it; W&B's step is the epoch."""
         with self._guarded():
             if self._run is not None and record["epoch"] >= self._run.starting_step:
                 more = {key: record.get(key, {}) for key in ("balance", "validation")}
@@ -94,7 +94,7 @@ class WeightsAndBiases(Tracker):
                 self._run.log(values, step=record["epoch"], commit=True)
 
     def result(self, result: Mapping[str, Any]) -> None:
-        """Put what `result.json` holds into the summary, and end the run."""
+        """Write the content of `result.json` to the summary, and end the run."""
         if not self._started:  # a baseline, which has no epochs
             self._open(None)
         with self._guarded():
@@ -104,7 +104,7 @@ class WeightsAndBiases(Tracker):
         self._end(failed=False)
 
     def close(self) -> None:
-        """End the run as failed, unless it has its result."""
+        """End the run as failed, unless `result` has ended it."""
         self._end(failed=True)
 
     def _open(self, resume: str | None) -> None:
@@ -121,7 +121,7 @@ class WeightsAndBiases(Tracker):
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Whatever breaks in W&B ends the tracking, not the run."""
+        """Turn any error of W&B into a warning: it ends the tracking, not the run."""
         try:
             yield
         except Exception as error:  # wandb raises its own errors, and those of its sockets and of the disk
@@ -130,14 +130,14 @@ class WeightsAndBiases(Tracker):
 
 
 def log_table(table: str, csv: Path, folder: Path, *, project: str = PROJECT, mode: Mode = "offline") -> None:
-    """Log a table's CSV as an artifact, in a run of its own; logging it again makes a new version of the artifact.
+    """Log a table's CSV as an artifact, in a separate run; logging it again makes a new version of the artifact.
 
     Args:
-        table: name of the table, the group of its runs.
-        csv: what `tables.write_csv` wrote.
-        folder: of the table's runs; files go to its `wandb/`.
+        table: name of the table, which is the group of its runs.
+        csv: file written by `recgraph.reporting.tables.write_csv`.
+        folder: folder of the table's runs; W&B's files go to its `wandb/`.
         project: name of the W&B project.
-        mode: as of `WeightsAndBiases`.
+        mode: as in `WeightsAndBiases`.
 
     Raises:
         ConfigError: wandb is not installed.
@@ -146,7 +146,7 @@ def log_table(table: str, csv: Path, folder: Path, *, project: str = PROJECT, mo
     options = {"project": project, "id": digest(["table", table], 16), "group": table, "name": table}
     try:
         run = _open(wandb, folder, mode, None, {**options, "job_type": "table"})
-        plain = re.sub(r"[^\w.-]", "-", table, flags=re.ASCII)  # all that W&B takes in such a name
+        plain = re.sub(r"[^\w.-]", "-", table, flags=re.ASCII)  # the characters that W&B accepts in such a name
         artifact = wandb.Artifact(f"table-{plain}", type="table")
         artifact.add_file(str(csv), name=csv.name)
         run.log_artifact(artifact)
@@ -164,24 +164,24 @@ def _import() -> Any:
 
 
 def _open(wandb: Any, folder: Path, mode: Mode, resume: str | None, options: Mapping[str, Any]) -> Any:
-    """A run at W&B in the wanted mode or, with a warning, offline."""
+    """Open a W&B run in the given mode or, with a warning, offline."""
     if mode == "online":
         why = _why_not_online(wandb)
         if not why:
             try:
                 return _init(wandb, folder, "online", resume, options)
-            except Exception as error:  # a server that hangs or refuses: the key, the entity, an id that was deleted
+            except Exception as error:  # the server hangs, or rejects the key, the entity or a deleted id
                 why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-                wandb.teardown()  # else its process holds the id as in use
+                wandb.teardown()  # else its process keeps the id in use
         logger.warning("%s: Weights & Biases is offline, for %s; `wandb sync` sends the run later", folder, why)
-    wandb.setup(wandb.Settings(silent=True, mode="offline"))  # online, W&B would send usage figures of its own
-    # Offline, `wandb sync` would add a resumed run to what the server has: some epochs would be there twice.
+    wandb.setup(wandb.Settings(silent=True, mode="offline"))  # online, W&B would send usage statistics
+    # Never resumed offline: `wandb sync` would append to the server's run, with some epochs twice.
     return _init(wandb, folder, "offline", None, options)
 
 
 def _init(wandb: Any, folder: Path, mode: Mode, resume: str | None, options: Mapping[str, Any]) -> Any:
     for earlier in (folder / "wandb").glob(f"*run-*-{options['id']}*"):
-        # The new run holds all of it. The process of a run that was killed may for seconds still write there.
+        # The new run contains all of it. For some seconds, the process of a killed run may still write there.
         shutil.rmtree(earlier, ignore_errors=True)
     settings = wandb.Settings(
         silent=True,
@@ -195,28 +195,28 @@ def _init(wandb: Any, folder: Path, mode: Mode, resume: str | None, options: Map
         finish_timeout=FINISH_SECONDS,
     )
     (folder / "wandb").mkdir(parents=True, exist_ok=True)
-    # W&B writes from a process of its own, which stays where it was started: a relative path would miss.
+    # W&B writes from a separate process that keeps its working directory: a relative path would be wrong.
     folder = folder.absolute()
     return wandb.init(**options, dir=folder, mode=mode, resume=resume, reinit="create_new", settings=settings)
 
 
 def _why_not_online(wandb: Any) -> str:
-    """What is missing for tracking online; empty if nothing is."""
-    # Not online yet: the process would then wait for a server that hangs, when it ends.
+    """Why online tracking is impossible; empty if it is possible."""
+    # Not yet online: at its end, the process would wait for a server that hangs.
     url = wandb.setup(wandb.Settings(silent=True, mode="offline")).settings.base_url
     trouble = _trouble(url)
     if trouble:
         return f"{url} cannot be reached ({trouble})"
     wandb.setup(wandb.Settings(silent=True, mode="online"))
     try:
-        key = wandb.login(prompt=False, verify=False)  # asks nobody, even on a terminal
+        key = wandb.login(prompt=False, verify=False)  # never prompts, even on a terminal
     except Exception as error:
         return str(error)
     return "" if key else f"there is no key for {url} (`wandb login` stores one)"
 
 
 def _trouble(url: str) -> str:
-    """Why nothing answers at `url` within `PROBE_SECONDS`; empty if something does. Proxies are used as by wandb."""
+    """Why `url` does not answer within `PROBE_SECONDS`, through the same proxies as wandb; empty if it answers."""
     answer = ["no answer"]
 
     def ask() -> None:
@@ -225,11 +225,11 @@ def _trouble(url: str) -> str:
             answer[0] = ""
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
-            # An error page or a certificate that only wandb is told to trust is a sign of life.
+            # An error page, or a certificate that only wandb is told to trust, means that a server answers.
             alive = isinstance(error, urllib.error.HTTPError) or isinstance(reason, ssl.SSLError)
             answer[0] = "" if alive else str(reason)
 
-    # In a thread, for looking up a name waits as long as it likes.
+    # In a thread, because the timeout does not cover name resolution.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(PROBE_SECONDS)
@@ -237,7 +237,7 @@ def _trouble(url: str) -> str:
 
 
 def _flat(tree: Mapping[str, Any], separator: str) -> dict[str, Any]:
-    """Leaves by their whole path."""
+    """Flatten a tree into its leaves, named by their full paths."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):

@@ -1,1 +1,1 @@
-"""Searches for settings, judged on validation alone."""
+"""Hyper-parameter search, judged on validation alone."""

@@ -1,4 +1,4 @@
-"""What `recgraph tune` may try: the `search:` block of an experiment file, row by row."""
+"""The search spaces of `recgraph tune`: the `search:` block of an experiment file, row by row."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     import optuna
 
 FIXED = ("split", "clicks", "evaluate", "refit", "train.monitor")
-"""What no search may change: its values would no longer be of one metric on one validation part."""
+"""Paths that cannot be searched: trials must be compared by one metric on one validation part."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is tuned: a row on a dataset.
+    """The search for one row on one dataset.
 
     Attributes:
-        experiment, path: the file, as it was read.
-        run: the row as it stands in the file; its seed is that of all trials and of the sampler.
+        experiment, path: the experiment file, parsed, and its path.
+        run: the row as given in the file; its seed is used for all trials and for the sampler.
     """
 
     experiment: Experiment
@@ -42,18 +42,18 @@ class Search:
 
     @property
     def monitor(self) -> str:
-        """The validation metric to raise: the row's; for a baseline, which does not train, that of the file's base."""
+        """The validation metric to maximise: the row's; for a baseline, which has no training, the base's."""
         if "baseline" in self.run.config:
             config: RunConfig = validate(RunConfig, self.experiment.base, f"{self.path}: base")
             return config.train.monitor
         return str(self.run.config["train"]["monitor"])
 
     def folder(self, root: Path) -> Path:
-        """Where what comes out goes below `root`."""
+        """The folder of the results below `root`."""
         return root / self.run.table / folder_name(self.run.row) / self.run.dataset
 
     def study(self, fingerprint: str) -> str:
-        """A name that is another for other settings around the space, another space, seed or data."""
+        """The study's name, which changes with the row's settings, the space, the metric, the seed and the data."""
         space = {
             address: values.model_dump() if isinstance(values, Range) else values
             for address, values in self.space.items()
@@ -62,9 +62,9 @@ class Search:
         return f"{self.run.table}/{self.run.row}/{self.run.dataset}/{digest(same)}"
 
     def draw(self, trial: optuna.Trial) -> None:
-        """Let a trial choose a value for each path, those it has chosen already excepted.
+        """Sample a value for each path; values that the trial already has are kept.
 
-        Of listed values it chooses the index, for they may be anything, such as components or null.
+        For a list, the index is sampled, since its values may be anything, such as components or null.
         """
         for address, values in self.space.items():
             if not isinstance(values, Range):
@@ -77,7 +77,7 @@ class Search:
                 trial.suggest_float(address, *values.uniform)
 
     def overrides(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """Dotted path -> value, of what a trial chose; in the file's order, on which overrides depend."""
+        """Dotted path -> value sampled by a trial, in the file's order, since the order of overrides matters."""
         return {
             address: chosen[address] if isinstance(values, Range) else values[chosen[address]]
             for address, values in self.space.items()
@@ -88,15 +88,15 @@ class Search:
         """The row with these settings."""
         card = cards.find(self.run.dataset)
         config = complete(self.experiment, self.run.row, overrides, card, self.path, alone=True)
-        # Parity would rank for test, and chooses nothing.
+        # Parity would rank for test, and is not needed to choose settings.
         return replace(self.run, config=config | {"evaluate": config["evaluate"] | {"parity": False}})
 
 
 def searches(path: Path, *, rows: Iterable[str] = (), datasets: Iterable[str] = (), seed: int = 0) -> list[Search]:
-    """The searches of an experiment file, or the selected ones; one for each row and dataset.
+    """All searches of an experiment file, or the selected ones; one for each row and dataset.
 
     Raises:
-        ConfigError: anything is misspelt or does not fit, or a selected row has nothing to search.
+        ConfigError: anything is misspelt or does not fit, or a selected row has no search space.
     """
     experiment = read(path)
     chosen = list(rows) or list(experiment.search)

@@ -1,10 +1,10 @@
-"""Optuna studies that processes share, and what came out of them: the best settings, and the history as a tidy CSV.
+"""Optuna studies shared between processes, and their results: the best settings, and the history as a tidy CSV.
 
-Processes share a study through its database, and each asks for trials of its own. A process holds the lock of its
-trial's folder for as long as it lives, so a trial that is running in the database while nobody holds its lock was
-killed: whoever looks next goes on with it, under its number, with its settings, from its last checkpoint. Optuna's
-heartbeat would find it only after a grace period, would take a suspended process for a dead one and run its trial
-twice, and works with `Study.optimize` alone. Locks do not reach other machines: see `Options.adopted`.
+Processes share a study through its database, and each asks for its own trials. A process holds the lock of its trial's
+folder while it lives. A trial that is "running" in the database but whose lock is free was therefore killed: the next
+process to look resumes it, with the same number and settings, from its last checkpoint. Optuna's heartbeat would find
+such a trial only after a grace period, would mistake a suspended process for a dead one and run its trial twice, and
+works only with `Study.optimize`. Locks do not reach other machines: see `Options.adopted`.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ from recgraph.random import stream_seed
 from recgraph.tuning.search import Search
 
 LOCK_SECONDS = 60.0
-"""How long to wait while another process writes to SQLite, which takes milliseconds; its own default is 5."""
+"""How long to wait while another process writes to SQLite, which takes milliseconds; the default is 5 seconds."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How searches are done.
+    """How searches are run.
 
     Attributes:
         root: folder of all runs.
-        device: where tensors live.
-        trials: of a study, those of all processes and of earlier calls together; None for no limit.
-        seconds: no trial begins once the study's trials took so long, those of all processes added up; what has begun
-            is finished. None for no limit.
-        prune: end a trial whose best value so far is below the median of the others' at that epoch.
-        storage: URL of a database that machines share; "" for SQLite beside the trials' folders.
-        adopted: places (`Summary.unfinished` names them) of machines that will not come back, whose unfinished trials
-            are done here. To be said on one machine only.
-        track: mirror trials to Weights & Biases, each as a run of its own.
+        device: device of the models.
+        trials: trials per study, over all processes and earlier calls; None for no limit.
+        seconds: time per study, added up over its trials in all processes. When it is used up, no trial starts, and
+            running ones are finished. None for no limit.
+        prune: end a trial whose best value so far is below the median of the other trials at that epoch.
+        storage: URL of a database shared between machines; "" for SQLite beside the trials' folders.
+        adopted: places, as listed by `Summary.unfinished`, of machines that will not come back; their unfinished
+            trials are resumed here. Set this on one machine only.
+        track: mirror trials to Weights & Biases, each as its own run.
     """
 
     root: Path
@@ -67,12 +67,12 @@ class Options:
 
 
 class Shared:
-    """A study that processes share.
+    """A study shared between processes.
 
     Args:
         search: what is tuned.
         options: how.
-        task: the dataset and split, sealed.
+        task: the dataset and split, without the test part.
 
     Raises:
         ConfigError: the storage cannot be opened.
@@ -81,10 +81,10 @@ class Shared:
     def __init__(self, search: Search, options: Options, task: Task) -> None:
         self.search, self.options, self.task = search, options, task
         self.name, self.folder = search.study(task.fingerprint), search.folder(options.root)
-        # Another study counts its trials from 0 as well, so its folders are elsewhere.
+        # Every study numbers its trials from 0, so each has its own folder.
         self.trials = self.folder / "tuning" / self.name.rpartition("/")[2]
         self.trials.mkdir(parents=True, exist_ok=True)
-        # Whoever opens SQLite here sees the locks here; of a shared database, only who works in the same folder.
+        # Processes that share the SQLite file share its folder's locks. With another database, folders may differ.
         self.place = f"{platform.node()}:{self.trials.resolve()}" if options.storage else ""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         url = options.storage or f"sqlite:///{self.folder.resolve() / 'tuning.db'}"
@@ -99,7 +99,7 @@ class Shared:
                 raise ConfigError(f"--storage: cannot be opened: {str(error).splitlines()[0]}") from error
 
     def claim(self) -> tuple[optuna.Trial, ExitStack] | None:
-        """A trial to do, with its lock: one that was killed, else a new one; None if the budget is used up."""
+        """The next trial with its lock: a killed one if there is any, else a new one; None if the budget is used up."""
         with self._alone():
             study = self._study()
             for known in counted(study):
@@ -107,7 +107,7 @@ class Shared:
                     lock = self._lock(known.number)
                     if lock is None:
                         continue
-                    # Only now is it certain: whoever had the lock may have finished since the trials were listed.
+                    # Check again under the lock: its last holder may have finished after the trials were listed.
                     if self.storage.get_trial(known._trial_id).state == TrialState.RUNNING:
                         return self._ready(study, optuna.Trial(study, known._trial_id), lock)
                     lock.close()
@@ -118,42 +118,42 @@ class Shared:
             if lock is None:
                 raise RecgraphError(f"{self.trial_folder(trial.number)}: another process is at work here")
             if self._used_up([one for one in counted(study) if one.number < trial.number]):
-                trial.set_user_attr("surplus", True)  # another machine was faster; the database numbers them in order
+                trial.set_user_attr("surplus", True)  # another machine used up the budget with lower-numbered trials
                 study.tell(trial, state=TrialState.FAIL)
                 lock.close()
                 return None
             return self._ready(study, trial, lock)
 
     def known(self, trial: optuna.Trial) -> FrozenTrial:
-        """A trial as the database has it."""
+        """The trial's state in the database."""
         return self.storage.get_trial(trial._trial_id)
 
     def summarise(self) -> Summary:
-        """Write what has come out so far, and return it."""
-        with self._alone():  # of two processes that end, the later has all trials and writes last
+        """Write the results so far, and return them."""
+        with self._alone():  # of two processes that finish, the later one sees all trials and writes last
             summary = Summary(self.search, self.name, self.task.fingerprint, counted(self._study()))
             summary.write(self.folder)
         return summary
 
     def _study(self) -> optuna.Study:
-        """The study, with nothing remembered from before."""
+        """The study, loaded anew so that no cached state is used."""
         patience = self.search.run.config.get("train", {}).get("patience", 0)
-        median = optuna.pruners.MedianPruner(n_warmup_steps=patience)  # no trial gets less time than patience gives it
+        median = optuna.pruners.MedianPruner(n_warmup_steps=patience)  # pruned no earlier than patience could stop it
         pruner = median if self.options.prune else optuna.pruners.NopPruner()
         return optuna.load_study(study_name=self.name, storage=self.storage, pruner=pruner)
 
     def _ready(self, study: optuna.Study, trial: optuna.Trial, lock: ExitStack) -> tuple[optuna.Trial, ExitStack]:
         if trial.user_attrs.get("place") != self.place:  # new, or adopted
-            for left in self.trial_folder(trial.number).iterdir():  # by a study whose database is gone
+            for left in self.trial_folder(trial.number).iterdir():  # left by a study whose database is gone
                 if left.name != ".lock":
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
             trial.set_user_attr("place", self.place)
-        # A stream for each trial: processes with one would all begin with the same trials, as would a second call.
+        # A random stream per trial: with a common one, every process and every call would start with the same trials.
         seed = stream_seed(self.search.run.seed, f"trial {trial.number}") % 2**32
         study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         known = self.known(trial)
         if len(known.distributions) < len(self.search.space):
-            # Of a trial that was killed while it chose, what is left is drawn from where its stream stood.
+            # The trial was killed while sampling. Repeat its draws, so that the rest comes from the same random stream.
             for address in self.search.space:
                 distribution = known.distributions.get(address)
                 if distribution is not None and not distribution.single():
@@ -170,11 +170,11 @@ class Shared:
         return not few or (self.options.seconds is not None and seconds >= self.options.seconds)
 
     def trial_folder(self, number: int) -> Path:
-        """Where a trial lives."""
+        """The folder of a trial."""
         return self.trials / f"trial-{number}"
 
     def _lock(self, number: int) -> ExitStack | None:
-        """The lock of a trial; None if a process has it."""
+        """The lock of a trial; None if another process holds it."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(locked(self.trial_folder(number)))
@@ -184,7 +184,7 @@ class Shared:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Wait until no other process here is in this block."""
+        """Run a block in one process at a time, among those that share the folder."""
         with (self.folder / ".tuning.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -192,13 +192,13 @@ class Shared:
 
 @dataclass(frozen=True)
 class Summary:
-    """Where a study stands.
+    """The state of a study.
 
     Attributes:
         search: what is tuned.
         study: name of the study.
-        fingerprint: of the data.
-        trials: all that the budget was spent on, by number.
+        fingerprint: fingerprint of the data.
+        trials: all trials that count towards the budget, by number.
     """
 
     search: Search
@@ -208,35 +208,35 @@ class Summary:
 
     @cached_property
     def best(self) -> FrozenTrial | None:
-        """The complete trial with the highest value, of equals the first."""
+        """The complete trial with the highest value; the first one in a tie."""
         complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
         return max(complete, key=lambda trial: trial.value or 0.0, default=None)
 
     @cached_property
     def states(self) -> dict[str, int]:
-        """Trials by state: complete, pruned, fail, running."""
+        """Number of trials by state: complete, pruned, fail, running."""
         return dict(sorted(Counter(trial.state.name.lower() for trial in self.trials).items()))
 
     @cached_property
     def seconds(self) -> float:
-        """What all trials took."""
+        """Total seconds of all trials."""
         return float(sum(trial.user_attrs.get("seconds", 0.0) for trial in self.trials))
 
     @cached_property
     def unfinished(self) -> dict[int, str]:
-        """Trials that processes are at, or were when they were killed -> their place, "" if it is here."""
+        """Number -> place of trials that are running or were killed; "" with SQLite, "?" if not yet recorded."""
         running = [trial for trial in self.trials if trial.state == TrialState.RUNNING]
         return {trial.number: trial.user_attrs.get("place", "?") for trial in running}
 
     @cached_property
     def codes(self) -> set[str]:
-        """The code that trials were done by; several, if it changed on the way."""
+        """Digests of the code that ran the trials; several if it changed in between."""
         return {trial.user_attrs["code"] for trial in self.trials if "code" in trial.user_attrs}
 
     def command(self, root: Path) -> list[str]:
-        """The command that trains the row with the best settings, to the bit on the same machine.
+        """The command that trains the row with the best settings, bit-identically on the same machine.
 
-        Threads are part of it, for sums of floats depend on their number.
+        It sets the number of threads, since sums of floats depend on it. Empty if no trial is complete.
         """
         if self.best is None:
             return []
@@ -282,16 +282,16 @@ class Summary:
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that the budget is spent on."""
+    """The trials that count towards the budget."""
     return [trial for trial in study.get_trials(deepcopy=False) if not trial.user_attrs.get("surplus")]
 
 
 def plain(value: Any) -> str:
-    """A tree as YAML, tuples as lists; floats are written so that reading them gives the same bits."""
+    """A tree as YAML; tuples become lists, and floats are written so that they read back exactly."""
     return yaml.safe_dump(json.loads(json.dumps(value)), sort_keys=False, allow_unicode=True, width=float("inf"))
 
 
 def flow(value: Any) -> str:
-    """A value as YAML in one line, as the command line reads it."""
+    """A value as one line of YAML, in the form that the command line reads."""
     text = yaml.safe_dump(json.loads(json.dumps(value)), default_flow_style=True, sort_keys=False, width=float("inf"))
     return text.removesuffix("\n").removesuffix("\n...")

@@ -1,4 +1,4 @@
-"""Tuning: for each row of a file's `search:` block and each dataset, trials that are judged on validation alone."""
+"""Running trials for each row of a file's `search:` block and each dataset, judged on validation alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from recgraph.tuning.search import Search
 from recgraph.tuning.studies import Options, Shared, Summary, plain
 
 Report = Callable[[Search, FrozenTrial], None]
-"""A function of a module, called with each trial that is over, in the process that did it."""
+"""Called with each finished trial, in the process that ran it; a module-level function, since it is pickled."""
 
 
 def tune(
@@ -36,19 +36,19 @@ def tune(
     *,
     workers: int = 1,
     console: Console | None = None,
-    report: Report = lambda *_: None,
+    report: Report | None = None,
 ) -> tuple[list[Summary], list[str]]:
-    """Do what is left of some searches, one after the other.
+    """Complete searches, one after the other, continuing from existing trials.
 
     Args:
         found: the searches.
         options: how.
-        workers: processes at once, which share the machine's cores and each study.
-        console: where progress is drawn, if there is one worker.
+        workers: number of parallel processes, which share the machine's cores and each study.
+        console: where progress is shown, if there is one worker.
         report: see `Report`.
 
     Returns:
-        A summary of each search, and why worker processes ended before their time.
+        A summary of each search, and the reasons why worker processes ended early.
 
     Raises:
         ConfigError: there is no budget, or the storage cannot be opened.
@@ -74,8 +74,8 @@ def tune(
     return [Shared(search, options, tasks(search.run)).summarise() for search in found], ended
 
 
-def work(found: Sequence[Search], options: Options, report: Report, console: Console | None = None) -> list[Summary]:
-    """Do trials of each search until its budget is used up; other processes may be doing the same."""
+def work(found: Sequence[Search], options: Options, report: Report | None, console: Console | None) -> list[Summary]:
+    """Run trials of each search until its budget is used up, possibly beside other processes."""
     summaries, tasks = [], Tasks(options.device, sealed=True)
     for search in found:
         shared = Shared(search, options, tasks(search.run))
@@ -83,23 +83,24 @@ def work(found: Sequence[Search], options: Options, report: Report, console: Con
             trial, lock = claimed
             with lock:
                 attempt(shared, trial, console)
-            report(search, shared.known(trial))
+            if report is not None:
+                report(search, shared.known(trial))
         summaries.append(shared.summarise())
     return summaries
 
 
-def _quietly(found: Sequence[Search], options: Options, report: Report) -> None:
+def _quietly(found: Sequence[Search], options: Options, report: Report | None) -> None:
     try:
-        work(found, options, report)
+        work(found, options, report, None)
     except RecgraphError as error:
-        raise SystemExit(f"error: {error}") from None  # a line, no traceback
+        raise SystemExit(f"error: {error}") from None  # one line without a traceback
 
 
 def attempt(shared: Shared, trial: optuna.Trial, console: Console | None = None) -> None:
-    """Do a trial that was claimed, or what is left of it, and tell the study what came out.
+    """Run or resume a claimed trial, and report its outcome to the study.
 
-    A trial that cannot be done, for example because its loss is no longer finite, has failed. A full disk, a lack
-    of memory or an interrupt ends the process, and leaves the trial to be gone on with.
+    A trial that raises an error, for example because its loss is not finite, counts as failed. A full disk, a lack of
+    memory or an interrupt ends the process instead, and the trial can be resumed.
     """
     known, folder = shared.known(trial), shared.trial_folder(trial.number)
     curve = Curve(trial, known, shared.search.monitor, prune=shared.options.prune)
@@ -113,11 +114,11 @@ def attempt(shared: Shared, trial: optuna.Trial, console: Console | None = None)
         state = TrialState.PRUNED
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # a bug with one setting must not take the night's other trials with it
+    except Exception as error:  # a bug with one setting must not stop the other trials
         state = TrialState.FAIL
         write_text(folder / "error.txt", traceback.format_exc())
         kind = "" if isinstance(error, RecgraphError) else f"{type(error).__name__}: "
-        trial.set_user_attr("error", f"{kind}{error}"[:2000])  # a column of some databases holds 2048
+        trial.set_user_attr("error", f"{kind}{error}"[:2000])  # some databases limit the column to 2048 characters
     trial.set_user_attr("seconds", round(curve.seconds(), 2))
     trial.study.tell(trial, value, state=state)
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
@@ -138,7 +139,7 @@ def _fit(
     if shared.options.track != "none":
         named = replace(run, row=f"{run.row} trial {trial.number}")
         trackers.append(WeightsAndBiases(named, folder, mode=shared.options.track))
-    trackers.append(curve)  # last, for it may end the trial
+    trackers.append(curve)  # last, since it may end the trial
     try:
         model, progress = fit(run, shared.task, folder, trackers)
         names = dict.fromkeys([*run.config["evaluate"]["metrics"], shared.search.monitor])
@@ -160,13 +161,13 @@ def _fit(
 
 
 class Curve(Tracker):
-    """Tells a study about a trial's validation curve, and ends the trial if the study would.
+    """Reports a trial's validation curve to its study, and ends the trial if the study prunes it.
 
     Args:
         trial: the trial.
-        known: what the database knew of it when it was taken up.
-        monitor: the metric to tell.
-        prune: whether to end it.
+        known: the trial's state in the database when it was claimed.
+        monitor: the metric to report.
+        prune: whether the trial may be pruned.
     """
 
     def __init__(self, trial: optuna.Trial, known: FrozenTrial, monitor: str, *, prune: bool) -> None:
@@ -175,18 +176,18 @@ class Curve(Tracker):
         self.before, self.started = known.user_attrs.get("seconds", 0.0), time.perf_counter()
 
     def seconds(self) -> float:
-        """What the trial took so far, processes that were killed included up to their last validation."""
+        """Seconds of the trial so far, including those of killed processes up to their last validation."""
         return float(self.before + time.perf_counter() - self.started)
 
     def epoch(self, record: Record) -> None:
         """Report a validation.
 
         Raises:
-            TrialPruned: the trial is not worth going on with.
+            TrialPruned: the study prunes the trial.
         """
         if "validation" not in record:
             return
-        if record["epoch"] not in self.told:  # of a resumed trial, epochs after its checkpoint come again
+        if record["epoch"] not in self.told:  # a resumed trial repeats the epochs after its checkpoint
             self.trial.report(record["validation"][self.monitor], record["epoch"])
         self.trial.set_user_attr("seconds", round(self.seconds(), 2))
         if self.prune and self.trial.should_prune():
