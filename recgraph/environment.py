@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import importlib.util
 import os
 import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,13 +28,13 @@ OUTSIDE = ("cli/", "experiments/scheduling.py", "explaining/", "reporting/", "tu
 """Files and folders that cannot change results."""
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, commit, hardware and command line, as values that JSON can hold."""
+def environment(device: torch.device, others: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Versions, commit, hardware and command line, as values that JSON can hold; `others` as in `code_digest`."""
     commit, dirty = code_version()
     return {
         "commit": commit,
         "dirty": dirty,
-        "code": code_digest(),
+        "code": code_digest(others),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "system": platform.platform(),
@@ -61,19 +63,36 @@ def code_version() -> tuple[str | None, bool | None]:
 
 
 @cache
-def code_digest() -> str:
+def code_digest(others: tuple[str, ...] = ()) -> str:
     """Ten hex digits that hash recgraph's source files, except `OUTSIDE`: those that only start runs or show results.
 
     A result is up to date only for the code that produced it. Unlike the commit, the digest ignores changes to other
     files.
+
+    Args:
+        others: names of other packages, or of modules outside any package, that a run uses. If there are any, a plus
+            sign follows, and ten digits for all their source files.
     """
-    folder = Path(__file__).parent
+    own = _digest([(Path(__file__).parent, OUTSIDE)])
+    return f"{own}+{_digest([(_source(name), ()) for name in others])}" if others else own
+
+
+def _digest(sources: Sequence[tuple[Path, tuple[str, ...]]]) -> str:
+    """Ten hex digits that hash single files, and the Python files in folders except those whose paths begin so."""
     hasher = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        name = path.relative_to(folder).as_posix()
-        if not name.startswith(OUTSIDE):
-            hasher.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for source, outside in sources:
+        for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
+            name = path.relative_to(source).as_posix()
+            if not (outside and name.startswith(outside)):
+                hasher.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return hasher.hexdigest()[:10]
+
+
+def _source(package: str) -> Path:
+    """The folder of a package, or the file of a module; a name without a file stands for itself."""
+    spec = importlib.util.find_spec(package)
+    folders = [] if spec is None else list(spec.submodule_search_locations or [])
+    return Path(folders[0] if folders else getattr(spec, "origin", None) or package)
 
 
 def keep_freed_memory() -> None:

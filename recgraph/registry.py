@@ -174,6 +174,15 @@ def locate(path: str, failure: str = "cannot load") -> Any:
         raise ConfigError(f"{failure}: {error}") from error
 
 
+def packages(spec: Any) -> tuple[str, ...]:
+    """The other packages whose components a configuration names as "package.module:attribute", in alphabetical order."""
+    if isinstance(spec, Mapping):
+        name = spec.get("name")
+        own = {name.partition(":")[0].partition(".")[0]} if isinstance(name, str) and ":" in name else set()
+        return tuple(sorted(own.union(*map(packages, spec.values())) - {"", "recgraph"}))
+    return tuple(sorted({name for one in spec for name in packages(one)})) if isinstance(spec, list | tuple) else ()
+
+
 def summary(component: Component) -> str:
     """The first line of a component's docstring."""
     return (inspect.getdoc(component) or "").partition("\n")[0]

@@ -205,8 +205,9 @@ class Ego(NamedTuple):
     """Untransformed ("layer 0") vectors, on which L2 regularisation acts.
 
     Attributes:
-        query: the parameter rows behind each query, or None where a query has none of its own (sequences).
-        items: the item table before any transformation.
+        query: the parameter rows behind each query, or None: queries made of histories have none, and the vector that a
+            user may have beside the history is not counted.
+        items: the item table before any transformation; that of the item encoder, where there is one.
     """
 
     query: Float[Tensor, "*batch dim"] | None

@@ -59,7 +59,7 @@ def test_gram_takes_parameters_that_a_task_does_not_reach_for_zeros() -> None:
     a, b = nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.tensor([3.0]))
     losses = torch.stack([(a**2).sum(), (a * b).sum(), (4 * b).sum()])
     flat = torch.tensor([[2.0, 4.0, 0.0], [3.0, 3.0, 3.0], [0.0, 0.0, 4.0]])
-    torch.testing.assert_close(gram(gradients(losses, [a, b])), flat @ flat.T)
+    torch.testing.assert_close(gram(gradients(losses, [a, b]), losses), flat @ flat.T)
 
 
 def test_uncertainty_minimises_the_papers_loss() -> None:

@@ -14,10 +14,11 @@ from recgraph.encoders import BERT4Rec
 from recgraph.errors import ConfigError
 from recgraph.heads import Dot
 from recgraph.models.recommender import Recommender
-from recgraph.objectives import CrossEntropy, Objectives
+from recgraph.objectives import CrossEntropy, Objectives, SequenceContrast, ViewContrast
 from recgraph.random import isolated, torch_generator
 from recgraph.sampling.sequences import SequenceBatches
-from recgraph.types import MASK, PAD, Inputs
+from recgraph.types import MASK, PAD, Batch, Inputs
+from recgraph.views import ItemMask
 
 
 def build(**options: Any) -> BERT4Rec:
@@ -106,6 +107,21 @@ def test_the_latest_items_are_read_and_one_more() -> None:
     whole[batch.inputs.positions] = batch.items + 1
     latest = torch.stack([(user + torch.arange(3, 8)) % 20 + 1 for user in batch.inputs.users])
     torch.testing.assert_close(whole.view(3, 5), latest)
+
+
+@pytest.mark.parametrize("ssl", [SequenceContrast(), SequenceContrast(view=ItemMask()), ViewContrast()])
+def test_objectives_that_ask_what_comes_next_leave_out_the_first_step_of_a_full_training_history(ssl: Any) -> None:
+    """Such a history has a step more than the encoder reads without a masked one; masked items stay masked."""
+    encoder, asked = build(dropout=0.0), []
+    history = torch.tensor([[3, 4, MASK, 6, 7, 8, MASK, 10], [1, 2, 3, MASK, 5, 6, 7, 8]])
+    inputs = Inputs(torch.tensor([0, 1]), history=history, positions=torch.tensor([2, 6, 11]))
+    batch = Batch(inputs, torch.tensor([4, 8, 3]), generator=torch_generator(0, "views"))
+    shared = encoder(inputs)
+    encoder.register_forward_pre_hook(lambda _, given: asked.append(given[0]))
+    assert ssl(Recommender(encoder, {"rank": Dot(6)}), batch, shared).isfinite()
+    assert {one.positions for one in asked} == {None}
+    if getattr(ssl, "view", None) is None:
+        assert all(torch.equal(one.history, history[:, 1:]) for one in asked)
 
 
 def test_what_comes_next_in_a_cycle_is_learned() -> None:

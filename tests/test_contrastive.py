@@ -338,6 +338,14 @@ def test_ranking_reads_the_noisy_encoding_of_layer_contrast_and_the_clean_one_of
         assert torch.allclose(parts[0], clean) != noisy
 
 
+@pytest.mark.parametrize("first", [RandomWalk(), SVD(rank=2)])
+def test_two_objectives_cannot_both_change_the_graph_that_all_share(first: object) -> None:
+    recommender, batch = model_and_batch()
+    both = {"one": (1.0, LayerContrast(view=first)), "two": (1.0, LayerContrast(view=EdgeDrop()))}
+    with pytest.raises(ConfigError, match=f"an earlier view left a {first.leaves.__name__}"):
+        Objectives(both)(recommender, batch)
+
+
 def test_what_one_objective_changes_for_all_does_not_reach_the_views_of_another() -> None:
     recommender, batch = model_and_batch()
     seen = encodings(recommender)

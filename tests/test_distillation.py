@@ -14,9 +14,10 @@ from torch import Tensor
 
 from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError
-from recgraph.heads import Cosine, Dot, Head
+from recgraph.heads import GMF, Cosine, Dot, Head
 from recgraph.models.recommender import Recommender
-from recgraph.objectives import ALDI, GAR, ContentDistance, Objective
+from recgraph.objectives import ALDI, GAR, ContentContrast, ContentDistance, Objective
+from recgraph.random import isolated
 from recgraph.types import Batch
 
 
@@ -132,6 +133,23 @@ def test_a_teacher_learns_nothing_from_its_student(objective: Objective) -> None
     assert all(one.grad is not None for one in recommender.encoder.item_tower.parameters())
 
 
+def test_a_head_with_weights_is_taught_neither_by_the_student_nor_by_the_generator() -> None:
+    def gradients(objective: Objective) -> list[Tensor | None]:
+        with isolated(0, "test"):
+            recommender, batch = setting(GMF)
+        objective(recommender, batch, recommender.encoder(batch.inputs)).backward()
+        weights = list(recommender.heads.parameters())
+        assert all(weight.requires_grad for weight in weights)
+        assert all(weight.grad.any() for weight in recommender.encoder.item_tower.parameters())
+        return [weight.grad for weight in weights]
+
+    assert gradients(ALDI(qualify=4.0)) == [None, None]
+    # α weighs the generator's losses alone.
+    (one, _), (two, _) = gradients(GAR(alpha=0.1)), gradients(GAR(alpha=0.9))
+    assert one.any()
+    torch.testing.assert_close(one, two)
+
+
 @pytest.mark.parametrize("objective", [ALDI(), ALDI(qualify=4.0), GAR(), ContentDistance()])
 def test_it_is_finite_at_huge_scores_and_says_what_it_lacks(objective: Objective) -> None:
     recommender, batch = setting()
@@ -174,5 +192,5 @@ def test_training_teaches_content_vectors_who_likes_them(objective: Objective) -
 def test_rows_without_a_negative_left_count_for_nothing() -> None:
     recommender, batch = setting()
     batch = replace(batch, mask=torch.zeros(len(batch.items), dtype=torch.bool))
-    for objective in (ALDI(), GAR()):
+    for objective in (ALDI(), GAR(), ContentDistance(), ContentContrast()):
         assert objective(recommender, batch, recommender.encoder(batch.inputs)) == 0

@@ -270,6 +270,20 @@ def test_a_moment_that_is_read_must_be_given() -> None:
         encoder(Inputs(torch.tensor([0]), content=content()))
 
 
+def test_crosses_of_a_query_with_an_item_refuse_ids_that_a_float_cannot_hold() -> None:
+    many = Modality(torch.tensor([[2**24 + 1]] * ITEMS), torch.ones(ITEMS, dtype=torch.bool))
+    with pytest.raises(ConfigError, match=r"encoder\.crosses: sort has 16777217 values; at most 16777216"):
+        Fields(USERS, ITEMS, Content({"sort": many}), dim=1, wide=True, crosses=(("user", "sort"),))
+
+
+def test_a_field_of_which_no_row_has_a_value_adds_nothing() -> None:
+    none = Modality(torch.zeros(ITEMS, 1, dtype=torch.int64), torch.zeros(ITEMS, dtype=torch.bool))
+    known = Content({"sort": none})
+    encoding = Fields(USERS, ITEMS, known, dim=2)(Inputs(torch.tensor([0]), content=known))
+    assert encoding.items.isfinite().all()
+    assert not encoding.items[:, 3:].any()
+
+
 def test_layers_over_vectors_refuse_ids() -> None:
     with pytest.raises(ConfigError, match="leave out `ids: true`"):
         Recommender.build(USERS, ITEMS, {"encoder": "content", "heads": {"rank": "dot"}}, None, content())

@@ -141,6 +141,15 @@ def test_a_damaged_model_is_an_error(tmp_path: Path, damage: str) -> None:
         Model.load(tmp_path)
 
 
+def test_a_model_whose_module_is_missing_is_not_called_damaged(tmp_path: Path) -> None:
+    trained("lightgcn", with_text_ids()).save(tmp_path)
+    header = json.loads((tmp_path / "model.json").read_text())
+    header["options"]["encoder"] = {**header["options"]["encoder"], "name": "my_lab_of_graphs:Mine"}
+    (tmp_path / "model.json").write_text(json.dumps(header))
+    with pytest.raises(DataError, match="a module of it is not on Python's path: .*No module named 'my_lab_of_graphs'"):
+        Model.load(tmp_path)
+
+
 def test_a_class_that_cannot_be_trusted_is_not_called(tmp_path: Path) -> None:
     trained("lightgcn", with_text_ids()).save(tmp_path)
     header = json.loads((tmp_path / "model.json").read_text())

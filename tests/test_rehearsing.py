@@ -51,6 +51,7 @@ FIELDS = {"name": "fields", "dim": 4}
         ({"encoder": FIELDS, "heads.rank": "fm", "content.hour": {"columns": ["k"]}}, "has a field 'hour' of its own"),
         ({"encoder": FIELDS, "heads.rank": "fm", "content.a b": {"columns": ["k"]}}, "'a b' cannot name a modality"),
         ({"encoder": FIELDS, "heads.rank": "fm", "content.keys": {"columns": ["k"]}}, "'keys' cannot name a modality"),
+        ({"encoder": FIELDS, "heads.rank": "fm", "content.wide": {"columns": ["k"]}}, "'wide' cannot name a modality"),
         *(
             (
                 {"encoder": {"name": "content"}, "objectives.rank": name},

@@ -102,6 +102,52 @@ def test_a_run_finished_on_other_data_or_by_other_code_is_moved_aside_and_done_a
     assert old[what] == "0" * 64
 
 
+@pytest.mark.parametrize("package", [False, True])
+def test_a_change_in_another_packages_component_has_its_runs_done_anew(
+    toy: Path, package: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"lab_{package}"
+    file = Path(f"elsewhere/{name}/parts.py" if package else f"elsewhere/{name}.py")
+    file.parent.mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(file.parent.parent if package else file.parent))
+    text = "from recgraph.objectives import BPR\n\nclass Mine(BPR):\n    pass\n"
+    file.write_text(text)
+    objective = f"{name}.parts:Mine" if package else f"{name}:Mine"
+    overrides = {
+        "objectives": {"rank": objective},
+        "train.max_epochs": 1,
+        "train.patience": 1,
+        "train.validate_every": 1,
+    }
+
+    def code() -> tuple[str, bool]:
+        """The code of the result, and whether it has just been made."""
+        environment.code_digest.cache_clear()  # as in another process
+        before = set(Path("runs").rglob("*.old-*"))
+        ((_, result),) = run_all(toy, Path("runs"), rows=["BPR-MF"], seeds=[0], overrides=overrides)
+        return result["code"], set(Path("runs").rglob("*.old-*")) != before
+
+    (first, _), (again, anew) = code(), code()
+    assert first == again
+    assert not anew
+    assert first.startswith(f"{environment.code_digest()}+")
+    file.write_text(text + "# changed\n")
+    other, anew = code()
+    assert other != first
+    assert anew
+
+
+def test_names_of_other_packages_are_found_wherever_they_stand() -> None:
+    config = {
+        "encoder": {"name": "hybrid", "graph": {"name": "lab.graphs.new:Mine", "dim": 4}},
+        "objectives": {"rank": {"name": "bpr"}, "ssl": {"name": "b:C", "view": {"name": "a:V"}}},
+        "negatives": {"name": "recgraph.sampling.negatives:Uniform"},
+        "list": [{"name": "in_list:L"}],
+        "title": "x:y",
+    }
+    assert registry.packages(config) == ("a", "b", "in_list", "lab")
+
+
 def test_refit_uses_validation_rows_for_as_many_epochs(toy: Path) -> None:
     (plain,) = plan(toy, rows=["LightGCN"], seeds=[0])
     (run,) = plan(toy, rows=["LightGCN"], seeds=[0], overrides={"refit": True})

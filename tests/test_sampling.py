@@ -228,7 +228,22 @@ def test_batches_with_shared_sets_say_which_are_positives(sampler: dict) -> None
             assert (marked == liked[mine.numpy()[:, None], items.numpy()]).all()
 
 
-def test_negatives_do_not_depend_on_how_an_epoch_is_cut_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_do_not_depend_on_how_an_epoch_is_cut_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = rows_of(make_batches())
     monkeypatch.setattr("recgraph.sampling.batches.BLOCK", 25)
     assert rows_of(make_batches()) == rows
+
+
+@pytest.mark.parametrize(("bound", "most"), [(60, 60), (7, 30), (10**6, 10**6)])
+def test_how_many_negatives_are_drawn_at_once_is_bounded(
+    bound: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whole batches, of 10 rows with 3 negatives each here."""
+    counts: list[int] = []
+    draw = Uniform.draw
+    monkeypatch.setattr("recgraph.sampling.batches.BLOCK_NEGATIVES", bound)
+    monkeypatch.setattr(Uniform, "draw", lambda self, count, *rest: counts.append(count) or draw(self, count, *rest))
+    batches = make_batches()
+    batches = replace(batches, sampler=Uniform(batches.train, num=3))
+    assert sum(len(batch.items) for batch in batches) == len(batches.train)
+    assert max(counts) == min(most, 3 * len(batches.train))

@@ -20,13 +20,25 @@ from recgraph.errors import TrainingError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Dot
 from recgraph.models.recommender import Recommender
-from recgraph.objectives import BPR, EgoL2, LayerContrast, Objective, Objectives, PrototypeContrast, ViewContrast, rows
+from recgraph.objectives import (
+    BCE,
+    BPR,
+    BSL,
+    CCL,
+    EgoL2,
+    LayerContrast,
+    Objective,
+    Objectives,
+    PrototypeContrast,
+    ViewContrast,
+    rows,
+)
 from recgraph.random import isolated, torch_generator
 from recgraph.sampling.batches import Batches
 from recgraph.sampling.negatives import Uniform
 from recgraph.training.trackers import JsonLines
 from recgraph.training.trainer import Trainer, TrainSettings
-from recgraph.types import Batch, Encoding
+from recgraph.types import Batch, Encoding, Inputs
 from recgraph.views import SVD, EdgeDrop, NodeDrop, Noise, RandomWalk
 
 
@@ -351,6 +363,41 @@ def test_the_watchdog_bites() -> None:
     for waits in (lambda: values[1].item(), lambda: values[flags], lambda: bool(flags.any()), lambda: flags.nonzero()):
         with NoWaiting(), pytest.raises(AssertionError, match="waits for the GPU"):
             waits()
+
+
+def test_every_step_in_bfloat16_uses_the_weights_of_its_own_step(tmp_path: Path) -> None:
+    """Autocast remembers its copies of parameters."""
+
+    class Spy(Objective):
+        def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> torch.Tensor:
+            weights = recommender.encoder.items.weight
+            seen.append(torch.equal(torch.eye(len(weights)) @ weights, weights.bfloat16()))
+            return 0 * encoding.items.sum()
+
+    seen: list[bool] = []
+    trainer = make_trainer(tmp_path, extra={"spy": (1.0, Spy())}, precision="bf16", **ONCE)
+    trainer.fit()
+    assert len(seen) == 2 * len(trainer.batches) > 4
+    assert all(seen)
+
+
+@pytest.mark.parametrize("objective", [BCE(), CCL(), BSL(), BPR()], ids=lambda one: type(one).__name__)
+def test_many_shared_negatives_are_counted_and_summed_in_float32(objective: Objective) -> None:
+    """A bfloat16 is as coarse as 2 between 256 and 512: of 400 counted one by one, half of them are lost."""
+    with isolated(0, "test"):
+        recommender = Recommender(Embedding(3, 900, dim=4, std=1.0), {"rank": Dot(4)})
+    users, items = torch.arange(2), torch.tensor([0, 1])
+    batch = Batch(Inputs(users), items, torch.arange(800).unsqueeze(0), (torch.arange(400),))
+    losses = []
+    for bf16 in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            losses.append(objective(recommender, batch, recommender.encoder(batch.inputs)).item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
+def test_a_metric_that_validation_cannot_give_ends_training_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"train\.monitor: ndcg@20 of validation is not a number at epoch 1"):
+        make_trainer(tmp_path, validate=lambda _: {"ndcg@20": float("nan")}).fit()
 
 
 def test_precision_holds_in_the_step_only(tmp_path: Path) -> None:

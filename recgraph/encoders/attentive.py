@@ -71,18 +71,18 @@ class Attentive(SequenceEncoder):
         history = self.history(inputs)
         found, real = steps(items, history)
         found = inputs.perturb(self.dropout(found)) * real
-        weights = self.weights(found, history)
         if inputs.positions is None:
-            return (weights[:, -1:] @ found).squeeze(1)
-        return at_positions((weights @ found) * real, inputs)
+            return (self.weights(found, history, last=1) @ found).squeeze(1)
+        return at_positions((self.weights(found, history) @ found) * real, inputs)
 
     def weights(
-        self, found: Float[Tensor, "batch length dim"], history: Int[Tensor, "batch length"]
-    ) -> Float[Tensor, "batch length length"]:
-        """The weight that each query step (next to last axis) gives each step up to it (last axis)."""
+        self, found: Float[Tensor, "batch length dim"], history: Int[Tensor, "batch length"], last: int | None = None
+    ) -> Float[Tensor, "batch queries length"]:
+        """The weight that each query step, or each of the `last` ones, gives each step up to it (last axis)."""
         logits = self.outer(self.inner(found).tanh()).squeeze(-1)
         place = torch.arange(history.shape[1], device=history.device)
-        apart = place[:, None] - place  # distance from the query step back to the other
+        asking = place if last is None else place[-last:]
+        apart = asking[:, None] - place  # distance from the query step back to the other
         hidden = (apart < 0) | (history == PAD)[:, None, :]
         logits = logits[:, None, :] + self.distance[apart.clamp(min=0)]
         # Lowest finite number, not -inf: softmax over no steps is NaN. Padding vectors are 0, and so is their mean.

@@ -81,8 +81,12 @@ class Fields(Encoder):
         ]
         if crosses and not wide:
             raise ConfigError("encoder.crosses: they are weights of the linear part, and `wide: false` leaves it out")
-        if max(num_users, num_items) > LARGEST:
-            raise ConfigError(f"encoder fields: at most {LARGEST} users and items can be told apart in a column")
+        for name in {name for pair in self.across for name in pair} - {*CONTEXT}:
+            known = {"user": num_users, "item": num_items}.get(name) or int(
+                {**content.users, **content.items}[name].values.max()
+            )
+            if known > LARGEST:
+                raise ConfigError(f"encoder.crosses: {name} has {known} values; at most {LARGEST} can be crossed")
         columns = Layout(
             *(dim, 1 + len(content.users) + len(moments[0]), 1 + len(content.items), wide),
             tuple((most[0][one], most[1][other]) for one, other in self.across),

@@ -39,7 +39,7 @@ class Tables(nn.Module):
                 self.values[name] = linear = nn.Linear(values.shape[1], dim, bias=False)
                 nn.init.normal_(linear.weight, std=std)
             else:
-                self.values[name] = embedding_table(int(values.max()), dim, std)
+                self.values[name] = embedding_table(max(1, int(values.max())), dim, std)
 
     def forward(
         self,

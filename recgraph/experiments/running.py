@@ -29,6 +29,7 @@ from recgraph.files import locked, replacing, write_json, write_text
 from recgraph.models.blend import Blend
 from recgraph.models.model import Model, catalogue_of
 from recgraph.models.recommender import Recommender
+from recgraph.registry import packages
 from recgraph.training.trackers import JsonLines, ProgressBar, Tracker
 from recgraph.training.weights_biases import WeightsAndBiases
 
@@ -105,7 +106,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
     started = time.perf_counter()
     reset_peak_memory()
     write_text(folder / "config.yaml", yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True))
-    machine = _environment(folder, task.device)
+    machine = _environment(folder, task.device, run.config)
     write_json(folder / "env.json", machine)
     write_json(folder / "split.json", task.audit)
     names = run.config["evaluate"]["metrics"]
@@ -173,7 +174,7 @@ def read_result(folder: Path) -> Result:
 
 
 def is_current(result: Result, task: Task, config: Mapping[str, Any], *, any_code: bool = False) -> bool:
-    """Whether a result comes from the current data and the current code.
+    """Whether a result comes from the current data and the current code, that of other packages' components included.
 
     Args:
         result: result of a run.
@@ -181,7 +182,9 @@ def is_current(result: Result, task: Task, config: Mapping[str, Any], *, any_cod
         config: configuration of the run, which names the attributes to compare.
         any_code: accept other code, including code that did not record the attributes it read.
     """
-    if result["data_fingerprint"] != task.fingerprint or not (any_code or result["code"] == code_digest()):
+    if result["data_fingerprint"] != task.fingerprint or not (
+        any_code or result["code"] == code_digest(packages(config))
+    ):
         return False
     return ATTRIBUTES not in result or bool(result[ATTRIBUTES] == task.attributes(config))
 
@@ -234,9 +237,9 @@ def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> li
     return [(name, validation[name], test[name]) for name in names]
 
 
-def _environment(folder: Path, device: torch.device) -> dict[str, Any]:
+def _environment(folder: Path, device: torch.device, config: Mapping[str, Any]) -> dict[str, Any]:
     """The current environment; under `earlier`, that in which the run began, if code, packages or hardware differ."""
-    now = environment(device)
+    now = environment(device, packages(config))
     if (folder / "checkpoint").exists() and (folder / "env.json").is_file():
         before = json.loads((folder / "env.json").read_text(encoding="utf-8"))
         same = ("code", "packages", "threads", "device")

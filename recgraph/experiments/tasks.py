@@ -74,8 +74,8 @@ def check_tasks(
 
 
 def can_name(word: str) -> bool:
-    """Whether a word can name a head, an objective, a label or a modality; torch reserves some names."""
-    return word.isidentifier() and not hasattr(nn.ModuleDict(), word)
+    """Whether a word can name a head, an objective, a label or a modality; torch and `train.wide` reserve some."""
+    return word.isidentifier() and word != "wide" and not hasattr(nn.ModuleDict(), word)
 
 
 def tasks_of(objectives: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:

@@ -159,7 +159,9 @@ class Model(nn.Module):
         except (OSError, ValueError, KeyError, SafetensorError, pl.exceptions.PolarsError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{folder}: the saved model is damaged: {error}") from error
+            missing = isinstance(error.__cause__, ImportError)
+            what = "a module of it is not on Python's path" if missing else "the saved model is damaged"
+            raise DataError(f"{folder}: {what}: {error}") from error
 
     @classmethod
     def _read(cls, folder: Path) -> Self:

@@ -112,7 +112,7 @@ class GradNorm(Balance):
         self, losses: Tensor, rest: Tensor, shared: Sequence[nn.Parameter], generator: torch.Generator | None
     ) -> None:
         """See `Balance`; the loss is weighted with the factors from before this step's update."""
-        norms = gram(gradients(losses, shared)).diagonal().sqrt()
+        norms = torch.stack([product(own, own, losses) for own in gradients(losses, shared)]).sqrt()
         factors = self.factors.clone()
         self.step(losses.detach(), norms)
         (factors * losses).sum().add(rest).backward()
@@ -149,7 +149,7 @@ class PCGrad(Balance):
     ) -> None:
         """See `Balance`."""
         found = gradients(losses, shared)
-        more = projected(gram(found), generator) - 1  # of each gradient, beside the one that backward adds
+        more = projected(gram(found, losses), generator) - 1  # of each gradient, beside the one that backward adds
         losses.sum().add(rest).backward()
         for number, parameter in enumerate(shared):
             for task, own in enumerate(found):
@@ -170,18 +170,17 @@ def gradients(losses: Float[Tensor, "tasks"], shared: Sequence[nn.Parameter]) ->
     return [torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True) for loss in losses.unbind()]
 
 
-def gram(found: Gradients) -> Float[Tensor, "tasks tasks"]:
-    """Inner products of the tasks' gradients, each taken as one long vector."""
-    device = next(part.device for own in found for part in own if part is not None)
-    zero = torch.zeros((), device=device)
-    rows = []
-    for one in found:
-        row = []
-        for other in found:
-            both = zip(one, other, strict=True)
-            row.append(sum(((a * b).sum().float() for a, b in both if a is not None and b is not None), zero))
-        rows.append(torch.stack(row))
-    return torch.stack(rows)
+def product(one: Sequence[Tensor | None], other: Sequence[Tensor | None], losses: Tensor) -> Float[Tensor, ""]:
+    """Inner product of two tasks' gradients, each taken as one long vector; on the device of `losses`."""
+    both = zip(one, other, strict=True)
+    return sum(((a * b).sum().float() for a, b in both if a is not None and b is not None), losses.new_zeros(()))
+
+
+def gram(found: Gradients, losses: Tensor) -> Float[Tensor, "tasks tasks"]:
+    """Inner products of all pairs of tasks' gradients."""
+    num = len(found)
+    known = {(i, j): product(found[i], found[j], losses) for i in range(num) for j in range(i + 1)}
+    return torch.stack([torch.stack([known[max(i, j), min(i, j)] for j in range(num)]) for i in range(num)])
 
 
 def projected(products: Float[Tensor, "tasks tasks"], generator: torch.Generator | None) -> Float[Tensor, "tasks"]:

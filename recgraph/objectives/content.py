@@ -194,6 +194,8 @@ def both_ways(
     computed once, with one exp, if they fit in memory and cannot underflow. The gradient, which cannot be
     differentiated again, is computed with the value, so that nothing as large as the logits is kept.
     """
+    if not len(one):
+        return one.sum() + two.sum()
     if len(one) ** 2 > WHOLE_FLOATS or temperature < LEAST_TEMPERATURE:
         targets = torch.arange(len(one), device=one.device)
         ways = [info_nce(*pair, targets, temperature=temperature) for pair in ((one, two), (two, one))]

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from recgraph.encoders.sequential import after_history
 from recgraph.errors import ConfigError
 from recgraph.models.recommender import Recommender
 from recgraph.numerics.matmul import inner_products, unit
@@ -118,7 +119,8 @@ class ViewContrast(Contrast):
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """See the class; the shared encoding is read only as anchors or if there is no view."""
         rows, items = distinct(batch)
-        inputs, encoder = replace(batch.inputs, positions=None), recommender.encoder
+        encoder = recommender.encoder
+        inputs = after_history(batch.inputs, encoder)
         drawn = self.view is not None and self.anchors == "view"
         # With a query for each target, the shared encoding has none for each row.
         shared = encoding if batch.inputs.positions is None or drawn else encoder(inputs)

@@ -7,12 +7,16 @@ which is equivalent once the teacher has converged.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recgraph.encoders.base import graph_of, lookup
+from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.models.recommender import Recommender
 from recgraph.objectives.base import Objective, masked_mean
 from recgraph.objectives.content import sides_of
@@ -40,7 +44,8 @@ class ContentDistance(Objective):
         """See the class."""
         known, content = sides_of(encoding, recommender, "content_distance")
         items = distinct(batch).items
-        return (known.detach().index_select(0, items) - content.index_select(0, items)).square().sum(1).mean()
+        apart = known.detach().index_select(0, items) - content.index_select(0, items)
+        return apart.square().sum() / max(1, len(items))
 
 
 class Pairs(Objective):
@@ -67,6 +72,18 @@ class Pairs(Objective):
         """The score of each row's query with its item in `items`, whose vector is in `table`."""
         encoding = Encoding(query, table, Ego(None, table))
         return recommender.score(encoding, items.unsqueeze(-1), head=self.head).squeeze(-1) / self.temperature
+
+    @contextmanager
+    def still(self, recommender: Recommender) -> Iterator[None]:
+        """Scores computed within the block send no gradient to the head's weights."""
+        weights = [weight for weight in recommender.head(self.head).parameters() if weight.requires_grad]
+        try:
+            for weight in weights:
+                weight.requires_grad_(False)
+            yield
+        finally:
+            for weight in weights:
+                weight.requires_grad_(True)
 
 
 @objectives.register("aldi")
@@ -106,15 +123,18 @@ class ALDI(Pairs):
     ) -> None:
         super().__init__(temperature=temperature, head=head)
         self.alpha, self.beta, self.gamma, self.qualify = alpha, beta, gamma, qualify
+        self._found: tuple[BipartiteGraph, Tensor] | None = None
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """See the class."""
         known, content = sides_of(encoding, recommender, "aldi")
         query, known, items = encoding.query.detach(), known.detach(), batch.items
         negatives, mask = one_negative(batch)
-        told, made = (
-            [self.scores(recommender, query, table, some) for some in (items, negatives)] for table in (known, content)
-        )
+        with self.still(recommender):
+            told, made = (
+                [self.scores(recommender, query, table, some) for some in (items, negatives)]
+                for table in (known, content)
+            )
         rank = _same(made[0] - made[1], told[0] - told[1])
         apart = _same(_apart(content, items, negatives, mask), _apart(known, items, negatives, mask))
         rate = (told[0] - made[0]).abs() + (told[1] - made[1]).abs()
@@ -126,10 +146,12 @@ class ALDI(Pairs):
         if not self.qualify:
             return 1.0
         graph = graph_of(batch.inputs, self)
-        shares = graph.user_degrees.clamp(min=1).float().reciprocal().index_select(0, graph.users)
-        found = torch.zeros(graph.num_items, device=shares.device).index_add_(0, graph.items, shares)
-        trusted = (found * graph.num_items / graph.num_users).clamp(max=1)
-        return (self.qualify * trusted).tanh().index_select(0, batch.items)
+        if self._found is None or self._found[0] is not graph:
+            shares = graph.user_degrees.clamp(min=1).float().reciprocal().index_select(0, graph.users)
+            found = torch.zeros(graph.num_items, device=shares.device).index_add_(0, graph.items, shares)
+            trusted = (found * graph.num_items / graph.num_users).clamp(max=1)
+            self._found = graph, (self.qualify * trusted).tanh()
+        return self._found[1].index_select(0, batch.items)
 
 
 @objectives.register("gar")
@@ -169,7 +191,8 @@ class GAR(Pairs):
 
         still = query.detach(), known.detach()
         distance = (lookup(still[1], items) - lookup(content, items)).abs().mean(-1)
-        passes = F.softplus(score(*still) - score(still[0], content))
+        with self.still(recommender):
+            passes = F.softplus(score(*still) - score(still[0], content))
         false, true = score(query, content.detach()), score(query, known)
         tells = F.softplus((1 - self.beta) * false + self.beta * score(query, known, negatives) - true)
         return masked_mean((1 - self.alpha) * passes + self.alpha * distance + tells, mask)

@@ -58,14 +58,18 @@ class Ranking(Objective):
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """Score and compare, a chunk of rows at a time."""
 
+        def score(encoding: Encoding, items: Tensor) -> Tensor:
+            scores = recommender.score(encoding, items, head=self.head)
+            return scores.to(torch.promote_types(scores.dtype, torch.float32))  # autocast's are too coarse for sums
+
         def losses(part: Batch, encoding: Encoding) -> Tensor:
             assert part.negatives is not None  # `needs` has them built
             positives, num_items = part.items.unsqueeze(-1), len(encoding.items)
             if part.hits is None:
-                scores = recommender.score(encoding, torch.cat([positives, part.negatives], -1), head=self.head)
+                scores = score(encoding, torch.cat([positives, part.negatives], -1))
                 return self.part_losses(scores[..., :1], scores[..., 1:], part, num_items)
-            negatives = recommender.score(encoding, part.negatives[0], head=self.head)
-            return self.part_losses(recommender.score(encoding, positives, head=self.head), negatives, part, num_items)
+            negatives = score(encoding, part.negatives[0])
+            return self.part_losses(score(encoding, positives), negatives, part, num_items)
 
         assert batch.negatives is not None
         num, floats = batch.negatives.shape[-1], recommender.head(self.head).pair_floats

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recgraph.encoders.sequential import after_history
 from recgraph.models.recommender import Recommender
 from recgraph.numerics.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
@@ -54,7 +55,7 @@ class SequenceContrast(Objective):
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """See the class; masked rows are in no pair."""
-        inputs = replace(batch.inputs, positions=None)
+        inputs = after_history(batch.inputs, recommender.encoder)
         one, two = self.pair(recommender, batch, inputs, encoding)
         if batch.mask is not None and batch.inputs.positions is None:
             one, two = one[batch.mask], two[batch.mask]

@@ -159,7 +159,7 @@ def _doubts(study: Study) -> list[str]:
         lines.append(f"Left out: {study.others} finished runs of other settings than these.")
     if study.since:
         lines.append(f"Some runs were made before there were these settings: {', '.join(study.since)}.")
-    if stale := sum(one.result["code"] != code_digest() for one in study.runs):
+    if stale := sum(one.result["code"].partition("+")[0] != code_digest() for one in study.runs):
         lines.append(f"Of other code than made this page ({code_digest()}): {stale} of {len(study.runs)} runs.")
     return lines
 

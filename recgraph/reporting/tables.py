@@ -168,7 +168,7 @@ def _notes(
         notes.append(f"Fewer seeds than the others: {', '.join(f'{row} ({n})' for row, n in uneven.items())}.")
     if any(result["dirty"] for result in every):
         notes.append("Some runs are of code with uncommitted changes.")
-    if len({result["code"] for result in every}) > 1:
+    if len({result["code"].partition("+")[0] for result in every}) > 1:
         notes.append("Not all runs are of the same code.")
     return notes
 

@@ -28,6 +28,9 @@ BLOCK = 2**18
 """Number of rows prepared at once: enough to make the fixed cost of each tensor operation (about 5 µs) negligible even
 with small batches, at about 10 MB."""
 
+BLOCK_NEGATIVES = 2**20
+"""Upper bound on the negatives of these rows together: drawing 2²⁴ took 600 MB."""
+
 
 @dataclass(frozen=True, eq=False)
 class Batches:
@@ -71,7 +74,8 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         """One epoch."""
         users, items = torch.from_numpy(self.train.user_indices), torch.from_numpy(self.train.item_indices)
-        block = max(1, BLOCK // self.batch_size) * self.batch_size
+        each = 1 if self.sampler is None or self.sampler.shared_by is not None else self.sampler.num
+        block = max(1, min(BLOCK, BLOCK_NEGATIVES // each) // self.batch_size) * self.batch_size
         for rows in self._rows().split(block):
             yield from self._batches(users.index_select(0, rows), items.index_select(0, rows), rows)
 

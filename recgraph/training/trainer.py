@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -161,8 +162,7 @@ class Trainer:
             tracker.start(progress.epoch, self.last_epoch, progress.best_value)
         try:
             while not progress.stopped:
-                with _precision(settings.precision, self.recommender.device):
-                    record = self._epoch(progress, optimization)
+                record = self._epoch(progress, optimization)
                 with optimization.averaged():
                     validated = self._record(progress, record)
                 if progress.epoch == self.last_epoch:
@@ -196,7 +196,9 @@ class Trainer:
         steps = len(self.batches)
         for step, batch in enumerate(self.batches, start=1):
             optimization.zero_grad()
-            parts = self.objectives.backward(self.recommender, batch)
+            # Entered in each step: until it ends, autocast keeps its copies of parameters, whatever becomes of them.
+            with _precision(self.settings.precision, device):
+                parts = self.objectives.backward(self.recommender, batch)
             optimization.step()
             sums += parts
             first_bad = torch.where((first_bad < 0) & ~parts.isfinite(), step, first_bad)
@@ -224,6 +226,11 @@ class Trainer:
         with torch.no_grad():
             metrics = dict(self.validate())
             parity = dict(self.parity()) if self.parity is not None else {}
+        if math.isnan(metrics[self.settings.monitor]):
+            raise TrainingError(
+                f"train.monitor: {self.settings.monitor} of validation is not a number at epoch {progress.epoch}: "
+                "validation may lack what it compares, such as rows of both classes for auc"
+            )
         if parity and parity[self.settings.monitor] > progress.parity.get(self.settings.monitor, float("-inf")):
             progress.parity, progress.parity_epoch = parity, progress.epoch
         if metrics[self.settings.monitor] > progress.best_value:

@@ -21,6 +21,7 @@ from recgraph.errors import ConfigError, RecgraphError
 from recgraph.experiments.fitting import fit
 from recgraph.experiments.scheduling import Tasks, killed_by, start
 from recgraph.files import write_json, write_text
+from recgraph.registry import packages
 from recgraph.training.trackers import JsonLines, ProgressBar, Record, Tracker
 from recgraph.training.weights_biases import WeightsAndBiases
 from recgraph.tuning.search import Search
@@ -129,8 +130,8 @@ def _fit(
 ) -> dict[str, Any]:
     run = shared.search.at(overrides)
     write_text(folder / "config.yaml", plain(run.config))
-    code = trial.user_attrs.get("code", code_digest())
-    trial.set_user_attr("code", code if code == code_digest() else "mixed")
+    now = code_digest(packages(run.config))
+    trial.set_user_attr("code", now if trial.user_attrs.get("code", now) == now else "mixed")
     trial.set_user_attr("threads", torch.get_num_threads())
     trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl")]
     if console is not None and "baseline" not in run.config:

@@ -129,7 +129,11 @@ class SVD(View):
 
 def _graph(inputs: Inputs) -> BipartiteGraph:
     """The training graph, which is always built since the encoder reads it."""
-    assert isinstance(inputs.graph, BipartiteGraph)
+    if not isinstance(inputs.graph, BipartiteGraph):
+        raise ConfigError(
+            f"an earlier view left a {type(inputs.graph).__name__}, which this one cannot change: let one objective "
+            "alone change the graph that all objectives share"
+        )
     return inputs.graph
 
 
