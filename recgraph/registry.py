@@ -175,7 +175,7 @@ def locate(path: str, failure: str = "cannot load") -> Any:
 
 
 def packages(spec: Any) -> tuple[str, ...]:
-    """The other packages whose components a configuration names as "package.module:attribute", in alphabetical order."""
+    """Other packages whose components a configuration names as "package.module:attribute", in alphabetical order."""
     if isinstance(spec, Mapping):
         name = spec.get("name")
         own = {name.partition(":")[0].partition(".")[0]} if isinstance(name, str) and ":" in name else set()

@@ -146,7 +146,7 @@ def test_a_model_whose_module_is_missing_is_not_called_damaged(tmp_path: Path) -
     header = json.loads((tmp_path / "model.json").read_text())
     header["options"]["encoder"] = {**header["options"]["encoder"], "name": "my_lab_of_graphs:Mine"}
     (tmp_path / "model.json").write_text(json.dumps(header))
-    with pytest.raises(DataError, match="a module of it is not on Python's path: .*No module named 'my_lab_of_graphs'"):
+    with pytest.raises(DataError, match=r"not on Python's path: .*No module named 'my_lab_of_graphs'"):
         Model.load(tmp_path)
 
 

@@ -396,7 +396,7 @@ def test_many_shared_negatives_are_counted_and_summed_in_float32(objective: Obje
 
 
 def test_a_metric_that_validation_cannot_give_ends_training_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"train\.monitor: ndcg@20 of validation is not a number at epoch 1"):
+    with pytest.raises(TrainingError, match=r"train\.monitor: ndcg@20 is not a number at epoch 1"):
         make_trainer(tmp_path, validate=lambda _: {"ndcg@20": float("nan")}).fit()
 
 

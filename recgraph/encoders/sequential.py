@@ -120,20 +120,6 @@ class SequenceEncoder(Encoder):
         return inputs.history
 
 
-def after_history(inputs: Inputs, encoder: Encoder) -> Inputs:
-    """Inputs that ask for one query a row, after its last step.
-
-    Where training asks at masked items (BERT4Rec), a history may be a step longer than the encoder reads otherwise: its
-    first step is left out, and masked items stay masked.
-    """
-    if inputs.positions is None:
-        return inputs
-    history = inputs.history
-    if history is not None and isinstance(encoder, SequenceEncoder):
-        history = history[:, -encoder.max_length :]
-    return replace(inputs, positions=None, history=history)
-
-
 class Gate(nn.Module):
     """Mixes two vectors as g ⊙ a + (1 - g) ⊙ b, with a learned gate g = σ(W [a; b] + bias) per dimension."""
 

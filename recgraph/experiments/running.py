@@ -182,9 +182,8 @@ def is_current(result: Result, task: Task, config: Mapping[str, Any], *, any_cod
         config: configuration of the run, which names the attributes to compare.
         any_code: accept other code, including code that did not record the attributes it read.
     """
-    if result["data_fingerprint"] != task.fingerprint or not (
-        any_code or result["code"] == code_digest(packages(config))
-    ):
+    same_code = any_code or result["code"] == code_digest(packages(config))
+    if result["data_fingerprint"] != task.fingerprint or not same_code:
         return False
     return ATTRIBUTES not in result or bool(result[ATTRIBUTES] == task.attributes(config))
 

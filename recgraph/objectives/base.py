@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from recgraph.encoders.base import Encoder
+from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.models.sharing import RANK
 from recgraph.objectives.balance import Balance
 from recgraph.types import Batch, Encoding, Inputs
@@ -141,3 +144,17 @@ def masked_mean(values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"] | 
     if mask is None:
         return values.mean()
     return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
+
+
+def after_history(inputs: Inputs, encoder: Encoder) -> Inputs:
+    """Inputs that ask for one query a row, after its last step.
+
+    Where training asks at masked items (BERT4Rec), a history may be a step longer than the encoder reads otherwise: its
+    first step is left out, and masked items stay masked.
+    """
+    if inputs.positions is None:
+        return inputs
+    history = inputs.history
+    if history is not None and isinstance(encoder, SequenceEncoder):
+        history = history[:, -encoder.max_length :]
+    return replace(inputs, positions=None, history=history)

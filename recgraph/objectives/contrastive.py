@@ -18,11 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recgraph.encoders.sequential import after_history
 from recgraph.errors import ConfigError
 from recgraph.models.recommender import Recommender
 from recgraph.numerics.matmul import inner_products, unit
-from recgraph.objectives.base import Objective
+from recgraph.objectives.base import Objective, after_history
 from recgraph.objectives.rows import first_order, row_chunks
 from recgraph.objectives.softmax import losses_and_shares
 from recgraph.registry import objectives

@@ -16,10 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recgraph.encoders.sequential import after_history
 from recgraph.models.recommender import Recommender
 from recgraph.numerics.matmul import inner_products, unit
-from recgraph.objectives.base import Objective
+from recgraph.objectives.base import Objective, after_history
 from recgraph.objectives.rows import mean_over_rows
 from recgraph.objectives.softmax import cross_entropy
 from recgraph.registry import objectives

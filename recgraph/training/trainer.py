@@ -196,8 +196,7 @@ class Trainer:
         steps = len(self.batches)
         for step, batch in enumerate(self.batches, start=1):
             optimization.zero_grad()
-            # Entered in each step: until it ends, autocast keeps its copies of parameters, whatever becomes of them.
-            with _precision(self.settings.precision, device):
+            with _precision(self.settings.precision, device):  # not longer: autocast keeps its copies of parameters
                 parts = self.objectives.backward(self.recommender, batch)
             optimization.step()
             sums += parts
@@ -227,10 +226,7 @@ class Trainer:
             metrics = dict(self.validate())
             parity = dict(self.parity()) if self.parity is not None else {}
         if math.isnan(metrics[self.settings.monitor]):
-            raise TrainingError(
-                f"train.monitor: {self.settings.monitor} of validation is not a number at epoch {progress.epoch}: "
-                "validation may lack what it compares, such as rows of both classes for auc"
-            )
+            raise TrainingError(f"train.monitor: {self.settings.monitor} is not a number at epoch {progress.epoch}")
         if parity and parity[self.settings.monitor] > progress.parity.get(self.settings.monitor, float("-inf")):
             progress.parity, progress.parity_epoch = parity, progress.epoch
         if metrics[self.settings.monitor] > progress.best_value:
