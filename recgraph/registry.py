@@ -118,6 +118,7 @@ class Registry:
             path = ".".join(map(str, (where, *first["loc"])))
             got = "" if first["type"] == "missing" else f", got {first['input']!r}"
             raise ConfigError(f"{path}: {first['msg']}{got}") from None
+        refuse_booleans(given, checked, where)
         for key, registry in inner.items():
             if key not in given and fields[key][1] is ...:
                 raise ConfigError(f"{where}.{key}: Field required")
@@ -172,6 +173,15 @@ def locate(path: str, failure: str = "cannot load") -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{failure}: {error}") from error
+
+
+def refuse_booleans(given: Any, checked: Any, where: str) -> None:
+    """Raise a ConfigError where a configuration has a boolean and validation has made a number of it."""
+    if isinstance(given, bool) and not isinstance(checked, bool):
+        raise ConfigError(f"{where}: expected a number, got {str(given).lower()}")
+    if isinstance(given, Mapping) and isinstance(checked, Mapping):
+        for key in given.keys() & checked.keys():
+            refuse_booleans(given[key], checked[key], f"{where}.{key}")
 
 
 def packages(spec: Any) -> tuple[str, ...]:

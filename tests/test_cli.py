@@ -72,6 +72,16 @@ def test_mistakes_end_in_one_line_and_an_exit_code(recgraph, toy: Path, argument
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("command", ["train", "table"])
+def test_a_folder_of_runs_that_cannot_be_made_is_one_line_too(recgraph, toy: Path, command: str) -> None:
+    Path("taken").write_text("a file")
+    code, _, told = recgraph(command, str(toy), "--rows", "popularity", "--seeds", "0", "--runs", "taken")
+    assert code == 1
+    assert "Traceback" not in told
+    assert "error: taken/toy" in told
+    assert "Not a directory" in told
+
+
 def test_evaluate_recommend_and_export(recgraph, toy: Path) -> None:
     recgraph("train", str(toy), "--rows", "LightGCN", "--seeds", "0")
     (run,) = plan(toy, rows=["LightGCN"], seeds=[0])

@@ -10,7 +10,7 @@ import pytest
 from recgraph.encoders import LightGCN
 from recgraph.errors import ConfigError
 from recgraph.experiments.experiment import Run, plan
-from recgraph.experiments.schema import read
+from recgraph.experiments.reading import read
 
 GOOD = """
 source: https://arxiv.org/abs/2002.02126
@@ -86,6 +86,19 @@ def test_overrides_reach_every_part(good: Path) -> None:
     assert config["objectives"] == {"rank": {"weight": 2.0, "name": "bpr", "head": "rank"}}
 
 
+def test_a_number_is_no_boolean_wherever_it_stands(good: Path) -> None:
+    for address in ("train.batch_size", "train.lr", "encoder.num_layers", "objectives.rank.weight"):
+        with pytest.raises(ConfigError, match=rf"{address.replace('.', '[.]')}: expected a number, got true"):
+            plan(good, rows=["LightGCN"], overrides={address: True})
+
+
+def test_what_is_null_is_as_good_as_left_out(good: Path) -> None:
+    whole = plan(good, rows=["LightGCN"])[0].config
+    assert plan(good, rows=["LightGCN"], overrides=dict.fromkeys(("labels", "content", "relations")))[0].config == whole
+    good.write_text(good.read_text().replace("LightGCN: {}", "LightGCN:"))
+    assert plan(good, rows=["LightGCN"])[0].config == whole
+
+
 def test_the_hash_is_of_the_complete_configuration(good: Path) -> None:
     by_row = {run.row: run.config_hash for run in plan(good, seeds=[0])}
     assert len(set(by_row.values())) == 5
@@ -142,6 +155,9 @@ def test_run_folders_tell_what_is_in_them(good: Path) -> None:
         ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", r"'seeds' stands twice"),
         ("    rank: bpr\n", "    rank: bpr\n    rank: bpr\n", r"'rank' stands twice"),
         ("seeds: [0, 1]", "seeds: [0, 1", r"not valid YAML"),
+        ("    rank: bpr\n", "    rank: bpr\n    rank: bpr\n", r"'rank' stands twice +in .* line 10, column 5"),
+        ("dim: 32", "dim: true", r"encoder\.dim: expected a number, got true"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nmarks: {toy: {x: true}}", r"marks\.toy\.x: expected a number, got true"),
     ],
 )  # fmt: skip
 def test_a_mistake_anywhere_is_found_before_anything_runs(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -199,7 +215,7 @@ def test_a_part_that_reads_what_nobody_builds_is_refused(good: Path, monkeypatch
 def test_a_file_that_is_not_text_or_holds_nothing_is_explained(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes("source: Amélie".encode("latin-1"))
-    with pytest.raises(ConfigError, match="not valid YAML"):
+    with pytest.raises(ConfigError, match="not UTF-8"):
         plan(path)
     path.write_text("")
     with pytest.raises(ConfigError, match="expected keys such as datasets"):

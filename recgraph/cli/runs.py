@@ -15,9 +15,9 @@ from recgraph.cli.common import app, assignment, console, errors, find_device, l
 from recgraph.environment import code_version
 from recgraph.errors import ConfigError, RecgraphError
 from recgraph.experiments.experiment import Run, plan, smoke
+from recgraph.experiments.reading import read
 from recgraph.experiments.running import Settings, execute
 from recgraph.experiments.scheduling import Outcome, do, preview
-from recgraph.experiments.schema import read
 from recgraph.experiments.toy import ToyTask
 from recgraph.files import write_text
 from recgraph.reporting import rendering, report, tables

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +53,9 @@ class Evaluation:
         seconds: time for scoring, ranking and computing metrics.
     """
 
-    users: np.ndarray
-    lists: Int[Tensor, "users k"]
-    per_user: dict[str, np.ndarray]
+    users: np.ndarray = field(repr=False)
+    lists: Int[Tensor, "users k"] = field(repr=False)
+    per_user: dict[str, np.ndarray] = field(repr=False)
     summary: dict[str, float]
     num_skipped: int
     seconds: float

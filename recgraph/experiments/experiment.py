@@ -17,8 +17,9 @@ from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
 from recgraph.experiments import pretraining
 from recgraph.experiments.checking import check
+from recgraph.experiments.reading import read, validate
 from recgraph.experiments.relations import RelationSettings, check_relations
-from recgraph.experiments.schema import Experiment, RunConfig, folder_name, read, validate
+from recgraph.experiments.schema import Experiment, RunConfig, folder_name
 from recgraph.experiments.spaces import Range
 from recgraph.files import digest
 
@@ -167,7 +168,7 @@ def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None
         if not isinstance(node[key], dict):
             raise ConfigError(f"{where}: {address}: {key!r} is {node[key]!r} and has no parts")
         node = node[key]
-    optional = parents in (["objectives"], ["heads"], ["content"], ["relations"])
+    optional = parents in (["objectives"], ["heads"], ["content"], ["labels"], ["relations"])
     if node is tree and leaf not in node:
         raise ConfigError(f"{where}: {address}: no {leaf!r} here. {suggest(leaf, node)}")
     if optional and value is None:

@@ -7,7 +7,7 @@ base: {encoder: lightgcn, ...}          a run, see `RunConfig`
 rows:                                   row = base + overrides by dotted path
   LightGCN: {}
   two layers: {encoder.num_layers: 2}
-  no L2: {objectives.l2: null}          null removes an objective, head, modality or relation
+  no L2: {objectives.l2: null}          null removes an objective, head, modality, label or relation
   popularity: {baseline: popularity}    a baseline replaces encoder, heads, objectives and training
 against: LightGCN                       the row that the others are compared with, user by user
 published: {ml-100k: {LightGCN: {source: ..., metrics: {ndcg@10: 0.3}}}}
@@ -17,20 +17,15 @@ ablate: {one_at_a_time: {encoder.num_layers: [1, 2]}, grid: {...}}     instead o
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Iterable
 from itertools import product
-from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
@@ -38,7 +33,7 @@ from pydantic import (
 from recgraph.data.clicks import ClickSettings
 from recgraph.data.label_settings import LabelSettings
 from recgraph.data.modalities import ModalitySettings
-from recgraph.errors import ConfigError, suggest
+from recgraph.errors import suggest
 from recgraph.evaluation import metrics
 from recgraph.experiments.relations import RelationSettings
 from recgraph.experiments.spaces import space
@@ -136,6 +131,11 @@ class RunConfig(BaseModel):
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
+    @field_validator("content", "labels", "relations", mode="before")
+    @classmethod
+    def _may_be_null(cls, value: Any) -> Any:
+        return {} if value is None else value
+
 
 class Published(BaseModel):
     """Published figures for a row on a dataset, read in the authors' own files, with the place."""
@@ -161,7 +161,7 @@ class Ablation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     one_at_a_time: dict[str, list[Any]] = {}
-    """Dotted path -> values; each is a row. null removes an objective, head, modality or relation."""
+    """Dotted path -> values; each is a row. null removes an objective, head, modality, label or relation."""
     grid: dict[str, list[Any]] = {}
     """Dotted path -> values; each combination is a row."""
 
@@ -212,6 +212,11 @@ class Experiment(BaseModel):
                     raise ValueError(f"{where}: no row {row!r}. {suggest(row, self.rows)}")
         return self
 
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _may_be_empty(cls, value: Any) -> Any:
+        return {row: {} if one is None else one for row, one in value.items()} if isinstance(value, dict) else value
+
     @field_validator("datasets", "seeds")
     @classmethod
     def _once(cls, value: list[Any]) -> list[Any]:
@@ -232,48 +237,6 @@ class Experiment(BaseModel):
         return value
 
 
-def read(path: Path) -> Experiment:
-    """Read and validate the outline of an experiment file; `plan` validates its rows.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, repeats a key, or does not fit the schema.
-    """
-    if not path.is_file():
-        others = [str(other) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise ConfigError(f"no experiment file {path}. {suggest(str(path), others)}")
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected keys such as datasets, seeds, base and rows, got {tree!r}")
-    return validate(Experiment, tree, str(path))
-
-
-def validate(schema: type[BaseModel], tree: Any, where: str) -> Any:
-    """Validate a tree against a schema; an error becomes a ConfigError with its path and the nearest key."""
-    try:
-        return schema.model_validate(tree)
-    except ValidationError as error:
-        # A misspelt key is reported first: it explains a missing required one.
-        first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        address = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,any]"))
-        if first["type"] != "extra_forbidden":
-            ours, missing = (first["type"] == kind for kind in ("value_error", "missing"))
-            what = [where, address, str(first["ctx"]["error"]) if ours else first["msg"]]
-            got = "" if missing or (ours and isinstance(first["input"], dict)) else f", got {first['input']!r}"
-            raise ConfigError(": ".join(filter(None, what)) + got) from None
-        *parents, leaf = first["loc"]
-        known: Any = schema
-        for key in parents:
-            fields = getattr(known, "model_fields", None)
-            # The keys of a mapping are arbitrary, and its values have one type.
-            known = fields[str(key)].annotation if fields else typing.get_args(known)[1]
-            if typing.get_origin(known) is types.UnionType:
-                known = next(part for part in typing.get_args(known) if hasattr(part, "model_fields"))
-        raise ConfigError(f"{where}: {address}: no such key. {suggest(str(leaf), known.model_fields)}") from None
-
-
 def _label(value: Any) -> str:
     """A value as part of a row's name, which must not contain commas."""
     if isinstance(value, dict):
@@ -286,15 +249,3 @@ def _label(value: Any) -> str:
 def folder_name(row: str) -> str:
     """Name of the folder of a row's runs."""
     return row.replace("/", "_").replace(" ", "_")
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Rejects duplicate keys, of which PyYAML silently keeps the last; keys merged by `<<` may be overridden."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        merge = "tag:yaml.org,2002:merge"
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"{key!r} stands twice{node.start_mark}")
-        return super().construct_mapping(node, deep)

@@ -15,8 +15,9 @@ import yaml
 from recgraph import __version__
 from recgraph.environment import code_digest
 from recgraph.experiments.experiment import Run, plan
+from recgraph.experiments.reading import read
 from recgraph.experiments.running import read_result
-from recgraph.experiments.schema import Experiment, read
+from recgraph.experiments.schema import Experiment
 from recgraph.reporting import page
 from recgraph.reporting.cells import Cell, Grid
 from recgraph.reporting.figures import figures

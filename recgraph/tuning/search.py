@@ -11,7 +11,8 @@ from recgraph.data import cards
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
 from recgraph.experiments.experiment import Run, complete, plan
-from recgraph.experiments.schema import Experiment, RunConfig, folder_name, read, validate
+from recgraph.experiments.reading import read, validate
+from recgraph.experiments.schema import Experiment, RunConfig, folder_name
 from recgraph.experiments.spaces import Range
 from recgraph.files import digest
 
