@@ -99,6 +99,7 @@ TESTED_WITH = {
     "task": ("running",),
     "tasks": ("labelling",),
     "trackers": ("trainer",),
+    "reading": ("experiment",),
     "schema": ("experiment",),
     "spaces": ("experiment", "search"),
     "tower": ("content_hybrid",),
