@@ -100,6 +100,19 @@ def test_evaluate_recommend_and_export(recgraph, toy: Path) -> None:
     assert np.load(Path(folder) / "export" / "items.npy").shape == (40, 8)
 
 
+def test_a_pattern_that_gives_several_runs_is_told_what_sets_them_apart(recgraph, toy: Path) -> None:
+    for rate in ("0.01", "0.02"):
+        options = (f"train.lr={rate}", "train.max_epochs=1", "train.patience=1", "train.validate_every=1")
+        assert recgraph("train", str(toy), "--rows", "LightGCN", "--seeds", "0", *options)[0] == 0
+    folders = sorted(str(path.parent) for path in Path("runs").rglob("model.json"))
+    code, _, told = recgraph("recommend", *folders, "--user", "3")
+    assert code == 1
+    assert "these are 2 runs; give one of them" in told
+    assert {line.split()[0] for line in told.splitlines()[1:]} == set(folders)
+    assert all(f"train.lr: {rate}" in told for rate in ("0.01", "0.02"))
+    assert "max_epochs" not in told
+
+
 def test_list_shows_every_kind(recgraph, toy: Path) -> None:
     code, output, _ = recgraph("list")
     assert code == 0

@@ -10,7 +10,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from recgraph.cli import data, models, reporting, runs, tuning
-from recgraph.cli.common import app, errors
+from recgraph.cli.common import app, errors, one_run
 from recgraph.errors import RecgraphError
 
 __all__ = ["app", "data", "main", "models", "reporting", "runs", "tuning"]
@@ -20,8 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors that the user can fix are printed without a traceback."""
     # Show the library's warnings, such as a resume by other code, on the terminal.
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=errors, show_time=False, show_path=False)])
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(sys.argv[1:] if arguments is None else arguments)
+        if tokens[:1] and tokens[0] in ("evaluate", "recommend", "explain", "export"):
+            one_run(tokens[1:])
+        app(tokens)
     except (RecgraphError, PermissionError, NotADirectoryError) as error:
         text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         errors.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True, highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,31 @@ def assignment(text: str) -> tuple[str, Any]:
         return address, yaml.safe_load(value)
     except yaml.YAMLError:
         raise ConfigError(f"{address}: cannot read the value {value!r}") from None
+
+
+def one_run(arguments: Sequence[str]) -> None:
+    """Refuse the folders of several runs, as a pattern of the shell may give, and tell what sets them apart.
+
+    Raises:
+        ConfigError: more than one argument is the folder of a finished run.
+    """
+    folders = [Path(one) for one in arguments if (Path(one) / "model.json").is_file()]
+    if len(folders) < 2:
+        return
+    configs = [dict(_leaves(yaml.safe_load((one / "config.yaml").read_text(encoding="utf-8")))) for one in folders]
+    lines = []
+    for folder, own in zip(folders, configs, strict=True):
+        apart = [f"{key}: {value}" for key, value in own.items() if any(c.get(key, ...) != value for c in configs)]
+        lines.append(f"  {folder}   {', '.join(apart[:5])}")
+    raise ConfigError("\n".join([f"these are {len(folders)} runs; give one of them:", *lines]))
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(tree, dict):
+        yield path, tree
+        return
+    for key, value in tree.items():
+        yield from _leaves(value, f"{path}.{key}" if path else str(key))
 
 
 def read_newcomers(path: Path) -> pl.DataFrame:
