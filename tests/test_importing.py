@@ -157,7 +157,7 @@ def test_bad_choices_are_refused_and_leave_nothing(
     ("row", "message"),
     [
         (("8", "c", "good", "120"), "line 5: rating 'good' is not a number"),
-        (("8", "c", "4", "2020-01-01"), "time '2020-01-01' is not a number; times must be numbers, such as seconds"),
+        (("8", "c", "4", "2020-01-01"), "time '2020-01-01' is not a number; for dates, the type is date"),
         (("-1", "c", "4", "120"), "ratings.csv, line 5: user -1 is negative"),
         (("8", "", "4", "120"), "line 5: item is empty"),
         (("8", "c", "4"), "line 5: expected 4 fields, found 3"),
@@ -168,6 +168,20 @@ def test_bad_rows_are_refused_with_their_line(row: tuple[str, ...], message: str
         take(write(tmp_path / "ratings.csv", ",", [*ROWS, row]), root)
     assert message in str(error.value)
     assert not root.exists()
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_times_can_be_dates(form: str, tmp_path: Path, root: Path) -> None:
+    rows = [("7", "b", "2021-03-01"), ("7", "a", "2021-02-28 23:59:59"), ("8", "a", "2021-03-01T00:00:00.5Z")]
+    path = tmp_path / f"dates.{form}"
+    if form == "csv":
+        path.write_text("".join(",".join(row) + "\n" for row in [("userId", "movie id", "when"), *rows]))
+    else:
+        path.write_text(
+            "\n".join(json.dumps(dict(zip(("userId", "movie id", "when"), row, strict=True))) for row in rows)
+        )
+    take(path, root, rating=None)
+    assert load("dates", root=root).interactions.frame["time"].to_list() == [1614556800.0, 1614556799.0, 1614556800.5]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])

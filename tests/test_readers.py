@@ -20,6 +20,7 @@ from recgraph.errors import ConfigError, DataError
 RATINGS = {"user": "int", "item": "int", "rating": "float", "time": "int"}
 TSV: dict[str, Any] = {"format": "tsv", "header": False, "columns": RATINGS}
 CSV: dict[str, Any] = {"format": "csv", "columns": RATINGS}
+DATES = {"format": "csv", "header": False, "columns": {"item": "str", "time": "date"}}
 TITLES: dict[str, Any] = {"format": "csv", "separator": "|", "header": False}
 TITLES["columns"] = {"item": "int", "title": "str", "year": "int?"}
 QUOTED: dict[str, Any] = {"format": "csv", "quote": '"', "columns": {"item": "int", "title": "str"}}
@@ -120,6 +121,18 @@ def review(**changes: Any) -> str:
             id="json lines",
         ),
         pytest.param(
+            "i,2021-03-01\nj,2021-03-01T10:00:30.5Z\nk,\nl,2021-03-01 10:00+02:00\n",
+            {"format": "csv", "header": False, "columns": {"item": "str", "time": "date?"}},
+            [("i", 1614556800.0), ("j", 1614592830.5), ("k", None), ("l", 1614585600.0)],  # by GNU date
+            id="dates",
+        ),
+        pytest.param(
+            '{"item": 1, "time": "1969-12-31 23:59:59"}\n{"item": 2, "time": "1970-01-02"}',
+            {"format": "jsonl", "columns": {"item": "int", "time": "date"}},
+            [(1, -1.0), (2, 86400.0)],
+            id="dates in json",
+        ),
+        pytest.param(
             '{"4": [1, 2],\n "9": [], "5": [1]}',
             TAGS,
             [(4, 1), (4, 2), (5, 1)],
@@ -151,6 +164,10 @@ def test_column_types(tmp_path: Path) -> None:
         ("1\t2\t3\t4\n1\t2\tgood\t4\n", TSV, "line 2: rating 'good' is not a number"),
         ("1\t2\t3\t4\n1\t2\tnan\t4\n", TSV, "line 2: rating 'nan' is not a number"),
         ("1\t2\t3\t4\n1\t2\t1e999\t4\n", TSV, "line 2: rating inf is not finite"),
+        ("i,2021-03-01\nj,2021-02-30\n", DATES, "line 2: time '2021-02-30' is not a date such as 2021-03-01 10:00"),
+        ("i,2021-03-01\nj,03/01/2021\n", DATES, "line 2: time '03/01/2021' is not a date"),
+        ("i,2021-03-01\nj,\n", DATES, "line 2: time is empty"),
+        ("1\t2\t3\t4\n1\t2\t3\t2021-03-01\n", TSV, "time '2021-03-01' is not an integer; for dates, the type is date"),
         ("1\t2\t3\t4\n1\t2\t3\t4.5\n", TSV, "line 2: time '4.5' is not an integer: '1\\t2\\t3\\t4.5'"),
         ("1\t2\t3\t4\n1\t2\t3\t\n", TSV, "line 2: time is empty"),
         ("1\t2\t3\t4\n\t2\t3\t4\n", TSV, "line 2: user is empty"),
@@ -315,12 +332,19 @@ def test_quoted_round_trip(tmp_path: Path, table: list[Any]) -> None:
 
 
 @SETTINGS
-@given(st.lists(st.sampled_from(["1", "", "-1", "2.5", "x", "1e3", " 7", "7 ", "+3", "nan", "1_0"]), min_size=1))
+@given(
+    st.lists(
+        st.sampled_from(
+            ["1", "", "-1", "2.5", "x", "1e3", " 7", "7 ", "+3", "nan", "1_0", "2021-03-01", "2021-03-01 "]
+        ),
+        min_size=1,
+    )
+)
 def test_fast_and_slow_agree(tmp_path: Path, values: list[str]) -> None:
     """Polars and the row by row pass call the same fields good: an error always names a line."""
     path = write(tmp_path, "".join(f"{value},x\n" for value in values))
     messages = []
-    for kind, name in itertools.product(("int", "float", "int?", "float?"), ("user", "count")):
+    for kind, name in itertools.product(("int", "float", "int?", "float?", "date", "date?"), ("user", "count")):
         try:
             read(path, "csv", header=False, columns={name: kind, "x": "str"})
         except DataError as error:

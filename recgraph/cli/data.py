@@ -84,7 +84,7 @@ def import_data(
         file: csv or tsv file with a header, or JSON lines.
         user: column of user ids.
         item: column of item ids.
-        time: column of times.
+        time: column of times: numbers, or dates in ISO 8601.
         rating: column of ratings.
         name: name of the dataset; the file's stem by default.
         separator: separator of columns; detected from the header by default.

@@ -8,6 +8,7 @@ import math
 import re
 import zlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recgraph.errors import DataError, suggest
 
-ColumnType = Literal["int", "float", "str", "int?", "float?", "str?", "skip"]
-"""`?` allows an empty field (null in the frame); `str` keeps it as ""; `skip` leaves the column out of the frame."""
+ColumnType = Literal["int", "float", "str", "date", "int?", "float?", "str?", "date?", "skip"]
+"""`date` is a date, with or without a time, in ISO 8601, such as 2021-03-01 10:00; the frame has seconds since 1970,
+where what names no offset is taken for UTC. `?` allows an empty field (null in the frame); `str` keeps it as ""; `skip`
+leaves the column out of the frame."""
 
 IDS = ("user", "item")
 """Columns with these names are ids: never empty, and never negative when they are integers."""
@@ -25,18 +28,27 @@ IDS = ("user", "item")
 Encoding = Literal["utf-8", "latin-1", "cp1252"]
 """Encodings in which a separator or a line end is one byte that is never part of another character."""
 
-_DTYPES = {"int": pl.Int64, "float": pl.Float64, "str": pl.String}
-_WORDS = {"int": "an integer", "float": "a number", "str": "a string"}
+_DTYPES = {"int": pl.Int64, "float": pl.Float64, "str": pl.String, "date": pl.String}
+_WORDS = {"int": "an integer", "float": "a number", "str": "a string", "date": "a date such as 2021-03-01 10:00"}
 _NUMBERS = {  # as polars reads them, in decimal
     "int": re.compile(r" *[+-]?[0-9]{1,30}"),
     "float": re.compile(r" *[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"),
 }
-_KINDS: dict[str, Any] = {"int": (int,), "float": (int, float), "str": (str,)}
+_KINDS: dict[str, Any] = {"int": (int,), "float": (int, float), "str": (str,), "date": (str,)}
 
 
 def dtype(kind: str) -> Any:
-    """The polars type of a column."""
+    """The polars type of a column as it is parsed; `Format.read` makes seconds of dates."""
     return _DTYPES[kind.rstrip("?")]
+
+
+def seconds(text: str) -> float | None:
+    """Seconds since 1970 of a date in ISO 8601; None if it is not one."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def load_text(path: Path, encoding: str) -> str:
@@ -80,6 +92,8 @@ def clean(frame: pl.DataFrame, columns: Mapping[str, str]) -> bool:
             return False
         if name in IDS and kind.startswith("int") and (column < 0).any():
             return False
+        if kind.startswith("date") and None in map(seconds, column.drop_nulls()):
+            return False
     return True
 
 
@@ -90,8 +104,8 @@ def problem(name: str, kind: str, field: str) -> str | None:
     if not field:
         return None if _may_be_empty(name, kind) else f"{name} is empty"
     base = kind.rstrip("?")
-    if base == "str":
-        return None
+    if base in ("str", "date"):
+        return value_problem(name, kind, field)
     if not _NUMBERS[base].fullmatch(field):
         return _mistyped(name, field, base)
     return value_problem(name, kind, int(field) if base == "int" else float(field))
@@ -103,6 +117,8 @@ def value_problem(name: str, kind: str, value: Any) -> str | None:
     if value is None:
         return None if kind.endswith("?") else f"{name} is null"
     if not isinstance(value, _KINDS[base]) or isinstance(value, bool):
+        return _mistyped(name, value, base)
+    if base == "date" and seconds(value) is None:
         return _mistyped(name, value, base)
     if isinstance(value, str):
         return f"{name} is empty" if not value and name in IDS else None
@@ -116,8 +132,7 @@ def value_problem(name: str, kind: str, value: Any) -> str | None:
 
 
 def _mistyped(name: str, value: Any, base: str) -> str:
-    date = name == "time" and not _NUMBERS["float"].fullmatch(str(value))
-    hint = "; times must be numbers, such as seconds since 1970" if date else ""
+    hint = "; for dates, the type is date" if base in ("int", "float") and seconds(str(value)) is not None else ""
     return f"{name} {value!r} is not {_WORDS[base]}{hint}"
 
 
@@ -142,7 +157,7 @@ class Format(BaseModel):
         """Read a whole file, rows in file order; gzip is recognised, and blank lines at the end are ignored.
 
         Returns:
-            The columns in the order of `columns`, as Int64, Float64 or String.
+            The columns in the order of `columns`, as Int64, Float64 (dates too) or String.
 
         Raises:
             DataError: the file is missing, empty or damaged, or a row is bad (gives its 1-based line and text).
@@ -150,7 +165,11 @@ class Format(BaseModel):
         frame = self.parse(path, load_text(path, self.encoding))
         if frame.is_empty():
             raise DataError(f"{path}: no rows")
-        return frame
+        dates = [name for name, kind in self.wanted.items() if kind.startswith("date")]
+        return frame.with_columns(
+            pl.Series(name, [None if text is None else seconds(text) for text in frame[name]], dtype=pl.Float64)
+            for name in dates
+        )
 
     def parse(self, path: Path, text: str) -> pl.DataFrame:
         raise NotImplementedError

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from recgraph import files
 from recgraph.data.cards import NAME, Card, data_root, find, names
 from recgraph.data.datasets import counts, hash_file
-from recgraph.data.formats import Encoding, Format, load_text
+from recgraph.data.formats import Encoding, Format, load_text, seconds
 from recgraph.data.interactions import Interactions
 from recgraph.data.prepare import Duplicates, count_duplicates, prepare
 from recgraph.data.readers import FileFormat
@@ -53,7 +53,7 @@ def import_file(
         path: csv or tsv with a header, or JSON lines; plain or gzipped.
         user: column of user ids: whole numbers, or any text.
         item: column of item ids.
-        time: column of times: numbers that increase with time, in any unit.
+        time: column of times: numbers that increase with time, in any unit, or dates in ISO 8601.
         rating: column of ratings: numbers. Every row counts as a positive unless a `threshold` is set in the card.
         name: of the dataset; by default the file's.
         separator: between columns; None to detect it from the header.
@@ -140,6 +140,8 @@ def _layout(path: Path, columns: dict[str, str], separator: str | None, encoding
                 raise DataError(f"{path}, line 1: no key {column!r}. {suggest(column, first)}")
         types = {name: "int" if isinstance(first[columns[name]], int) else "str" for name in ("user", "item")}
         types |= {name: "float" for name in columns if name not in types}
+        if "time" in columns and isinstance(first[columns["time"]], str):
+            types["time"] = "date"
         return {"format": "jsonl", "encoding": encoding, "columns": types, "names": names}
 
     quoted = '"' in text
@@ -193,6 +195,8 @@ def _type(column: pl.Series) -> str:
     as ids fails.
     """
     whole = r"^(0|-?[1-9][0-9]{0,17})$"
+    if column.name == "time" and seconds(column[0]) is not None and not NUMBER.fullmatch(column[0]):
+        return "date"
     if column.name == "rating" or (column.name == "time" and not column.str.contains(whole).all()):
         return "float"
     return "int" if column.str.contains(whole).all() else "str"
