@@ -160,6 +160,20 @@ def test_scores_of_the_wrong_kind(wrong: Tensor) -> None:
         top_k(lambda part: wrong, torch.arange(2), matrix([[], []], 5), 1)
 
 
+def test_scores_can_be_a_numpy_array() -> None:
+    table, seen = np.random.default_rng(0).normal(size=(7, 9)), random_matrix(7, 9, 0.3, seed=0)
+    before = table.copy()
+    found = top_k(lambda users: table[users.numpy()], torch.arange(7), seen, 4)
+    assert found.tolist() == naive_top_k(torch.from_numpy(table), seen, 4)
+    np.testing.assert_array_equal(table, before)
+
+
+def test_an_evaluation_is_printed_by_its_summary() -> None:
+    found = evaluate(lambda users: torch.rand(len(users), 9), test=random_matrix(700, 9, 0.3, 1), metrics=["ndcg@5"])
+    assert len(repr(found)) < 120
+    assert "ndcg@5" in repr(found)
+
+
 @pytest.mark.parametrize(("k", "chunk"), [(0, None), (1, 0), (1, -2)])
 def test_k_and_chunk_of_at_least_one(k: int, chunk: int | None) -> None:
     with pytest.raises(ConfigError, match="at least 1"):

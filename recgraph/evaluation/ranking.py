@@ -25,7 +25,8 @@ from recgraph.evaluation.metrics import PER_USER, num_sampled, parse, sampled, s
 from recgraph.files import replacing
 
 Scores = Callable[[Int[Tensor, "batch"]], Float[Tensor, "batch items"]]
-"""Users -> scores of all items of the catalogue; higher is better, and an item at -inf is never recommended."""
+"""Users -> scores of all items of the catalogue, a tensor or a numpy array; higher is better, and an item at -inf is
+never recommended."""
 
 CHUNK_SCORES = 2**22
 """Number of scores per chunk: 16 MB, which the C library's allocator reuses for the next chunk. Above its limit of 32
@@ -200,8 +201,9 @@ def top_k(
     return torch.cat(lists)
 
 
-def _checked(scores: Tensor, num_users: int, num_items: int) -> Float[Tensor, "rows items"]:
-    """Return scores if their shape and type are valid; `num_items` is 0 if it is not known."""
+def _checked(scores: Tensor | np.ndarray, num_users: int, num_items: int) -> Float[Tensor, "rows items"]:
+    """Scores as a tensor, if their shape and type are valid; `num_items` is 0 if it is not known."""
+    scores = torch.as_tensor(scores)  # of numpy, too
     expected = (num_users, num_items or scores.shape[-1])
     if scores.shape != expected or not scores.is_floating_point():
         raise DataError(
