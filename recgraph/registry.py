@@ -108,7 +108,9 @@ class Registry:
         fields = {**options(component), **(more or {})}
         for key in given:
             if key not in fields:
-                raise ConfigError(f"{where}.{key}: {self.kind} {name!r} takes no {key!r}. {suggest(key, fields)}")
+                there = key in inspect.signature(component).parameters
+                hint = "It takes it by position, and options are keyword-only" if there else suggest(key, fields)
+                raise ConfigError(f"{where}.{key}: {self.kind} {name!r} takes no {key!r}. {hint}")
         inner = {key: registry for key, (kind, _) in fields.items() if (registry := _nested(kind))}
         schema = _schema(component, tuple((more or {}).items()))
         try:

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from recgraph import registry
 from recgraph.encoders import Embedding
+from recgraph.errors import ConfigError
 from recgraph.graph import BipartiteGraph
 from recgraph.heads import Cosine, Dot
 from recgraph.models.recommender import Recommender
 from recgraph.objectives import BPR, EgoL2, Objective, Objectives, WeightDecay
 from recgraph.random import isolated
-from recgraph.types import Batch, Distinct, Inputs
+from recgraph.types import Batch, Distinct, Encoding, Inputs
 
 OF_CONTENT = {"aldi", "clcrec", "content_contrast", "content_distance", "content_neighbours", "gar"}
 OF_LABELS = {"label", "log_loss", "squared_error"}
@@ -230,6 +231,25 @@ def test_objectives_are_a_weighted_sum_over_one_encoding() -> None:
     torch.testing.assert_close(total, 2.0 * parts[0] + 0.1 * parts[1])
     assert total.requires_grad
     assert not parts.requires_grad
+
+
+def test_what_does_not_keep_to_its_part_is_named() -> None:
+    class Rows(Objective):
+        def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
+            return recommender.score_pairs(encoding, batch.items)
+
+    class Pair(Embedding):
+        def forward(self, inputs: Inputs) -> Any:
+            return self.users(inputs.users), self.items.weight
+
+    batch = Batch(Inputs(torch.arange(3)), torch.arange(3), torch.zeros(3, 1, dtype=torch.int64))
+    kept = Recommender(Embedding(5, 7, dim=2), {"rank": Dot(2)})
+    with pytest.raises(
+        ConfigError, match=r"objectives\.mine: gave a tensor of shape \(3,\); expected the mean over rows"
+    ):
+        Objectives({"rank": (1.0, BPR()), "mine": (1.0, Rows())})(kept, batch)
+    with pytest.raises(ConfigError, match="encoder: Pair returned a tuple; expected an Encoding"):
+        Objectives({"rank": (1.0, BPR())})(Recommender(Pair(5, 7, dim=2), {"rank": Dot(2)}), batch)
 
 
 def test_random_interactions_have_no_user_with_everything() -> None:

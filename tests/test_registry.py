@@ -34,6 +34,11 @@ def test_defaults_are_filled_in_and_types_converted() -> None:
     [
         ("lightgnc", r"encoder: no encoder 'lightgnc'\. Did you mean 'lightgcn'\?"),
         ({"name": "lightgcn", "num_layer": 2}, r"encoder\.num_layer: .*Did you mean 'num_layers'\?"),
+        (
+            {"name": "lightgcn", "num_users": 3},
+            r"takes no 'num_users'\. It takes it by position, and options are keyword-only",
+        ),
+        ({"name": "lightgcn", "dim": True}, r"encoder\.dim: expected a number, got true"),
         ({"name": "lightgcn", "dim": "many"}, r"encoder\.dim: .*integer.*got 'many'"),
         ({"name": "lightgcn", "dim": 2.5}, r"encoder\.dim: .*got 2\.5"),
         ({"name": "lightgcn", "backend": "jax"}, r"encoder\.backend: .*'torch', 'pyg' or 'dgl'.*got 'jax'"),

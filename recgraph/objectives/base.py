@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder
+from recgraph.errors import ConfigError
 from recgraph.models.sharing import RANK
 from recgraph.objectives.balance import Balance
 from recgraph.types import Batch, Encoding, Inputs
@@ -131,11 +132,16 @@ class Objectives(nn.Module):
         for term in self.terms.values():
             inputs = term.inputs(inputs, batch)  # type: ignore[operator]  # a ModuleDict holds any module
         encoding = recommender.encoder(inputs)
+        if not isinstance(encoding, Encoding):
+            names = type(recommender.encoder).__name__, type(encoding).__name__
+            raise ConfigError("encoder: {} returned a {}; expected an Encoding".format(*names))
         shares = recommender.shares(encoding)
         parts = {}
         for role, term in self.terms.items():
             own = encoding if term.task is None else shares.get(str(term.task), encoding)
             parts[role] = term(recommender, batch, own)
+            if shape := tuple(parts[role].shape):
+                raise ConfigError(f"objectives.{role}: gave a tensor of shape {shape}; expected the mean over rows")
         return parts
 
 
