@@ -129,7 +129,7 @@ def test_words_in_the_same_company_are_near_and_so_are_their_texts() -> None:
         assert (terms.names[int(row.argmax())] in animals) == (name in animals)
     wolf, fox, rocket = made([*topics(), "wolf", "fox", "rocket"], [True] * 120 + [False] * 3, dim=6).values[-3:]
     assert wolf @ fox > 0.5  # without a word in common: TF-IDF itself would have 0
-    assert wolf @ rocket < 0
+    assert wolf @ rocket < 1e-6  # no company in common; how 0 is rounded depends on the processor
 
 
 def test_what_is_not_known_is_masked_and_cold_rows_change_nothing() -> None:
