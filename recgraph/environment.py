@@ -73,17 +73,17 @@ def code_digest(others: tuple[str, ...] = ()) -> str:
         others: names of other packages, or of modules outside any package, that a run uses. If there are any, a plus
             sign follows, and ten digits for all their source files.
     """
-    own = _digest([(Path(__file__).parent, OUTSIDE)])
-    return f"{own}+{_digest([(_source(name), ()) for name in others])}" if others else own
+    own = _digest([Path(__file__).parent], OUTSIDE)
+    return f"{own}+{_digest([_source(name) for name in others])}" if others else own
 
 
-def _digest(sources: Sequence[tuple[Path, tuple[str, ...]]]) -> str:
-    """Ten hex digits that hash single files, and the Python files in folders except those whose paths begin so."""
+def _digest(sources: Sequence[Path], outside: tuple[str, ...] = ()) -> str:
+    """Ten hex digits that hash single files, and folders' Python files but those whose paths begin as `outside`."""
     hasher = hashlib.sha256()
-    for source, outside in sources:
+    for source in sources:
         for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
             name = path.relative_to(source).as_posix()
-            if not (outside and name.startswith(outside)):
+            if not name.startswith(outside):
                 hasher.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return hasher.hexdigest()[:10]
 

@@ -74,7 +74,7 @@ class Pairs(Objective):
         return recommender.score(encoding, items.unsqueeze(-1), head=self.head).squeeze(-1) / self.temperature
 
     @contextmanager
-    def still(self, recommender: Recommender) -> Iterator[None]:
+    def frozen_head(self, recommender: Recommender) -> Iterator[None]:
         """Scores computed within the block send no gradient to the head's weights."""
         weights = [weight for weight in recommender.head(self.head).parameters() if weight.requires_grad]
         try:
@@ -130,7 +130,7 @@ class ALDI(Pairs):
         known, content = sides_of(encoding, recommender, "aldi")
         query, known, items = encoding.query.detach(), known.detach(), batch.items
         negatives, mask = one_negative(batch)
-        with self.still(recommender):
+        with self.frozen_head(recommender):
             told, made = (
                 [self.scores(recommender, query, table, some) for some in (items, negatives)]
                 for table in (known, content)
@@ -191,7 +191,7 @@ class GAR(Pairs):
 
         still = query.detach(), known.detach()
         distance = (lookup(still[1], items) - lookup(content, items)).abs().mean(-1)
-        with self.still(recommender):
+        with self.frozen_head(recommender):
             passes = F.softplus(score(*still) - score(still[0], content))
         false, true = score(query, content.detach()), score(query, known)
         tells = F.softplus((1 - self.beta) * false + self.beta * score(query, known, negatives) - true)
