@@ -115,15 +115,17 @@ def test_workers_die_with_a_killed_table_and_the_table_goes_on(toy: Path) -> Non
         lines = Path(f"results-{root}/toy.csv").read_text().splitlines()
         return [line.split(",")[:9] for line in lines]
 
+    def epochs() -> int:
+        return sum(len(path.read_text().splitlines()) for path in Path("cut").rglob("metrics.jsonl"))
+
     assert start("whole").wait(300) == 0
     for _ in range(2):
-        cut = start("cut")
+        before, cut = epochs(), start("cut")
         deadline = time.monotonic() + 60
-        before = len(list(Path("cut").rglob("*.jsonl")))
-        while len(list(Path("cut").rglob("*.jsonl"))) <= before and cut.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.kill(cut.pid, signal.SIGKILL)
-        cut.wait()
+        while epochs() <= before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        cut.kill()
+        assert cut.wait() == -signal.SIGKILL  # it was at work, not done
         time.sleep(1)  # the workers notice
     assert start("cut").wait(300) == 0
     assert figures("cut") == figures("whole")
