@@ -33,9 +33,11 @@ def keep_largest(matrix: Matrix, count: int) -> Matrix:
     return result
 
 
-def item_knn(matrix: Matrix, neighbours: int, shrinkage: float, normalise: bool) -> Matrix:
-    """The neighbours are those of the items of the history: of the rows of W (Deshpande and Karypis 2004)."""
-    weights = keep_largest(similarities(matrix.T, shrinkage), neighbours)
+def item_knn(matrix: Matrix, neighbours: int, shrinkage: float, normalise: bool, of: str) -> Matrix:
+    """The neighbours are those of the items of the history, of the rows of W (Deshpande and Karypis 2004), or those of
+    the candidates, of its columns (Sarwar et al. 2001)."""
+    alike = similarities(matrix.T, shrinkage)
+    weights = keep_largest(alike, neighbours) if of == "history" else keep_largest(alike.T, neighbours).T
     return _with_sum_1(weights) if normalise else weights
 
 

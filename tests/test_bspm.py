@@ -12,6 +12,7 @@ from references_filters import bspm, normalised
 from scipy.linalg import expm
 
 from recgraph import registry
+from recgraph.baselines import filters
 from recgraph.baselines.bspm import BSPM
 from recgraph.errors import ConfigError
 from recgraph.evaluation.ranking import evaluate
@@ -26,9 +27,16 @@ def fitted(**options: object) -> BSPM:
     return model
 
 
+@pytest.fixture(params=[1, 100, filters.FLOATS])
+def floats(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The item graph is not small, and its products are made a column or some columns at a time; or it is."""
+    monkeypatch.setattr(filters, "FLOATS", request.param)
+
+
 @pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize("merge", ["early", "late"])
 @pytest.mark.parametrize(("solver", "steps"), [("euler", 1), ("euler", 3), ("rk4", 1), ("rk4", 2)])
+@pytest.mark.usefixtures("floats")
 def test_scores_are_those_of_the_dense_solvers(solver: str, steps: int, merge: str, average: bool) -> None:
     matrix = random_interactions().csr().toarray().astype(float)
     model = fitted(factors=4, ideal_weight=0.3, time=2.2, steps=steps, solver=solver, merge=merge, average=average)

@@ -10,6 +10,7 @@ import torch
 from cases import checkerboard, random_interactions
 from references_filters import gfcf, normalised
 
+from recgraph.baselines import filters
 from recgraph.baselines.gfcf import GFCF
 from recgraph.evaluation.ranking import evaluate
 from recgraph.models.model import Model, catalogue_of
@@ -23,8 +24,15 @@ def fitted(**options: float) -> GFCF:
     return model
 
 
+@pytest.fixture(params=[1, 100, filters.FLOATS])
+def floats(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The item graph is not small, and its products are made a column or some columns at a time; or it is."""
+    monkeypatch.setattr(filters, "FLOATS", request.param)
+
+
 @pytest.mark.parametrize("factors", [1, 4, 12])
 @pytest.mark.parametrize("weight", [0.0, 0.3, 2.0])
+@pytest.mark.usefixtures("floats")
 def test_scores_are_those_of_the_dense_formula(factors: int, weight: float) -> None:
     matrix = random_interactions().csr().toarray().astype(float)
     users = torch.tensor([3, 11, 0])

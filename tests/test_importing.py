@@ -63,6 +63,14 @@ def test_other_columns_are_ignored_and_quotes_understood(tmp_path: Path, root: P
     assert load("quoted", root=root).interactions.items.ids.tolist() == ["x, y", "z"]
 
 
+def test_a_stray_quote_in_a_column_that_is_not_read_loses_no_row(tmp_path: Path, root: Path) -> None:
+    path = tmp_path / "screens.csv"
+    titles = ['TV 32" black' if row in (10, 20, 90) else f"TV {row}" for row in range(100)]
+    path.write_text("userId,movie id,title\n" + "".join(f"{row},m{row},{title}\n" for row, title in enumerate(titles)))
+    take(path, root, time=None, rating=None)
+    assert load("screens", root=root).interactions.users.ids.tolist() == list(range(100))
+
+
 def test_stray_quotes_in_tab_separated_files_are_text(tmp_path: Path, root: Path) -> None:
     path = tmp_path / "inch.tsv"
     path.write_text('userId\tmovie id\n1\t12"\n1\t7"\n')

@@ -30,14 +30,15 @@ def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return request.param
 
 
+@pytest.mark.parametrize("of", ["history", "candidate"])
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("shrinkage", [0.0, 7.5])
 @pytest.mark.parametrize("count", [1, 3, 1000])
 @pytest.mark.usefixtures("chunk")
-def test_item_knn_is_the_dense_one(count: int, shrinkage: float, normalise: bool) -> None:
-    model = ItemKNN(40, 50, neighbours=count, shrinkage=shrinkage, normalise=normalise)
+def test_item_knn_is_the_dense_one(count: int, shrinkage: float, normalise: bool, of: str) -> None:
+    model = ItemKNN(40, 50, neighbours=count, shrinkage=shrinkage, normalise=normalise, nearest_of=of)
     model.fit(train())
-    expected = item_knn(matrix(), count, shrinkage, normalise)
+    expected = item_knn(matrix(), count, shrinkage, normalise, of)
     np.testing.assert_allclose(model.weights.csr(50).to_dense().numpy(), expected, rtol=1e-5)
     users = torch.tensor([7, 0, 39])
     np.testing.assert_allclose(model.scorer()(users).numpy(), (matrix() @ expected)[users], rtol=1e-5, atol=1e-6)

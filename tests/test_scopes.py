@@ -10,6 +10,7 @@ import torch
 from scipy import sparse
 
 from recgraph.errors import ConfigError, DataError
+from recgraph.evaluation import ranking
 from recgraph.evaluation.metrics import definitions, parse
 from recgraph.evaluation.ranking import Evaluation, evaluate
 from recgraph.evaluation.scopes import evaluate_scopes, harmonic_mean
@@ -101,6 +102,28 @@ def test_what_cannot_be_measured_is_explained() -> None:
         evaluate(lambda users: scores[users], **matrices, metrics=["ndcg@5:cold"])
     with pytest.raises(ConfigError, match="expected name@K"):
         parse("ndcg@5:tepid")
+    with pytest.raises(ConfigError, match="candidates: they cannot be ranked by scopes"):
+        popularity, candidates = np.ones(ITEMS, int), matrices["test"]
+        asked = {"metrics": ["ndcg@5:warm"], "popularity": popularity, "candidates": candidates}
+        evaluate_scopes(lambda users: scores[users], **matrices, **asked)
+
+
+@pytest.mark.parametrize("metrics", [["ndcg@5"], ["ndcg@5:cold"]])
+def test_a_scope_scores_as_many_users_at_once_as_the_catalogue(
+    metrics: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "CHUNK_SCORES", 3 * ITEMS)
+    monkeypatch.setattr(ranking, "CHUNK_USERS", 1)
+    scores, test, seen, popularity = setting()
+    matrices = {"test": sparse.csr_matrix(test), "seen": sparse.csr_matrix(seen)}
+    sizes: set[int] = set()
+
+    def scored(users: torch.Tensor) -> torch.Tensor:
+        sizes.add(len(users))
+        return scores[users]
+
+    evaluate_scopes(scored, **matrices, metrics=metrics, popularity=popularity)
+    assert max(sizes) == 3
 
 
 def test_the_harmonic_mean_of_nothing_is_nothing() -> None:

@@ -68,3 +68,19 @@ def test_a_matrix_of_zeros_has_none() -> None:
 def test_as_many_as_wanted_of_a_matrix_that_is_smaller() -> None:
     matrix = sparse_matrix(12, 17, 0.5)
     assert found(matrix, 100).shape == (12, 17)
+
+
+@pytest.mark.parametrize("components", [30, 100])
+def test_each_component_of_a_graph_has_its_own_largest_value(components: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A normalised graph has the singular value 1 once a component, more often than a block of eight has vectors."""
+    monkeypatch.setattr(spectrum, "SMALL", 0)
+    monkeypatch.setattr(spectrum, "BLOCK", 8)
+    rng = np.random.default_rng(2)
+    parts = [rng.random((8, 6)) < 0.5 for _ in range(components)]
+    for part in parts:
+        part[:, 0] = part[0] = True
+    graph = sparse.block_diag(parts).toarray().astype(float)
+    graph /= np.sqrt(graph.sum(1, keepdims=True) * graph.sum(0))
+    expected = np.linalg.svd(graph)[1][:60]
+    assert (expected > 1 - 1e-6).sum() == min(components, 60)
+    np.testing.assert_allclose(np.linalg.norm(graph @ found(graph, 60).T, axis=0), expected, atol=1e-3)

@@ -26,8 +26,8 @@ ORDERS = {"euler": 1, "rk4": 4}
 class BSPM(IdealFilter):
     """Blurs each user's history over the item graph and sharpens the result.
 
-    Memory is O(items · factors). Scoring a user costs two products with R̃, and two more per solver step and order. The
-    defaults are the authors' for Gowalla (their README).
+    Memory is O(items · factors) and some chunks of 64 MB. Scoring a user costs a product with the item graph, and one
+    more per solver step and order. The defaults are the authors' for Gowalla (their README).
 
     Args:
         factors: number of singular vectors of the ideal filter; all of them if the rank is lower.
@@ -57,19 +57,18 @@ class BSPM(IdealFilter):
 
     def scorer(self) -> Scorer:
         """See `Model.scorer`."""
-        by_user, by_item = self.normalised()
-        ideal = self.ideal()
+        smoothed, ideal = self.item_graph(), self.ideal()
         step = self.time / self.steps
 
         def scores(users: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:
-            blurred = by_item @ (by_user @ self.columns(users))
+            blurred = smoothed(self.columns(users))
             passed = self.ideal_weight * ideal(users)
             state = blurred + passed if self.merge == "early" else blurred
             total = blurred
             for _ in range(self.steps):
                 term = state
                 for order in range(1, ORDERS[self.solver] + 1):  # e^-hP = Σ (-hP)ⁿ / n!
-                    term = (by_item @ (by_user @ term)).mul_(-step / order)
+                    term = smoothed(term).mul_(-step / order)
                     state = state + term
                 total = total + state
             if self.average:

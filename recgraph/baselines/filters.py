@@ -1,7 +1,7 @@
 """Shared code of graph filters, which score items by filtering the user's row of the interaction matrix R.
 
 Nothing is trained. With the normalised matrix R̃ = Dᵤ^-a R Dᵢ^(a-1), the item graph P = R̃ᵀR̃ is a low-pass filter.
-Models differ in the polynomial of P and in what they add to it. A product with P is two sparse products, R̃ᵀ(R̃ x).
+Models differ in the polynomial of P and in what they add to it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from torch import Tensor
 
 from recgraph.baselines.base import Baseline
 from recgraph.data.interactions import Interactions
-from recgraph.graph.sparse import SparseRows
+from recgraph.graph.sparse import SparseRows, dense_product
 from recgraph.graph.spectrum import right_singular_vectors
+
+FLOATS = 2**24
+"""Floats of the item graph, and of a product that has a row per user: 64 MB."""
 
 
 class GraphFilter(Baseline):
@@ -70,6 +73,21 @@ class GraphFilter(Baseline):
         item_starts = F.pad(per_item, (1, 0))
         by_user = SparseRows(self.starts, self.history, values)
         return by_user, SparseRows(item_starts, users[by_item].int(), values[by_item])
+
+    def item_graph(self) -> Callable[[Float[Tensor, "items batch"]], Float[Tensor, "items batch"]]:
+        """The product P x, as a function of x: with P itself where that is small, else R̃ᵀ(R̃ x) for some columns at a
+        time, since R̃ x has a row per user."""
+        by_user, by_item = self.normalised()
+        if self.num_items**2 <= FLOATS:
+            graph = dense_product(by_item.csr(self.num_users), by_user.csr(self.num_items))
+            return lambda columns: graph @ columns
+        width = max(1, FLOATS // self.num_users)
+
+        def product(columns: Float[Tensor, "items batch"]) -> Float[Tensor, "items batch"]:
+            parts = [by_item @ (by_user @ part.contiguous()) for part in columns.split(width, 1)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+        return product
 
     def rows(self, users: Int[Tensor, "batch"]) -> SparseRows:
         """The rows of R of some users."""

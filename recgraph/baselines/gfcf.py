@@ -20,7 +20,8 @@ from recgraph.types import NonNegativeFloat, PositiveInt
 class GFCF(IdealFilter):
     """Filters each user's history by the item graph and by its leading eigenvectors.
 
-    Memory is O(items · factors). Scoring a user costs two sparse products with R̃ and O(items · factors).
+    Memory is O(items · factors) and two chunks of 64 MB. Scoring a user costs a product with the item graph, and
+    O(items · factors).
 
     Args:
         factors: number of singular vectors of the ideal filter; all of them if the rank is lower.
@@ -34,11 +35,9 @@ class GFCF(IdealFilter):
 
     def scorer(self) -> Scorer:
         """See `Model.scorer`."""
-        by_user, by_item = self.normalised()
-        ideal = self.ideal()
+        smoothed, ideal = self.item_graph(), self.ideal()
 
         def scores(users: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:
-            filtered = by_item @ (by_user @ self.columns(users))
-            return filtered.add_(ideal(users), alpha=self.ideal_weight).T
+            return smoothed(self.columns(users)).add_(ideal(users), alpha=self.ideal_weight).T
 
         return scores

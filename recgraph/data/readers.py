@@ -10,7 +10,9 @@ through the rows to name the first bad one. Files are read whole: memory peaks a
 from __future__ import annotations
 
 import csv
+import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -59,12 +61,13 @@ class Table(NamedFormat):
             return pl.DataFrame()  # releases of polars differ on empty input
 
         fault = "polars and the row by row reader disagree"
+        source, widths = self._requoted(path, text, mark) if self.quote else (text, None)
         given = {name: f"column_{places[name] + 1}" for name in self.wanted}  # polars insists on these names
         schema: dict[str, Any] = {f"column_{place + 1}": pl.String for place in range(len(fields))}
         schema |= {given[name]: dtype(kind) for name, kind in self.wanted.items()}
         try:
             frame = pl.read_csv(
-                text.encode(),
+                source.encode(),
                 has_header=False,
                 skip_rows=int(self.header),
                 separator=mark,
@@ -72,7 +75,10 @@ class Table(NamedFormat):
                 schema=schema,
                 columns=list(given.values()),
             ).select(pl.col(column).alias(name) for name, column in given.items())
-            if clean(frame, self.wanted) and self._rectangular(path, text, mark, frame.height, len(fields)):
+            # Polars refuses longer rows, but pads shorter ones.
+            height = frame.height + self.header
+            rectangular = widths == {len(fields): height} if widths else text.count(mark) == height * (len(fields) - 1)
+            if rectangular and clean(frame, self.wanted):
                 plain = [name for name, kind in self.wanted.items() if kind == "str"]
                 return frame.with_columns(pl.col(name).fill_null("") for name in plain)
         except pl.exceptions.PolarsError as error:
@@ -100,11 +106,17 @@ class Table(NamedFormat):
         except csv.Error as error:
             raise DataError(f"{path}, line {reader.line_num}: {error}") from None
 
-    def _rectangular(self, path: Path, text: str, mark: str, height: int, width: int) -> bool:
-        """Whether all rows have `width` fields: polars refuses longer rows, but pads shorter ones."""
-        if self.quote is None:
-            return text.count(mark) == (height + self.header) * (width - 1)
-        return all(len(row) == width for _, _, row in self._rows(path, text, mark))
+    def _requoted(self, path: Path, text: str, mark: str) -> tuple[str, Counter[int]]:
+        """The text with quotes around whole fields only, and how many rows have how many fields.
+
+        Polars takes a quote inside a field for an opening one, and loses the rows up to the next quote.
+        """
+        rows, widths = io.StringIO(), Counter[int]()
+        writer = csv.writer(rows, delimiter=mark, quotechar=self.quote, lineterminator="\n")
+        for _, _, row in self._rows(path, text, mark):
+            writer.writerow(row)
+            widths[len(row)] += 1
+        return rows.getvalue(), widths
 
 
 class RecBole(NamedFormat):

@@ -189,7 +189,7 @@ def top_k(
     entries = sparse.csr_matrix((len(users), 0)) if seen is None else seen[rows]
     among = None if candidates is None else candidates[rows]
     num_items = entries.shape[1]  # 0: not known
-    chunk = chunk or max(CHUNK_USERS, CHUNK_SCORES // (num_items or CHUNK_SCORES))
+    chunk = chunk or users_at_once(num_items or CHUNK_SCORES)
     masked, ends = _keys(entries), entries.indptr
     lists = [torch.empty(0, k, dtype=torch.int64)]
     for start in range(0, len(users), chunk):
@@ -199,6 +199,11 @@ def top_k(
         own = None if among is None else padded(among[start : start + len(part)])
         lists.append(_ranked(_checked(scores(part), len(part), num_items), part, inside, own, k))
     return torch.cat(lists)
+
+
+def users_at_once(num_items: int) -> int:
+    """How many users to score in one chunk on a CPU."""
+    return max(CHUNK_USERS, CHUNK_SCORES // num_items)
 
 
 def _checked(scores: Tensor | np.ndarray, num_users: int, num_items: int) -> Float[Tensor, "rows items"]:

@@ -23,7 +23,7 @@ from scipy import sparse
 
 from recgraph.errors import ConfigError, DataError
 from recgraph.evaluation.metrics import PER_USER, parse, scope
-from recgraph.evaluation.ranking import Evaluation, Scores, evaluate
+from recgraph.evaluation.ranking import Evaluation, Scores, evaluate, users_at_once
 
 
 def evaluate_scopes(
@@ -45,9 +45,12 @@ def evaluate_scopes(
         has NaN there, and is left out of its means.
 
     Raises:
-        ConfigError: a harmonic mean of a whole-list metric is requested; or as `evaluate`.
+        ConfigError: a harmonic mean of a whole-list metric is requested, or `candidates` are given; or as `evaluate`.
         DataError: no user has a test item of a scope; or as `evaluate`.
     """
+    if more.get("candidates") is not None:
+        raise ConfigError("candidates: they cannot be ranked by scopes such as ':cold', which rank the whole catalogue")
+    more["chunk"] = more.get("chunk") or users_at_once(test.shape[1])  # scores of all items are made in any scope
     plain = {text: text.split(":")[0] for text in metrics}
     whole = [text for text in metrics if scope(text) is None]
     found = evaluate(scores, test=test, seen=seen, metrics=whole or [*plain.values()], popularity=popularity, **more)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.graph.propagate import product
+from recgraph.graph.sparse import SparseRows, dense_product
 
 CHUNK_FLOATS = 2**23
 """Floats of the part of the item graph that is in memory at once: 32 MB, as for the chunks of a loss."""
@@ -35,26 +36,22 @@ def item_neighbours(graph: BipartiteGraph, num: int) -> ItemNeighbours:
     neighbours, with its degree as G_ii. This follows UltraGCN's code (Mao et al., CIKM 2021,
     https://github.com/xue-pai/UltraGCN); the paper has G_ij / (g_i - G_ii) · √(g_i / g_j). On CUDA the host waits.
 
-    G is computed in chunks of rows, which takes 33 MB for Gowalla's 40,981². Ties are ordered as torch.topk returns
+    G is computed in chunks of rows of 32 MB. Ties are ordered as torch.topk returns
     them.
 
     Args:
         graph: the training graph.
         num: K, the number of neighbours of each item; at most the number of items.
     """
-    num, device = min(num, graph.num_items), graph.users.device
-    users_of = graph.rows_of_items(torch.ones(graph.num_edges, device=device))
-    sums = product(users_of, graph.user_degrees.float().unsqueeze(1), 1.0).squeeze(1)  # Σⱼ G_ij = Σ of users' degrees
+    num = min(num, graph.num_items)
+    ones = torch.ones(graph.num_edges, device=graph.users.device)
+    by_item, by_user = graph.rows_of_items(ones), graph.rows_of_users(ones)
+    users_of = SparseRows(by_item.crow_indices(), by_item.col_indices(), by_item.values())
+    sums = product(by_item, graph.user_degrees.float().unsqueeze(1), 1.0).squeeze(1)  # Σⱼ G_ij = Σ of users' degrees
     own, other = (sums + 1).sqrt() / sums.clamp(min=1), (sums + 1).rsqrt()
-    starts = graph.pattern.item_starts.tolist()
-    size = max(1, CHUNK_FLOATS // graph.num_items)
     found = []
-    for first in range(0, graph.num_items, size):
-        last = min(first + size, graph.num_items)
-        edges = graph.by_item[starts[first] : starts[last]]
-        columns = torch.zeros(graph.num_users, last - first, device=device)
-        columns[graph.users[edges], graph.items[edges] - first] = 1
-        common = product(users_of, columns, 1.0)  # [items, chunk]; G is symmetric
-        weights, nearest = (common * other.unsqueeze(1)).T.contiguous().topk(num)
-        found.append((nearest, weights * own[first:last].unsqueeze(1)))
+    for rows in torch.arange(graph.num_items, device=sums.device).split(max(1, CHUNK_FLOATS // graph.num_items)):
+        common = dense_product(users_of.select(rows).csr(graph.num_users), by_user)
+        weights, nearest = common.mul_(other).topk(num)
+        found.append((nearest, weights * own[rows].unsqueeze(1)))
     return ItemNeighbours(*(torch.cat(parts) for parts in zip(*found, strict=True)))
