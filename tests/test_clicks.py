@@ -143,6 +143,9 @@ def test_moments_are_those_of_the_calendar() -> None:
     assert found.tolist() == [[date.hour, date.weekday()] for date in dates]
     with pytest.raises(DataError, match="no column `time`"):
         context_of(table([1.0]))
+    for wrong in (1_609_459_200_000, -1):
+        with pytest.raises(DataError, match=f"seconds since 1970, which {wrong} in the column `time`"):
+            context_of(table([1.0, 2.0], time=pl.Series([1_609_459_200, wrong])))
 
 
 def test_an_epoch_is_every_row_once_with_its_own_label_and_moment() -> None:
@@ -194,6 +197,17 @@ def test_a_users_own_figures_are_over_the_users_rows() -> None:
     assert found.summary["auc"] == pytest.approx(naive.auc(scores, labels))  # over all rows, not the mean of users'
     with pytest.raises(DataError, match="scores of 1 rows are NaN"):
         judge_clicks(np.array([np.nan, 1.0]), np.array([1.0, 0.0]), users[:2], ["auc"], num_users=6, started=0.0)
+
+
+def test_the_figures_of_many_users_are_those_of_loops_over_them() -> None:
+    generator = np.random.default_rng(1)
+    users, labels = generator.integers(0, 90, 300), generator.integers(0, 2, 300).astype(float)
+    scores = generator.normal(size=300).round(1)  # with ties, and users who have one row or one label
+    found = judge_clicks(scores, labels, users, ["auc", "log_loss"], num_users=90, started=0.0)
+    own = [(scores[users == user], labels[users == user]) for user in np.unique(users)]
+    assert found.per_user["auc"] == pytest.approx([OF_CLICKS["auc"](*rows) for rows in own], nan_ok=True)
+    assert found.per_user["log_loss"] == pytest.approx([OF_CLICKS["log_loss"](*rows) for rows in own])
+    assert 0 < np.isnan(found.per_user["auc"]).sum() < len(own)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,18 @@ def test_rows_follow_the_vocabulary_whatever_the_order_of_the_file(tmp_path: Pat
     assert Features(features.users, features.users).title(2) == "7"
 
 
+def test_empty_cells_are_missing_and_spaces_around_values_nothing(tmp_path: Path) -> None:
+    attributes = load(
+        tmp_path,
+        "item,brand,tags\n1,Acme,x| y\n2,,y\n3, Acme ,|\n",
+        {"item": "int", "brand": "str", "tags": "str"},
+        {"brand": {"kind": "categorical"}, "tags": {"kind": "multi_hot", "separator": "|"}},
+        [1, 2, 3],
+    )
+    assert attributes.frame["brand"].to_list() == ["Acme", None, "Acme"]
+    assert attributes.frame["tags"].to_list() == [["x", "y"], ["y"], []]
+
+
 def test_multi_hot_from_flags_is_sorted_by_name(tmp_path: Path) -> None:
     attributes = load(
         tmp_path,

@@ -349,7 +349,8 @@ def two_forms(server: Server) -> dict[str, Form]:
 
 def test_mirror_is_used_in_place(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror, root = tmp_path / "mirror", tmp_path / "root"
-    monkeypatch.setenv("RECGRAPH_MIRROR", str(mirror))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RECGRAPH_MIRROR", "~/mirror")
     (mirror / "toy").mkdir(parents=True)
     (mirror / "toy/x").write_bytes(b"mirrored")
     (mirror / "toy/y").write_bytes(b"")

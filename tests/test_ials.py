@@ -13,7 +13,7 @@ from references_filters import ials_half, ials_loss
 from recgraph import registry
 from recgraph.baselines import ials as module
 from recgraph.baselines.ials import IALS
-from recgraph.errors import ConfigError
+from recgraph.errors import ConfigError, DataError
 from recgraph.evaluation.ranking import evaluate
 from recgraph.models.model import Model, catalogue_of
 
@@ -83,6 +83,13 @@ def test_repeated_interactions_count_once() -> None:
     once.fit(interactions(pairs))
     twice.fit(interactions(np.concatenate([pairs, pairs])))
     torch.testing.assert_close(once.items, twice.items)
+
+
+def test_a_loss_without_a_penalty_is_refused() -> None:
+    table = random_interactions(num_users=9, num_items=8, density=1.0)  # all users become the same, and all items
+    model = IALS(9, 8, dim=16, l2=1e-12, unobserved_weight=0.0)
+    with pytest.raises(DataError, match="l2 and unobserved_weight are too small"):
+        model.fit(table)
 
 
 def test_the_seed_decides_the_start_and_nothing_global_does() -> None:

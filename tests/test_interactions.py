@@ -62,6 +62,10 @@ def test_vocabulary_takes_ids_typed_as_text_and_names_what_it_does_not_know() ->
         numbers.encode(["x"])
     with pytest.raises(DataError, match=r"integers or text, got Float64, such as 7\.5"):
         numbers.encode([7.5])
+    with pytest.raises(DataError, match="ids: ids must be all integers or all text"):
+        Vocabulary([1, 2]).encode([1, "a"])
+    with pytest.raises(DataError, match="row 1: expected a whole number of at most 64 bits"):
+        Vocabulary([1, 2]).encode([2**63])
     with pytest.raises(DataError, match="'a' is repeated"):
         Vocabulary(["a", "b", "a"])
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recgraph.data.interactions import Interactions
+from recgraph.errors import DataError
 from recgraph.random import torch_generator
 from recgraph.sampling.negatives import Sampler, Uniform
 from recgraph.sampling.positives import Positives
@@ -25,6 +26,12 @@ def make(table: Interactions | None = None, batch_size: int = 3, seed: int = 0, 
     table = random_interactions(num_users=40, density=0.4) if table is None else table
     order, sampling = torch_generator(seed, "order"), torch_generator(seed, "negatives")
     return SequenceBatches(table, batch_size, order, sampling, **options)
+
+
+def test_users_of_one_item_have_no_sequence() -> None:
+    table = Interactions.from_frame(pl.DataFrame({"user": [1, 2, 3], "item": [1, 1, 2]}))
+    with pytest.raises(DataError, match="no user has two training interactions"):
+        list(make(table))
 
 
 def targets_of(batch: Batch) -> list[tuple[int, tuple[int, ...], int]]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from recgraph.baselines.base import Baseline
 from recgraph.data.interactions import Interactions
+from recgraph.errors import DataError
 from recgraph.models.model import Scorer
 from recgraph.random import torch_generator
 from recgraph.registry import baselines
@@ -127,7 +128,10 @@ def _ridge(vectors: Float[Tensor, "rows degree dim"]) -> Float[Tensor, "rows dim
 def _solve_shifted(gram: Float[Tensor, "rows n n"], right: Float[Tensor, "rows n"]) -> Float[Tensor, "rows n"]:
     """(1 + G)⁻¹ r; the diagonal of `gram` is overwritten."""
     gram.diagonal(dim1=1, dim2=2).add_(1)
-    return torch.cholesky_solve(right[..., None], torch.linalg.cholesky(gram))[..., 0]
+    factors, failed = torch.linalg.cholesky_ex(gram)
+    if failed.any():
+        raise DataError("ials: l2 and unobserved_weight are too small: a system is singular to float32 precision")
+    return torch.cholesky_solve(right[..., None], factors)[..., 0]
 
 
 def _padded(history: sparse.csr_matrix, dim: int) -> Iterator[tuple[Int[Tensor, "rows"], Int[Tensor, "rows degree"]]]:

@@ -20,6 +20,9 @@ from recgraph.errors import DataError, suggest
 LABEL = "label"
 """Column of a labelled part: 1 for a click, 0 for none."""
 
+LATEST = 2**33
+"""Times from here on, in the year 2242, are not seconds."""
+
 
 class ClickSettings(BaseModel):
     """The `clicks:` block of an experiment file: models predict the label of each row instead of ranking items."""
@@ -78,10 +81,16 @@ def context_of(table: Interactions) -> Int[Tensor, "rows moments"]:
     """Hour and weekday of each row in UTC, as in `Inputs.context`; times must be seconds since 1970.
 
     Raises:
-        DataError: the interactions have no column `time`.
+        DataError: the interactions have no column `time`, or times that are not seconds, such as milliseconds.
     """
     if "time" not in table.frame.columns:
         raise DataError("the interactions have no column `time`, which the hour and the weekday are read from")
-    hours = table.frame["time"].to_numpy().astype(np.int64) // 3600
+    seconds = table.frame["time"].to_numpy()
+    if (wrong := (seconds < 0) | (seconds >= LATEST)).any():
+        raise DataError(
+            "the hour and the weekday are read from seconds since 1970, which "
+            f"{seconds[wrong][0]} in the column `time` does not look like: divide milliseconds by 1000"
+        )
+    hours = seconds.astype(np.int64) // 3600
     # 1 January 1970 was a Thursday, which is day 3 if Monday is 0.
     return torch.from_numpy(np.stack([hours % 24, (hours // 24 + 3) % 7], 1))

@@ -146,14 +146,16 @@ def _make(table: pl.DataFrame, name: str, feature: Feature, where: str) -> pl.Da
     if not one_per_row and table["id"].is_duplicated().any():
         repeated = table["id"].filter(table["id"].is_duplicated())[0]
         raise DataError(f"{where}: the id {repeated!r} is repeated")
+    column = feature.column or name
+    text = not feature.flags and table.schema[column] == pl.String
     try:
-        made = table.select("id", _values(feature, feature.column or name).alias(name))
+        made = table.select("id", _values(feature, column, text).alias(name))
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{where}: a value does not fit the kind {feature.kind}: {error}") from error
     return made.group_by("id").agg(pl.col(name).drop_nulls().unique().sort()) if one_per_row else made
 
 
-def _values(feature: Feature, column: str) -> pl.Expr:
+def _values(feature: Feature, column: str, text: bool) -> pl.Expr:
     if feature.flags:
         present = [pl.when(pl.col(flag).cast(pl.Boolean)).then(pl.lit(flag)) for flag in feature.flags]
         return pl.concat_list(present).list.drop_nulls().list.sort()
@@ -167,5 +169,8 @@ def _values(feature: Feature, column: str) -> pl.Expr:
     if feature.kind == "vector":
         return value.list.eval(pl.element().cast(pl.Float64))
     if feature.separator is not None:
-        return value.list.eval(pl.element().filter(pl.element() != "")).list.unique().list.sort()
+        stripped = value.list.eval(pl.element().str.strip_chars())
+        return stripped.list.eval(pl.element().filter(pl.element() != "")).list.unique().list.sort()
+    if text and feature.kind in ("categorical", "multi_hot"):  # an empty cell is no class
+        return value.str.strip_chars().replace("", None)
     return value

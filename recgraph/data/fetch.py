@@ -130,7 +130,7 @@ def fetch(folder: str, forms: Mapping[str, Form], root: Path) -> Fetched:
     raw = root / "raw" / folder
     mirror = os.environ.get("RECGRAPH_MIRROR")
     failures = [] if mirror else ["the local mirror: RECGRAPH_MIRROR is not set"]
-    for top in [Path(mirror), None] if mirror else [None]:
+    for top in [Path(mirror).expanduser(), None] if mirror else [None]:
         for name, form in forms.items():
             place = top / (form.mirror or folder) if top else raw
             faults = _faults(place, form)

@@ -72,7 +72,9 @@ def import_file(
     root = data_root() if root is None else root
     name = name or re.sub(r"[^a-z0-9._-]+", "-", path.name.lower().partition(".")[0]).strip("-._")
     if not re.match(NAME, name):
-        raise ConfigError(f"dataset name: expected lower-case letters, digits and . _ -, got {name!r}")
+        raise ConfigError(
+            f"dataset name: expected lower-case letters, digits and . _ -, got {name!r}: choose one with --name"
+        )
     if name in names(root):
         undo = "" if find(name, root).source else f", or delete {root / f'{name}.yaml'} and {root / 'raw' / name}"
         raise ConfigError(f"there is a dataset called {name!r} already; choose another one with --name{undo}")

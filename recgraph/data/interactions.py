@@ -30,7 +30,7 @@ class Vocabulary:
     """
 
     def __init__(self, ids: Any) -> None:
-        self.series = _as_ids(pl.Series("id", ids), "vocabulary")
+        self.series = _as_ids(_series(ids, "vocabulary"), "vocabulary")
         if self.series.n_unique() < len(self.series):
             repeated = self.series.filter(self.series.is_duplicated())[0]
             raise DataError(f"vocabulary: the id {repeated!r} is repeated")
@@ -49,7 +49,7 @@ class Vocabulary:
         Raises:
             DataError: an id is unknown; names the first.
         """
-        asked = _as_ids(pl.Series("id", values), "ids")
+        asked = _as_ids(_series(values, "ids"), "ids")
         index = pl.arange(len(self), dtype=pl.Int64, eager=True)
         found = asked.cast(self.series.dtype, strict=False).replace_strict(
             self.series, index, default=None, return_dtype=pl.Int64
@@ -176,10 +176,17 @@ class Interactions:
         return hasher.hexdigest()
 
 
+def _series(ids: Any, where: str) -> pl.Series:
+    try:
+        return pl.Series("id", ids)
+    except (TypeError, OverflowError) as error:
+        raise DataError(f"{where}: ids must be all integers or all text: {str(error).splitlines()[0]}") from error
+
+
 def _as_ids(column: pl.Series, where: str) -> pl.Series:
     """Ids as Int64 or String; a missing one is refused."""
     if column.dtype.is_integer():
-        column = column.cast(pl.Int64)
+        column = _whole(column, where)
     elif column.dtype != pl.String and len(column):
         raise DataError(f"{where}: ids must be integers or text, got {column.dtype}, such as {column[0]!r}")
     _refuse(column.is_null(), column, where, "an id")
@@ -194,7 +201,16 @@ def _as_numbers(column: pl.Series) -> pl.Series:
     _refuse(~column.cast(pl.Float64).is_finite().fill_null(False), column, where, "a finite number")
     if column.name == "rating":
         return column.cast(pl.Float64)
-    return column.cast(pl.Int64) if column.dtype.is_integer() or (column == column.round()).all() else column
+    return _whole(column, where) if column.dtype.is_integer() or (column == column.round()).all() else column
+
+
+def _whole(column: pl.Series, where: str) -> pl.Series:
+    """Whole numbers as Int64."""
+    whole = column.cast(pl.Int64, strict=False)
+    _refuse(
+        whole.is_null() & column.is_not_null(), column, where, "a whole number of at most 64 bits, one for the sign"
+    )
+    return whole
 
 
 def _check_parts(column: pl.Series) -> None:

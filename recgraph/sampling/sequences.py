@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from recgraph.errors import DataError
 from recgraph.sampling.batches import Batches
 from recgraph.sampling.positives import Positives
 from recgraph.types import MASK, PAD, Batch, Distinct, Inputs
@@ -68,7 +69,11 @@ class SequenceBatches(Batches):
 
     @cached_property
     def sequences(self) -> Sequences:
-        """All sequences of an epoch, ordered by user; empty if no user has two items."""
+        """All sequences of an epoch, ordered by user.
+
+        Raises:
+            DataError: no user has two items.
+        """
         starts = self.train.histories.starts
         if self.targets != "last":
             users = (starts.diff() > 1).nonzero().squeeze(1)
@@ -78,6 +83,8 @@ class SequenceBatches(Batches):
             last = torch.arange(len(users))
             begin = starts[users]
             users, begin, last = (part[last > begin] for part in (users, begin, last))
+        if not len(users):
+            raise DataError("no user has two training interactions: there is nothing to predict from a history")
         return Sequences(users, torch.maximum(begin, last - self.max_length), last)
 
     def __len__(self) -> int:
