@@ -102,6 +102,25 @@ def test_a_run_finished_on_other_data_or_by_other_code_is_moved_aside_and_done_a
     assert old[what] == "0" * 64
 
 
+def test_a_move_that_is_cut_off_leaves_nothing_to_be_resumed(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ((run, result),) = run_all(toy, Path("runs"), rows=["BPR-MF"], seeds=[0])
+    folder = run.folder(Path("runs"))
+    (folder / "result.json").write_text(json.dumps({**result, "code": "0" * 64}))
+    rename = Path.rename
+
+    def dies(path: Path, target: Path) -> Path:
+        if path.name == "result.json":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", dies)
+        run_all(toy, Path("runs"), rows=["BPR-MF"], seeds=[0])
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "result.json"]
+    ((_, again),) = run_all(toy, Path("runs"), rows=["BPR-MF"], seeds=[0])
+    assert again["epochs"] == len((folder / "metrics.jsonl").read_text().splitlines())
+
+
 @pytest.mark.parametrize("package", [False, True])
 def test_a_change_in_another_packages_component_has_its_runs_done_anew(
     toy: Path, package: bool, monkeypatch: pytest.MonkeyPatch
@@ -349,6 +368,16 @@ def test_a_run_resumed_by_other_code_says_so(toy: Path, monkeypatch: pytest.Monk
     assert result["dirty"]
     assert result["code"] == "mixed"
     assert json.loads(path.read_text())["earlier"]["code"] == "another"
+
+
+def test_a_run_resumed_with_other_threads_is_of_its_code(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = interrupt(toy, Path("runs"), monkeypatch)
+    path = run.folder(Path("runs")) / "env.json"
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps({**before, "threads": 99}))
+    result = execute(run, Path("runs"), settings=Settings(CPU), console=Console())
+    assert (result["code"], result["dirty"]) == (before["code"], before["dirty"])
+    assert json.loads(path.read_text())["earlier"]["threads"] == 99
 
 
 def test_leftovers_of_a_killed_write_are_cleared_away(toy: Path) -> None:

@@ -247,6 +247,17 @@ def test_a_trial_that_fails_counts_and_stops_no_other(file: Path, monkeypatch: p
             assert "on purpose" in (next(Path("runs").rglob(f"trial-{trial.number}")) / "error.txt").read_text()
 
 
+def test_the_best_of_another_study_goes_with_it(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tuning.tune(searches(file, rows=["popularity"]), options(trials=1))
+    best = Path("runs/toy/popularity/toy/best.yaml")
+    assert best.exists()
+    file.write_text(file.read_text().replace("baseline: [popularity]", "baseline: [{name: slim, l1: 1.0, l2: 1.0}]"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recgraph.baselines.slim.SLIM.fit", lambda *_: 1 / 0)
+        tuning.tune(searches(file, rows=["popularity"]), options(trials=1))
+    assert not best.exists()
+
+
 def test_seconds_are_a_budget_too(file: Path) -> None:
     found = searches(file, rows=["LightGCN"])
     ((summary,), _) = tuning.tune(found, options(trials=None, seconds=0.5))

@@ -104,12 +104,13 @@ def _show(summaries: Sequence[Summary], runs: Path) -> None:
             commands.append(f"{threads} {shlex.join(command)}")
         if len(one.codes) > 1:
             logger.warning("%s: its trials were done by different code: %s", one.study, ", ".join(sorted(one.codes)))
+    folders = [one.search.folder(runs) for one in summaries]
     head = ["row", "dataset", "validation", "best", "trial", "trials", "seconds"]
     say("\n" + tabulate(lines, head, tablefmt="github", disable_numparse=True))
     say(
         "\nTo train and test with the best settings:\n" + "\n".join(commands) if commands else "\nNo trial is complete."
     )
-    say(f"\nWrote best.yaml and tuning.csv to {', '.join(str(one.search.folder(runs)) for one in summaries)}.")
+    say(f"\nTrials, and the best settings where there are any, are in {', '.join(map(str, folders))}.")
 
 
 def _fail_if_unfinished(summaries: Sequence[Summary], ended: Sequence[str], trials: int | None) -> None:

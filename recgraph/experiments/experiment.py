@@ -137,15 +137,15 @@ def resolve(experiment: Experiment, row: str, overrides: Mapping[str, Any], card
     return check(config, card, where)
 
 
-def complete(
-    experiment: Experiment, row: str, overrides: Mapping[str, Any], card: Card, path: Path, *, alone: bool = False
-) -> dict[str, Any]:
-    """`resolve`, with row names in `pretrained` replaced by their configurations (`alone`: without overrides)."""
+def complete(experiment: Experiment, row: str, overrides: Mapping[str, Any], card: Card, path: Path) -> dict[str, Any]:
+    """`resolve`, with row names in `pretrained` replaced by their configurations."""
     config = resolve(experiment, row, overrides, card, path)
     if "pretrained" in config:
-        changes = {} if alone else overrides
         config["pretrained"] = pretraining.sources(
-            config, experiment.rows, lambda name: resolve(experiment, name, changes, card, path), f"{path}: rows.{row}"
+            config,
+            experiment.rows,
+            lambda name: resolve(experiment, name, overrides, card, path),
+            f"{path}: rows.{row}",
         )
     return config
 

@@ -131,7 +131,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
         "config_hash": run.config_hash,
         "split": task.split_name,
         "data_fingerprint": task.fingerprint,
-        "code": "mixed" if "earlier" in machine else machine["code"],
+        "code": machine["code"],
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
         "stopped": progress.stopped,
@@ -143,7 +143,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
         "peak_memory_mib": peak_memory(),
         "device": str(task.device),
         "commit": machine["commit"],
-        "dirty": True if "earlier" in machine else machine["dirty"],
+        "dirty": machine["dirty"],
         "test_users": test.num_users,
         "skipped_users": test.num_skipped,
         "validation": validation.summary,
@@ -205,7 +205,8 @@ def _move_aside(folder: Path) -> None:
     number = next(n for n in count(1) if not (folder.parent / f"{folder.name}.old-{n}").exists())
     aside = folder.parent / f"{folder.name}.old-{number}"
     aside.mkdir()
-    for path in folder.iterdir():
+    # The result goes last: if this is cut off, the next start goes on here, and resumes nothing of other code.
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "result.json"):
         if path.name != ".lock":
             path.rename(aside / path.name)
     logger.warning("%s: was finished on other data or by other code; moved to %s", folder, aside.name)
@@ -237,7 +238,10 @@ def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> li
 
 
 def _environment(folder: Path, device: torch.device, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The current environment; under `earlier`, that in which the run began, if code, packages or hardware differ."""
+    """The current environment; under `earlier`, that in which the run began, if code, packages or hardware differ.
+
+    Work of different code is of none: its digest is "mixed", and it counts as dirty.
+    """
     now = environment(device, packages(config))
     if (folder / "checkpoint").exists() and (folder / "env.json").is_file():
         before = json.loads((folder / "env.json").read_text(encoding="utf-8"))
@@ -245,6 +249,8 @@ def _environment(folder: Path, device: torch.device, config: Mapping[str, Any]) 
         if "earlier" in before or any(before[key] != now[key] for key in same):
             logger.warning("%s: resumed with other code, packages or hardware than it began with", folder)
             now["earlier"] = before.get("earlier", before)
+            if before["code"] != now["code"]:
+                now |= {"code": "mixed", "dirty": True}
     return now
 
 

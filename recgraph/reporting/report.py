@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from recgraph import __version__
 from recgraph.environment import code_digest
 from recgraph.experiments.experiment import Run, plan
@@ -36,7 +34,6 @@ class Study:
         runs: finished runs with these settings, by row and dataset in the file's order, with all existing seeds.
         monitor: the metric monitored in training, which the charts show.
         missing: planned runs that are not finished, as "dataset, seeds 1, 2: row, row".
-        since: settings missing from the configuration of some runs, which are older than the setting.
         others: number of finished runs with other settings.
     """
 
@@ -46,7 +43,6 @@ class Study:
     runs: Sequence[Finished]
     monitor: str
     missing: Sequence[str]
-    since: Sequence[str]
     others: int
 
 
@@ -62,17 +58,13 @@ def collect(file: Path, root: Path, overrides: Mapping[str, Any] | None = None) 
         ConfigError: the file or an override is invalid.
     """
     experiment, planned = read(file), plan(file, overrides=overrides)
-    settings = {(run.row, run.dataset): run for run in planned}
-    folders, since = {}, {}
-    for name, run in settings.items():
-        folders[name], lacking = _find(run, root)
-        since.update(dict.fromkeys(lacking))
-    runs = [Finished(read_result(folder), folder) for parent in folders.values() for folder in _seeds(parent)]
+    parents = dict.fromkeys(run.folder(root).parent for run in planned)
+    runs = [Finished(read_result(folder), folder) for parent in parents for folder in _seeds(parent)]
     there = {(one.result["row"], one.result["dataset"], one.result["seed"]) for one in runs}
     missing = _missing(run for run in planned if (run.row, run.dataset, run.seed) not in there)
-    parents = {path.parent.parent for path in (root / file.stem).rglob("seed-*/result.json")}
-    others = sum(len(_seeds(parent)) for parent in parents) - len(runs)
-    return Study(file, experiment, overrides or {}, runs, _monitor(planned), missing, list(since), others)
+    everything = {path.parent.parent for path in (root / file.stem).rglob("seed-*/result.json")}
+    others = sum(len(_seeds(parent)) for parent in everything) - len(runs)
+    return Study(file, experiment, overrides or {}, runs, _monitor(planned), missing, others)
 
 
 def _missing(runs: Iterable[Run]) -> list[str]:
@@ -83,41 +75,6 @@ def _missing(runs: Iterable[Run]) -> list[str]:
     for (dataset, row), several in seeds.items():
         rows.setdefault((dataset, ", ".join(several)), []).append(row)
     return [f"{dataset}, seeds {several}: {', '.join(names)}" for (dataset, several), names in rows.items()]
-
-
-def _find(run: Run, root: Path) -> tuple[Path, list[str]]:
-    """The folder of a configuration, and the settings that its runs lack.
-
-    If it has no finished run, the newest folder whose configuration differs only by missing settings is taken, because
-    a setting added to the library changes the hash of every configuration.
-    """
-    exact = run.folder(root).parent
-    found: list[tuple[float, Path, list[str]]] = []
-    for parent in exact.parent.glob("*"):
-        if seeds := _seeds(parent):
-            config = yaml.safe_load((seeds[0] / "config.yaml").read_text(encoding="utf-8"))
-            lacking = _lacks(config, json.loads(json.dumps(run.config)))
-            if lacking is not None:
-                found.append(((seeds[0] / "result.json").stat().st_mtime, parent, lacking))
-    if not found or _seeds(exact):
-        return exact, []
-    return max(found)[1:]
-
-
-def _lacks(stored: Any, planned: Any, address: str = "") -> list[str] | None:
-    """The dotted paths of `planned` that are missing from `stored`; None if the two differ in any other way."""
-    if not (isinstance(stored, dict) and isinstance(planned, dict)):
-        return [] if stored == planned else None
-    if stored.keys() - planned.keys() or (address in ("objectives", "heads") and stored.keys() != planned.keys()):
-        return None
-    found = []
-    for key, value in planned.items():
-        below = f"{address}.{key}".lstrip(".")
-        lacking = _lacks(stored[key], value, below) if key in stored else [below]
-        if lacking is None:
-            return None
-        found += lacking
-    return found
 
 
 def write(studies: Sequence[Study]) -> str:
@@ -158,8 +115,6 @@ def _doubts(study: Study) -> list[str]:
         lines.append(f"Not finished: {'; '.join(study.missing)}.")
     if study.others:
         lines.append(f"Left out: {study.others} finished runs of other settings than these.")
-    if study.since:
-        lines.append(f"Some runs were made before there were these settings: {', '.join(study.since)}.")
     if stale := sum(one.result["code"].partition("+")[0] != code_digest() for one in study.runs):
         lines.append(f"Of other code than made this page ({code_digest()}): {stale} of {len(study.runs)} runs.")
     return lines

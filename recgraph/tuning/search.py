@@ -88,7 +88,7 @@ class Search:
     def at(self, overrides: Mapping[str, Any]) -> Run:
         """The row with these settings."""
         card = cards.find(self.run.dataset)
-        config = complete(self.experiment, self.run.row, overrides, card, self.path, alone=True)
+        config = complete(self.experiment, self.run.row, overrides, card, self.path)
         # Parity would rank for test, and is not needed to choose settings.
         return replace(self.run, config=config | {"evaluate": config["evaluate"] | {"parity": False}})
 
@@ -109,6 +109,11 @@ def searches(path: Path, *, rows: Iterable[str] = (), datasets: Iterable[str] = 
     found = [Search(experiment, path, run) for run in plan(path, rows=chosen, datasets=datasets, seeds=[seed])]
     for search in found:
         where = f"{path}: search.{search.run.row}"
+        if search.run.sources:
+            before = ", ".join(source.row for source in search.run.sources.values())
+            raise ConfigError(
+                f"{where}: the row begins with {before}, which its settings would change; search for those"
+            )
         for address in search.space:
             if address == "train" or any(f"{address}.".startswith(f"{fixed}.") for fixed in FIXED):
                 raise ConfigError(f"{where}: {address} cannot be searched, for it says how trials are compared")

@@ -247,7 +247,7 @@ class Summary:
         return [threads, "recgraph", "train", str(self.search.path), *changes, *where]
 
     def write(self, folder: Path) -> None:
-        """Write `tuning.csv` and, once a trial is complete, `best.yaml`."""
+        """Write `tuning.csv` and, once a trial is complete, `best.yaml`; one of another study is removed."""
         paths = list(self.search.space)
         with replacing(folder / "tuning.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -258,6 +258,7 @@ class Summary:
                 row = [trial.number, trial.state.name.lower(), value, trial.user_attrs.get("seconds", "")]
                 writer.writerow([*row, *(flow(chosen[path]) if path in chosen else "" for path in paths)])
         if self.best is None:
+            (folder / "best.yaml").unlink(missing_ok=True)
             return
         run, best = self.search.run, self.best
         content = {
