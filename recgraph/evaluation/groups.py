@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from scipy import sparse
 
 from recgraph.errors import DataError
+from recgraph.evaluation.matrices import pattern
 from recgraph.evaluation.ranking import Evaluation, judge
 
 
@@ -76,9 +77,7 @@ def by_group(
         raise DataError(f"train is {train.shape}, test is {test.shape}: expected the same users × items")
     if not evaluation.per_user:
         return {}
-    known = sparse.csr_matrix(train, dtype=bool, copy=True)
-    known.sum_duplicates()
-    known.eliminate_zeros()
+    known = pattern(train)
     found = {
         name: {metric: float(values[members].mean()) for metric, values in evaluation.per_user.items()}
         for name, members in degree_groups(known.getnnz(axis=1)[evaluation.users]).items()
