@@ -102,11 +102,12 @@ def plan(
 
 
 def smoke(run: Run) -> Run:
-    """The same run with at most two epochs."""
-    if "baseline" in run.config:
-        return run
-    short = {"max_epochs": 2, "patience": 2, "validate_every": 1, "warmup": min(1, run.config["train"]["warmup"])}
-    config = run.config | {"train": run.config["train"] | short}
+    """The same run with at most two epochs, ranking the catalogue: a toy has no stored candidates."""
+    config = run.config | {"evaluate": run.config["evaluate"] | {"sampled": False}}
+    if "baseline" in config:
+        return replace(run, config=config)
+    short = {"max_epochs": 2, "patience": 2, "validate_every": 1, "warmup": min(1, config["train"]["warmup"])}
+    config["train"] = config["train"] | short
     if run.sources:
         config["pretrained"] = {
             part: {"row": source.row, "config": smoke(source).config} for part, source in run.sources.items()
