@@ -78,8 +78,28 @@ def test_a_folder_of_runs_that_cannot_be_made_is_one_line_too(recgraph, toy: Pat
     code, _, told = recgraph(command, str(toy), "--rows", "popularity", "--seeds", "0", "--runs", "taken")
     assert code == 1
     assert "Traceback" not in told
-    assert "error: taken/toy" in told
-    assert "Not a directory" in told
+    assert "error: --runs taken: expected a folder that can be written to: File exists" in told
+
+
+def test_results_that_cannot_be_written_are_refused_before_anything_runs(recgraph, toy: Path) -> None:
+    Path("taken").write_text("a file")
+    code, _, told = recgraph("table", str(toy), "--rows", "popularity", "--seeds", "0", "--results", "taken")
+    assert (code, told) == (1, "error: --results taken: expected a folder that can be written to: File exists\n")
+    assert not list(Path("runs").rglob("*"))
+
+
+def test_files_that_cannot_be_written_are_one_line(recgraph, toy: Path) -> None:
+    recgraph("train", str(toy), "--rows", "LightGCN", "--seeds", "0")
+    (folder,) = (str(path.parent) for path in Path("runs").rglob("model.json"))
+    Path("taken").write_text("a file")
+    Path("folder").mkdir()
+    for arguments, message in (
+        (("report", str(toy), "--to", "folder"), "folder: Is a directory"),
+        (("export", folder, "--to", "taken"), "taken: File exists"),
+        (("explain", folder, "--user", "u3", "--to", "taken"), "taken: File exists"),
+    ):
+        code, _, told = recgraph(*arguments)
+        assert (code, told) == (1, f"error: {message}\n")
 
 
 def test_evaluate_recommend_and_export(recgraph, toy: Path) -> None:

@@ -25,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if tokens[:1] and tokens[0] in ("evaluate", "recommend", "explain", "export"):
             one_run(tokens[1:])
         app(tokens)
-    except (RecgraphError, PermissionError, NotADirectoryError) as error:
-        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    except (RecgraphError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is None:
+            raise  # it concerns no file that could be named, such as a broken pipe
+        # A file that is written stands beside its place at first: of the two names, the second was asked for.
+        text = f"{error.filename2 or error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         errors.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True, highlight=False)
         sys.exit(1)

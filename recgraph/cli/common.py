@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,15 @@ def find_device(text: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"--device {text}: cannot be used here: {str(error).splitlines()[0]}") from None
     return device
+
+
+def to_write_to(folder: Path, option: str) -> None:
+    """Make a folder if there is none, and refuse one that cannot be written to before hours of work for it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(f"{option} {folder}: expected a folder that can be written to: {error.strerror}") from None
 
 
 def assignment(text: str) -> tuple[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from cyclopts import Parameter
 from rich.table import Table
 
-from recgraph.cli.common import app, assignment, console, errors, find_device, listed, say, seed_numbers
+from recgraph.cli.common import app, assignment, console, errors, find_device, listed, say, seed_numbers, to_write_to
 from recgraph.environment import code_version
 from recgraph.errors import ConfigError, RecgraphError
 from recgraph.experiments.experiment import Run, plan, smoke
@@ -51,6 +51,7 @@ def train(
         runs: folder of all runs.
     """
     planned = _planned(file, overrides, rows, on, seeds)
+    to_write_to(runs, "--runs")
     outcomes = _do(planned, runs, Settings(find_device(device)), 1)
     say("\n" + rendering.markdown(tables.grids(_finished(outcomes))))
     _fail_if_any(outcomes)
@@ -111,6 +112,10 @@ def table(
         return
     if official and code_version()[1] is not False:
         raise ConfigError("--official: the code has uncommitted changes, or is in no git checkout; commit them first")
+    whole = not (overrides or rows or on or seeds)
+    folder = results or (file.parent / "results" if whole else runs / file.stem)
+    to_write_to(runs, "--runs")
+    to_write_to(folder, "--results")
     outcomes = _do(planned, runs, Settings(find_device(device), any_code, track), workers)
     experiment = read(file)
     grids = tables.grids(
@@ -118,8 +123,6 @@ def table(
     )
     text = rendering.markdown(grids)
     say("\n" + text)
-    whole = not (overrides or rows or on or seeds)
-    folder = results or (file.parent / "results" if whole else runs / file.stem)
     if grids:
         tables.write_csv(folder / f"{file.stem}.csv", [one.result for one in _finished(outcomes)])
         write_text(folder / f"{file.stem}.md", text + "\n")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from tabulate import tabulate
 
-from recgraph.cli.common import app, console, find_device, listed, say
+from recgraph.cli.common import app, console, find_device, listed, say, to_write_to
 from recgraph.errors import ConfigError, RecgraphError
 from recgraph.tuning.search import Search, searches
 
@@ -74,6 +74,7 @@ def tune(
     except ModuleNotFoundError as error:
         raise ConfigError(f"recgraph tune needs Optuna: pip install optuna ({error})") from None
     found = searches(file, rows=listed(rows), datasets=listed(on), seed=seed)
+    to_write_to(runs, "--runs")
     options = tuning.Options(
         runs, find_device(device), trials, budget_seconds, prune, storage, adopted=tuple(listed(adopt)), track=track
     )
