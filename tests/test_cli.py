@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from recgraph import cli
+from recgraph.cli.common import read_newcomers
 from recgraph.experiments.experiment import plan
 
 
@@ -131,6 +133,23 @@ def test_a_pattern_that_gives_several_runs_is_told_what_sets_them_apart(recgraph
     assert {line.split()[0] for line in told.splitlines()[1:]} == set(folders)
     assert all(f"train.lr: {rate}" in told for rate in ("0.01", "0.02"))
     assert "max_epochs" not in told
+
+
+def test_rows_and_files_may_have_names_that_look_like_patterns(recgraph, toy: Path) -> None:
+    name = "a [b*] ?"
+    toy.write_text(toy.read_text().replace("  BPR-MF:", f"  {name}:") + f"against: {name}\n")
+    options = ("--rows", f"{name},popularity", "--seeds", "0")
+    code, output, problem = recgraph("table", str(toy), *options)
+    assert code == 0, problem
+    assert f"differences from {name}" in output
+    (folder,) = (str(path.parent) for path in Path("runs").rglob("model.json") if "[" in str(path))
+    code, output, problem = recgraph("recommend", folder, "--user", "u7", "-k", "3")
+    assert (code, output.count("│ i")) == (0, 3), problem
+    frame = pl.DataFrame({"id": ["007"]})
+    frame.write_csv("new [1].csv")
+    frame.write_parquet("new [1].parquet")
+    for suffix in ("csv", "parquet"):
+        assert read_newcomers(Path(f"new [1].{suffix}")).equals(frame)
 
 
 def test_list_shows_every_kind(recgraph, toy: Path) -> None:

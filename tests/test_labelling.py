@@ -15,10 +15,10 @@ from rich.console import Console
 from recgraph.data.features import Attributes, Features
 from recgraph.data.labels import held_out
 from recgraph.errors import ConfigError
-from recgraph.evaluation.prediction import measure
+from recgraph.evaluation.prediction import Predictions, measure
 from recgraph.experiments.experiment import Run, plan
 from recgraph.experiments.fitting import labels_of, predicted
-from recgraph.experiments.labelling import gates, read_predictions
+from recgraph.experiments.labelling import gates, read_predictions, write_predictions
 from recgraph.experiments.running import Settings, execute
 from recgraph.experiments.task import Task
 from recgraph.experiments.toy import ToyTask
@@ -135,6 +135,12 @@ def test_batches_show_no_label_that_is_held_out(file: Path) -> None:
         for part in ("validation", "test"):
             own = label.examples[part]
             assert (label.table[own.users if own.items is None else own.items] == -1).all(), name
+
+
+def test_predictions_are_read_from_a_folder_with_brackets(tmp_path: Path) -> None:
+    liked = Predictions("number", np.array([[0.5], [2.0]]), np.array([1.0, 2.0]))
+    write_predictions(tmp_path / "a [b]" / "labels.parquet", {"liked": liked})
+    assert read_predictions(tmp_path / "a [b]" / "labels.parquet")["liked"].outputs.ravel().tolist() == [0.5, 2.0]
 
 
 def test_gates_of_users(file: Path) -> None:

@@ -15,6 +15,8 @@ IDS = pl.Series("id", [10, 20, 30])
 
 
 def test_parquet_and_npy_are_aligned_by_id(tmp_path: Path) -> None:
+    tmp_path /= "of [x*]"  # as a pattern it would not match itself
+    tmp_path.mkdir()
     table = pl.DataFrame({"id": [30, 99, 10], "vector": [[3.0, 3.0], [9.0, 9.0], [1.0, 1.0]]})
     table.write_parquet(tmp_path / "a.parquet")
     np.save(tmp_path / "b.npy", np.array([[3.0, 3.0], [9.0, 9.0], [1.0, 1.0]], np.float32))

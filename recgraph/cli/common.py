@@ -96,7 +96,8 @@ def read_newcomers(path: Path) -> pl.DataFrame:
         DataError: the file cannot be read, or has no column `id`.
     """
     try:
-        frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
+        text = path.read_bytes()  # polars would take brackets in a path for a pattern
+        frame = pl.read_parquet(text) if path.suffix == ".parquet" else pl.read_csv(text, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"{path}: cannot be read as {'parquet' if path.suffix == '.parquet' else 'csv'}: {error}"

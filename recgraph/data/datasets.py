@@ -250,7 +250,7 @@ def _read_cache(folder: Path) -> dict[str, pl.DataFrame] | None:
     try:
         hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
         if all(hash_file(folder / f"{name}.parquet") == hashes[name] for name in TABLES):
-            return {name: pl.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+            return {name: pl.read_parquet(folder / f"{name}.parquet", glob=False) for name in TABLES}
     except (OSError, ValueError, KeyError):
         pass
     logger.warning("prepared data in %s is damaged; preparing it again", folder)

@@ -83,7 +83,7 @@ def read_vectors(path: Path, ids: pl.Series, where: str) -> pl.DataFrame:
             is known; or the numbers of vectors and ids differ.
     """
     try:
-        table = pl.read_parquet(path.with_suffix(".parquet"))
+        table = pl.read_parquet(path.with_suffix(".parquet"), glob=False)
         if path.suffix == ".npy" and "id" in table.columns:
             values = np.load(path, allow_pickle=False)
             if values.ndim != 2 or len(values) != len(table):

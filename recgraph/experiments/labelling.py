@@ -99,7 +99,7 @@ def write_predictions(path: Path, predictions: Mapping[str, Predictions]) -> Non
 def read_predictions(path: Path) -> dict[str, Predictions]:
     """Read what `write_predictions` wrote, rounded to float32."""
     found = {}
-    for (name, kind), rows in pl.read_parquet(path).group_by("label", "kind", maintain_order=True):
+    for (name, kind), rows in pl.read_parquet(path, glob=False).group_by("label", "kind", maintain_order=True):
         outputs, targets = (np.array(rows[column].to_list()) for column in ("outputs", "targets"))
         if kind != "tags":
             targets = targets[:, 0].astype(np.int64 if kind == "classes" else np.float64)

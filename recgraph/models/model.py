@@ -177,9 +177,9 @@ class Model(nn.Module):
         with isolated(0, "load"):  # initial values are drawn, then overwritten
             model = kind.rebuild(*sizes, header["options"], groups["extra"])
         model.load_state_dict(groups["state"])
-        items = pl.read_parquet(folder / "items.parquet")
+        items = pl.read_parquet(folder / "items.parquet", glob=False)  # folders are named after rows: "a [b]"
         model.catalogue = Catalogue(
-            users=Vocabulary(pl.read_parquet(folder / "users.parquet")["id"]),
+            users=Vocabulary(pl.read_parquet(folder / "users.parquet", glob=False)["id"]),
             items=Vocabulary(items["id"]),
             titles=None if items["title"].null_count() == len(items) else items["title"].to_list(),
             seen_users=groups["seen"]["users"],

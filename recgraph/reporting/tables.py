@@ -213,7 +213,7 @@ def _differences(
 
 def _per_user(runs: Sequence[Finished]) -> pl.DataFrame:
     """Each user's metrics, averaged over seeds."""
-    frames = [pl.read_parquet(one.folder / "per_user.parquet") for one in runs]
+    frames = [pl.read_parquet(one.folder / "per_user.parquet", glob=False) for one in runs]
     for one, frame in zip(runs, frames, strict=True):
         if not frame["user"].equals(frames[0]["user"]):
             raise DataError(f"{one.folder}: ranked for other users than {runs[0].folder}")
