@@ -136,7 +136,7 @@ def test_a_pattern_that_gives_several_runs_is_told_what_sets_them_apart(recgraph
 
 
 def test_rows_and_files_may_have_names_that_look_like_patterns(recgraph, toy: Path) -> None:
-    name = "a [b*] ?"
+    name = "a [b*] [/x] ?"
     toy.write_text(toy.read_text().replace("  BPR-MF:", f"  {name}:") + f"against: {name}\n")
     options = ("--rows", f"{name},popularity", "--seeds", "0")
     code, output, problem = recgraph("table", str(toy), *options)
@@ -145,6 +145,8 @@ def test_rows_and_files_may_have_names_that_look_like_patterns(recgraph, toy: Pa
     (folder,) = (str(path.parent) for path in Path("runs").rglob("model.json") if "[" in str(path))
     code, output, problem = recgraph("recommend", folder, "--user", "u7", "-k", "3")
     assert (code, output.count("│ i")) == (0, 3), problem
+    code, output, problem = recgraph("table", str(toy), "--dry-run", *options)
+    assert f"{name} · toy · seed 0" in output, problem
     frame = pl.DataFrame({"id": ["007"]})
     frame.write_csv("new [1].csv")
     frame.write_parquet("new [1].parquet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,12 @@ def test_latex_is_booktabs_and_escapes(ranked: tuple) -> None:
         escape("50% of a_b & {c} ~ ^ \\")
         == r"50\% of a\_b \& \{c\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
     )
+
+
+def test_a_name_with_a_bar_stays_in_its_cell() -> None:
+    text = text_of([result("a | b", 0, 0.3)])
+    (line,) = [line for line in text.splitlines() if line.startswith(r"| a \| b ")]
+    assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"\|", text.splitlines()[2]))  # the head's
 
 
 def test_the_csv_is_tidy(tmp_path: Path) -> None:

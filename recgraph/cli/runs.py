@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import torch
 from cyclopts import Parameter
+from rich.markup import escape
 from rich.table import Table
 
 from recgraph.cli.common import app, assignment, console, errors, find_device, listed, say, seed_numbers, to_write_to
@@ -184,7 +185,7 @@ def _preview(planned: Sequence[Run], runs: Path, workers: int, any_code: bool) -
     cells = preview(planned, runs, any_code=any_code)
     shown = Table("run", "state", "expected seconds")
     for cell in cells:
-        shown.add_row(_name(cell.run), cell.state, "?" if cell.seconds is None else f"{cell.seconds:.0f}")
+        shown.add_row(escape(_name(cell.run)), cell.state, "?" if cell.seconds is None else f"{cell.seconds:.0f}")
     console.print(shown)
     known = sum(cell.seconds or 0 for cell in cells) / workers
     unknown = sum(cell.seconds is None for cell in cells)

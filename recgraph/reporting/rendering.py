@@ -33,8 +33,9 @@ def markdown(grids: Iterable[Grid]) -> str:
     blocks = []
     for grid in grids:
         body = [[(f"**{cell.text}**" if cell.best else cell.text) + cell.mark for cell in row] for row in grid.rows]
+        head, *body = [[text.replace("|", r"\|") for text in row] for row in (grid.head, *body)]
         align = ["left", *["right"] * (len(grid.head) - 1)]
-        table = tabulate(body, list(grid.head), tablefmt="github", disable_numparse=True, colalign=align)
+        table = tabulate(body, head, tablefmt="github", disable_numparse=True, colalign=align)
         blocks.append("\n\n".join([f"**{grid.title}**", table, "\n".join(grid.notes)]).rstrip())
     return "\n\n".join(blocks)
 
