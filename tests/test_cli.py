@@ -104,6 +104,12 @@ def test_files_that_cannot_be_written_are_one_line(recgraph, toy: Path) -> None:
         assert (code, told) == (1, f"error: {message}\n")
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_nobody_is_no_number_of_workers(recgraph, toy: Path, more: tuple[str, ...]) -> None:
+    code, _, told = recgraph("table", str(toy), "--workers", "0", *more)
+    assert (code, told) == (1, "error: --workers: expected a number above 0, got 0\n")
+
+
 def test_evaluate_recommend_and_export(recgraph, toy: Path) -> None:
     recgraph("train", str(toy), "--rows", "LightGCN", "--seeds", "0")
     (run,) = plan(toy, rows=["LightGCN"], seeds=[0])

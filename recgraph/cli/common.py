@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,13 @@ def seed_numbers(text: str) -> list[int]:
         return [int(part) for part in listed(text)]
     except ValueError:
         raise ConfigError(f"--seeds: expected whole numbers separated by commas, got {text!r}") from None
+
+
+def check_positive(numbers: Mapping[str, float | None]) -> None:
+    """Refuse numbers of 0 or less, by option; None is one that is not given."""
+    for option, number in numbers.items():
+        if number is not None and not number > 0:
+            raise ConfigError(f"{option}: expected a number above 0, got {number}")
 
 
 def find_device(text: str) -> torch.device:

@@ -12,7 +12,18 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from recgraph.cli.common import app, assignment, console, errors, find_device, listed, say, seed_numbers, to_write_to
+from recgraph.cli.common import (
+    app,
+    assignment,
+    check_positive,
+    console,
+    errors,
+    find_device,
+    listed,
+    say,
+    seed_numbers,
+    to_write_to,
+)
 from recgraph.environment import code_version
 from recgraph.errors import ConfigError, RecgraphError
 from recgraph.experiments.experiment import Run, plan, smoke
@@ -102,6 +113,7 @@ def table(
         results: folder of the CSV, Markdown and LaTeX; by default `results` beside the file for a whole table, else
             the table's folder of runs. The HTML page is always report.html in the table's folder of runs.
     """
+    check_positive({"--workers": workers})
     if select == "test":
         overrides = (*overrides, "evaluate.parity=true")
     planned = _planned(file, overrides, rows, on, seeds)

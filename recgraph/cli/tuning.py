@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from tabulate import tabulate
 
-from recgraph.cli.common import app, console, find_device, listed, say, to_write_to
+from recgraph.cli.common import app, check_positive, console, find_device, listed, say, to_write_to
 from recgraph.errors import ConfigError, RecgraphError
 from recgraph.tuning.search import Search, searches
 
@@ -64,9 +64,7 @@ def tune(
         device: cpu, cuda, cuda:1 ...
         runs: folder of all runs.
     """
-    for name, number in {"trials": trials, "budget-seconds": budget_seconds, "workers": workers}.items():
-        if number is not None and not number > 0:
-            raise ConfigError(f"--{name}: expected a number above 0, got {number}")
+    check_positive({"--trials": trials, "--budget-seconds": budget_seconds, "--workers": workers})
     if trials is None and budget_seconds is None:
         raise ConfigError("set a budget: --trials, --budget-seconds, or both")
     try:
