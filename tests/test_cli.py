@@ -205,6 +205,8 @@ def test_explain_says_where_a_score_comes_from(recgraph, toy: Path) -> None:
     parts = [float(row[2]) for row in rows]
     assert len(parts) == 3  # two items and the others
     assert sum(parts) == pytest.approx(float(output.split("score ")[1].split()[0]), abs=2e-4)
+    code, _, problem = recgraph("explain", str(folders["ItemKNN"]), "--user", "u3", "-k", "-1")
+    assert (code, problem) == (1, "error: -k: expected a number above 0, got -1\n")
     code, _, problem = recgraph("explain", str(folders["popularity"]), "--user", "u3")
     assert code == 1
     assert "Popularity: nothing to explain a score by" in problem

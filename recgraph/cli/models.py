@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recgraph import registry
-from recgraph.cli.common import app, console, find_device, listed, read_newcomers, say
+from recgraph.cli.common import app, check_positive, console, find_device, listed, read_newcomers, say
 from recgraph.cli.data import list_datasets
 from recgraph.errors import ConfigError
 from recgraph.experiments.running import reevaluate
@@ -116,6 +116,7 @@ def explain(
         to: folder to write to; RUN/explain by default.
         device: cpu, cuda, cuda:1 ...
     """
+    check_positive({"-k": k})
     found = explained(Model.load(run, device=find_device(device)), user, item or None)
     say(f"user {found.user}, item {found.item} {found.title or ''}: score {found.score:.4f}")
     for panel in found.panels:
