@@ -275,6 +275,10 @@ def test_an_ablation_makes_rows_of_its_base(good: Path) -> None:
         ("published: {toy: {LightGNC: {source: x, metrics: {ndcg@10: 0.1}}}}", "published.toy: no row 'LightGNC'"),
         ("published: {toy: {LightGCN: {source: x, metrics: {ndgc@10: 0.1}}}}", "no metric 'ndgc'"),
         ("published: {toy: {LightGCN: {metrics: {ndcg@10: 0.1}}}}", "published.toy.LightGCN.source: Field required"),
+        (
+            "published: {ml-100k: {LightGCN: {source: x, metrics: {ndcg@10: 0}}}}",
+            "published.ml-100k.LightGCN.metrics.ndcg@10: Input should be greater than 0, got 0",
+        ),
         ("search: {LightGNC: {train.lr: [0.1]}}", "search: no row 'LightGNC'"),
         ("search: {LightGCN: {train.rl: [0.1]}}", "train.rl: no such key. Did you mean 'lr'"),
         ("search: {LightGCN: {train.lr: {log: [0.1, 0.01]}}}", "a lower and a higher bound"),

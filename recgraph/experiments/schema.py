@@ -145,7 +145,8 @@ class Published(BaseModel):
     source: str
     on_test: bool = False
     """Their epoch or settings were chosen on the test set."""
-    metrics: dict[str, float] = Field(min_length=1)
+    metrics: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=1)
+    """Above 0, for tables give our relative difference from them."""
 
     @field_validator("metrics")
     @classmethod
