@@ -157,7 +157,7 @@ def test_run_folders_tell_what_is_in_them(good: Path) -> None:
         ("seeds: [0, 1]", "seeds: [0, 1", r"not valid YAML"),
         ("    rank: bpr\n", "    rank: bpr\n    rank: bpr\n", r"'rank' stands twice +in .* line 10, column 5"),
         ("dim: 32", "dim: true", r"encoder\.dim: expected a number, got true"),
-        ("seeds: [0, 1]", "seeds: [0, 1]\nmarks: {toy: {x: true}}", r"marks\.toy\.x: expected a number, got true"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nmarks: {ml-100k: {x: true}}", r"marks\.ml-100k\.x: expected a number, got true"),
     ],
 )  # fmt: skip
 def test_a_mistake_anywhere_is_found_before_anything_runs(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -272,19 +272,38 @@ def test_an_ablation_makes_rows_of_its_base(good: Path) -> None:
     ("addition", "message"),
     [
         ("against: LightGNC", "against: no row 'LightGNC'. Did you mean 'LightGCN'"),
-        ("published: {toy: {LightGNC: {source: x, metrics: {ndcg@10: 0.1}}}}", "published.toy: no row 'LightGNC'"),
-        ("published: {toy: {LightGCN: {source: x, metrics: {ndgc@10: 0.1}}}}", "no metric 'ndgc'"),
-        ("published: {toy: {LightGCN: {metrics: {ndcg@10: 0.1}}}}", "published.toy.LightGCN.source: Field required"),
+        (
+            "published: {ml-100k: {LightGNC: {source: x, metrics: {ndcg@10: 0.1}}}}",
+            "published.ml-100k: no row 'LightGNC'",
+        ),
+        ("published: {ml-100k: {LightGCN: {source: x, metrics: {ndgc@10: 0.1}}}}", "no metric 'ndgc'"),
+        (
+            "published: {ml-100k: {LightGCN: {metrics: {ndcg@10: 0.1}}}}",
+            "published.ml-100k.LightGCN.source: Field required",
+        ),
         (
             "published: {ml-100k: {LightGCN: {source: x, metrics: {ndcg@10: 0}}}}",
             "published.ml-100k.LightGCN.metrics.ndcg@10: Input should be greater than 0, got 0",
+        ),
+        (
+            "published: {ml-100: {LightGCN: {source: x, metrics: {ndcg@10: 0.1}}}}",
+            "published: no dataset 'ml-100' in `datasets`. Did you mean 'ml-100k'",
+        ),
+        ("marks: {ml-1m: {filter: 0.1}}", "marks: no dataset 'ml-1m' in `datasets`"),
+        (
+            "published: {ml-100k: {LightGCN: {source: x, metrics: {ndcg@20: 0.1}}}}",
+            "published.ml-100k.LightGCN.metrics: the row does not measure 'ndcg@20'. Did you mean 'ndcg@10'",
+        ),
+        (
+            "published: {ml-100k: {popularity: {source: x, metrics: {ndcg@10:sampled-99: 0.1}}}}",
+            "popularity.metrics: the row does not measure 'ndcg@10:sampled-99'. Did you mean 'ndcg@10'",
         ),
         ("search: {LightGNC: {train.lr: [0.1]}}", "search: no row 'LightGNC'"),
         ("search: {LightGCN: {train.rl: [0.1]}}", "train.rl: no such key. Did you mean 'lr'"),
         ("search: {LightGCN: {train.lr: {log: [0.1, 0.01]}}}", "a lower and a higher bound"),
         ("search: {LightGCN: {train.lr: {lgo: [0.01, 0.1]}}}", "expected values, or one of uniform, log, int with two"),
         (
-            "published: {toy: {LightGCN: {sorce: x, metrics: {ndcg@10: 0.1}}}}",
+            "published: {ml-100k: {LightGCN: {sorce: x, metrics: {ndcg@10: 0.1}}}}",
             "sorce: no such key. Did you mean 'source'",
         ),
         ("ablate: {one_at_atime: {encoder.dim: [1]}}", "one_at_atime: no such key. Did you mean 'one_at_a_time'"),

@@ -15,6 +15,7 @@ from recgraph.data.features import Kind, Side, kinds
 from recgraph.data.label_settings import LabelSettings, check_labels
 from recgraph.data.modalities import ModalitySettings
 from recgraph.errors import ConfigError, suggest
+from recgraph.evaluation.metrics import num_sampled, sampled
 from recgraph.experiments import pretraining
 from recgraph.experiments.checking import check
 from recgraph.experiments.reading import read, validate
@@ -79,7 +80,9 @@ def plan(
     """
     experiment = read(path)
     chosen_cards = [_card(name, path) for name in dict.fromkeys(datasets) or experiment.datasets]
-    baselines = {row for row in experiment.rows if "baseline" in complete(experiment, row, {}, chosen_cards[0], path)}
+    own = {row: complete(experiment, row, {}, chosen_cards[0], path) for row in experiment.rows}
+    _check_published(experiment, own, path)
+    baselines = {row for row, config in own.items() if "baseline" in config}
     for row, space in experiment.search.items():
         for address, values in space.items():
             for value in samples(values):
@@ -207,6 +210,22 @@ def _on(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
             f"{config['split']['name']!r}; those with candidates for their official split: {', '.join(having)}"
         )
     return config
+
+
+def _check_published(experiment: Experiment, configs: Mapping[str, dict[str, Any]], path: Path) -> None:
+    """Reject published figures of metrics that a row does not measure, for a table would leave them out."""
+    for dataset, rows in experiment.published.items():
+        for row, quoted in rows.items():
+            evaluate = configs[row]["evaluate"]
+            for metric in quoted.metrics:
+                # The number of negatives is known once the candidates are read; NCF's, for a name without one.
+                negatives = num_sampled(metric) or 99
+                measured = [sampled(m, negatives) if evaluate["sampled"] else m for m in evaluate["metrics"]]
+                if metric not in measured:
+                    raise ConfigError(
+                        f"{path}: published.{dataset}.{row}.metrics: the row does not measure {metric!r}. "
+                        f"{suggest(metric, measured)}"
+                    )
 
 
 def _refuse_lost(changes: Mapping[str, Any], where: str) -> None:

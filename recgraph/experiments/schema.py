@@ -196,7 +196,7 @@ class Experiment(BaseModel):
     """Rows derived from the only row, with which they are compared."""
 
     @model_validator(mode="after")
-    def _known_rows(self) -> Experiment:
+    def _known_names(self) -> Experiment:
         if self.ablate is not None:
             if len(self.rows) != 1:
                 raise ValueError("with `ablate` there is one row, the one that is changed")
@@ -205,6 +205,10 @@ class Experiment(BaseModel):
                 row: {**self.rows[self.against], **changes} for row, changes in self.ablate.rows().items()
             }
             self._names(self.rows)
+        for where, datasets in {"published": self.published, "marks": self.marks}.items():
+            for name in datasets:
+                if name not in self.datasets:
+                    raise ValueError(f"{where}: no dataset {name!r} in `datasets`. {suggest(name, self.datasets)}")
         named: dict[str, Iterable[str]] = {f"published.{name}": rows for name, rows in self.published.items()}
         named |= {"search": self.search, "against": [] if self.against is None else [self.against]}
         for where, rows in named.items():
