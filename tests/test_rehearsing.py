@@ -30,6 +30,10 @@ FIELDS = {"name": "fields", "dim": 4}
             r"sequences\.targets: histories before the same item want 'last', got 'every'",
         ),
         ({"heads.rank": {"name": "neumf", "gmf_dim": 8}}, r"heads\.rank: head neumf: gmf_dim is 8"),
+        (
+            {"heads.extra": "mlp"},
+            r"heads\.extra: mlp has weights, and no objective has `head: extra` and trains them; take it out",
+        ),
         ({"encoder": FIELDS}, r"heads\.rank: Dot takes vectors as they are"),
         ({"encoder": FIELDS, "heads.rank": "dcn"}, r"heads\.rank: head dcn has no linear part"),
         (

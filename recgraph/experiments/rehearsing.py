@@ -30,7 +30,7 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
         where: file and row, for messages.
 
     Raises:
-        ConfigError: a part cannot be built, with its address; or no objective trains the head that ranks.
+        ConfigError: a part cannot be built, with its address; or no objective trains a head that has weights.
     """
 
     def made(address: str, make: Callable[..., Any], *data: Any, **more: Any) -> Any:
@@ -62,11 +62,13 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
             needs |= objective.needs
             if objective.task == RANK and spec["weight"] and not (objective.of_parameters or objective.of_vectors):
                 trained.add(getattr(objective, "head", RANK))
-    if RANK not in trained and any(True for _ in heads[RANK].parameters()):
-        raise ConfigError(
-            f"{where}: heads.rank: {config['heads'][RANK]['name']} has weights, and no objective has `head: rank` "
-            "and trains them: the catalogue would be ranked by random ones"
-        )
+    for name, head in heads.items():
+        if name not in trained and any(True for _ in head.parameters()):
+            raise ConfigError(
+                f"{where}: heads.{name}: {config['heads'][name]['name']} has weights, and no objective has "
+                f"`head: {name}` and trains them"
+                + (": the catalogue would be ranked by random ones" if name == RANK else "; take it out")
+            )
     made("train.wide", wide_optimizer, nn.ModuleDict({"encoder": encoder, "heads": nn.ModuleDict(heads)}), train)
     if isinstance(encoder, SequenceEncoder):
         made("sequences", sequence_options, encoder, config["sequences"], needs)
