@@ -94,6 +94,8 @@ def test_a_study_has_another_name_for_another_space_seed_base_or_data(toy: Path)
         ("{LightGCN: {split.seed: [0, 1]}}", "split.seed cannot be searched"),
         ("{LightGCN: {train.lr: []}}", "a list of values"),
         ("{LightGCN: {train.rl: [0.1]}}", "rl"),
+        ("{LightGCN: {encoder.dim: {log: [4, 64]}}}", r"encoder\.dim: .*valid integer.*got 22\."),
+        ("{LightGCN: {encoder.num_layers: {uniform: [0, 2]}}}", r"encoder\.num_layers: .*valid integer.*got 1\.2"),
         ("{LightGCN: {}}", "nothing to try for row 'LightGCN'"),
         ("{}", "no `search:` block"),
     ],

@@ -119,10 +119,17 @@ def smoke(run: Run) -> Run:
 
 
 def samples(space: Sequence[Any] | Range) -> list[Any]:
-    """Values that represent a search space: all of a list, both ends of a range."""
+    """Values that represent a search space: all of a list, both ends of a range, and a point inside if it has any."""
     if not isinstance(space, Range):
         return list(space)
-    return list(space.uniform or space.log or space.int or ())
+    share = (5**0.5 - 1) / 2  # irrational: between whole ends it is no whole number, which some options want
+    if space.uniform is not None:
+        low, high = space.uniform
+        return [low, high, low + share * (high - low)]
+    if space.log is not None:
+        low, high = space.log
+        return [low, high, low * (high / low) ** share]
+    return list(space.int or ())
 
 
 def resolve(experiment: Experiment, row: str, overrides: Mapping[str, Any], card: Card, path: Path) -> dict[str, Any]:
