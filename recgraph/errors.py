@@ -18,6 +18,10 @@ class DataError(RecgraphError, ValueError):
     """A dataset file, card or table is wrong. The message names the file and, where there is one, the row."""
 
 
+class LockedError(RecgraphError):
+    """Another process is at work in a folder; the message starts with the folder."""
+
+
 class TrainingError(RecgraphError, RuntimeError):
     """Training cannot continue, for example because a loss is not finite."""
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recgraph.errors import RecgraphError
+from recgraph.errors import LockedError
 
 
 @contextmanager
@@ -34,14 +34,14 @@ def locked(folder: Path) -> Iterator[None]:
     """Lock `folder` for this process within the block, and delete temporary files that a killed process left there.
 
     Raises:
-        RecgraphError: another process holds the lock.
+        LockedError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends, in whatever way
         except OSError:
-            raise RecgraphError(f"{folder}: another process is at work here") from None
+            raise LockedError(f"{folder}: another process is at work here") from None
         for leftover in folder.rglob(".*.tmp"):
             leftover.unlink()
         yield

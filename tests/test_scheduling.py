@@ -16,7 +16,7 @@ from rich.console import Console
 from recgraph.experiments.experiment import plan
 from recgraph.experiments.running import Settings
 from recgraph.experiments.scheduling import do, preview
-from recgraph.files import write_text
+from recgraph.files import locked, write_text
 
 SETTINGS = Settings(torch.device("cpu"))
 BROKEN = """
@@ -73,6 +73,15 @@ def test_one_run_that_fails_does_not_stop_the_others(broken: Path, workers: int)
     if workers > 1:
         assert "killed by SIGKILL" in found["killed"].error
         assert "ended with code 3" in found["quits"].error
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_is_written_to_a_run_that_another_process_executes(toy: Path, workers: int) -> None:
+    runs = plan(toy, rows=["popularity"], seeds=[0])
+    with locked(runs[0].folder(Path("runs"))):
+        (found,) = do(runs, Path("runs"), settings=SETTINGS, console=Console(), workers=workers)
+    assert (found.result, found.error) == (None, "another process is at work here")
+    assert [path.name for path in found.folder.iterdir()] == [".lock"]
 
 
 def test_workers_give_the_figures_of_one_process(toy: Path) -> None:

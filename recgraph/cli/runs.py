@@ -179,7 +179,8 @@ def _finished(outcomes: Sequence[Outcome]) -> list[tables.Finished]:
 def _fail_if_any(outcomes: Sequence[Outcome]) -> None:
     failed = [outcome for outcome in outcomes if outcome.result is None]
     if failed:
-        lines = "".join(f"\n  {_name(one.run)}: {one.folder / 'error.txt'}" for one in failed)
+        told = (path if (path := one.folder / "error.txt").exists() else one.error for one in failed)
+        lines = "".join(f"\n  {_name(one.run)}: {why}" for one, why in zip(failed, told, strict=True))
         raise RecgraphError(f"{len(failed)} of {len(outcomes)} runs failed:{lines}")
 
 

@@ -21,13 +21,16 @@ import torch
 from rich.console import Console
 
 from recgraph.data.clicks import clicks_of
-from recgraph.errors import RecgraphError
+from recgraph.errors import LockedError, RecgraphError
 from recgraph.experiments.experiment import Run
 from recgraph.experiments.running import Result, Settings, execute, is_current, read_result
 from recgraph.experiments.task import Task
 from recgraph.files import digest, write_text
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+
+LOCKED = "another process is at work here"
+"""The error of a run that another process executes; a process that finds it so ends with `os.EX_TEMPFAIL`."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Outcome:
         run: the run.
         folder: its folder.
         result: its result; None if it failed.
-        error: why it failed, in one line; the traceback is in the folder's error.txt.
+        error: why it failed, in one line; the traceback is in the folder's error.txt, unless the run was `LOCKED` or
+            its process was killed.
     """
 
     run: Run
@@ -100,10 +104,12 @@ class Tasks:
 
 
 def _attempt(run: Run, root: Path, settings: Settings, console: Console, tasks: Callable[[Run], Task]) -> Outcome:
-    """Execute a run; any error is written to its folder."""
+    """Execute a run; any error is written to its folder, unless the folder is another process's."""
     folder = run.folder(root)
     try:
         result = execute(run, root, settings=settings, console=console, task=tasks(run))
+    except LockedError:
+        return Outcome(run, folder, None, LOCKED)
     except Exception as error:  # a bug in one row must not stop the others
         write_text(folder / "error.txt", traceback.format_exc())
         kind = "" if isinstance(error, RecgraphError) else f"{type(error).__name__}: "
@@ -139,7 +145,7 @@ def _work(run: Run, root: Path, settings: Settings) -> None:
     quiet = Console(quiet=True)
     outcome = _attempt(run, root, settings, quiet, Tasks(settings.device))
     if outcome.error:
-        raise SystemExit(outcome.error)
+        raise SystemExit(os.EX_TEMPFAIL if outcome.error == LOCKED else outcome.error)
 
 
 def start(target: Callable[..., None], *arguments: Any, workers: int) -> SpawnProcess:
@@ -181,6 +187,8 @@ def _ended(run: Run, folder: Path, process: SpawnProcess) -> Outcome:
     """The outcome of a process that has ended."""
     if process.exitcode == 0:
         return Outcome(run, folder, read_result(folder))
+    if process.exitcode == os.EX_TEMPFAIL:
+        return Outcome(run, folder, None, LOCKED)
     if process.exitcode is not None and process.exitcode < 0:
         return Outcome(run, folder, None, killed_by(process.exitcode))
     written = folder / "error.txt"
