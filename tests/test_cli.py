@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recgraph import cli
+from recgraph import cli, registry
 from recgraph.cli.common import read_newcomers
 from recgraph.experiments.experiment import plan
 
@@ -163,8 +163,13 @@ def test_rows_and_files_may_have_names_that_look_like_patterns(recgraph, toy: Pa
 def test_list_shows_every_kind(recgraph, toy: Path) -> None:
     code, output, _ = recgraph("list")
     assert code == 0
-    for name in ("lightgcn", "bpr", "ego_l2", "dot", "popularity", "uniform", "leave_last_out", "ml-100k", "toy"):
-        assert name in output, name
+    kinds = [kind for kind, value in vars(registry).items() if isinstance(value, registry.Registry)]
+    assert len(kinds) == 9
+    for kind in kinds:
+        for name in (kind, *getattr(registry, kind).components()):
+            assert name in output, name
+    assert "ml-100k" in output
+    assert "toy" in output
 
 
 def test_data_commands(recgraph, toy: Path) -> None:

@@ -159,8 +159,8 @@ def export(run: Path, *, to: Path | None = None, device: str = "cpu") -> None:
 
 @app.command(name="list")
 def list_components() -> None:
-    """List every encoder, head, objective, view, sampler, split, baseline and dataset, with a one-line description."""
-    kinds = ("encoders", "heads", "objectives", "views", "samplers", "splits", "baselines")
+    """List every component and dataset that a file can name, with a one-line description."""
+    kinds = ("encoders", "sharings", "heads", "objectives", "balances", "views", "samplers", "splits", "baselines")
     for kind in kinds:
         table = Table("name", "what it is", "options", title=kind, title_justify="left")
         for name, component in getattr(registry, kind).components().items():
