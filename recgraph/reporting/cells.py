@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,12 @@ class Finished:
 
     result: Result
     folder: Path
+
+
+def figure(values: Sequence[float]) -> str:
+    """The mean of a figure over runs, with the standard deviation if there are several."""
+    mean = f"{statistics.mean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
 def mark_of(found: Comparison | None) -> str:

@@ -9,7 +9,7 @@ from recgraph.evaluation.prediction import DEFINITIONS, LOWER_IS_BETTER
 from recgraph.evaluation.resampling import RESAMPLES, compare_predictions
 from recgraph.evaluation.significance import Comparison
 from recgraph.experiments.labelling import read_predictions
-from recgraph.reporting.cells import MARKS, Cell, Finished, Grid, mark_of
+from recgraph.reporting.cells import MARKS, Cell, Finished, Grid, figure, mark_of
 
 GUESS = "most frequent in training"
 """The row of the constant baseline: class frequencies in training; for numbers, the mean."""
@@ -27,21 +27,26 @@ def label_grids(rows: Mapping[str, Sequence[Finished]], dataset: str, against: s
     having = {row: runs for row, runs in rows.items() if all("labels" in one.result for one in runs)}
     if not having:
         return []
-    metrics = list(dict.fromkeys(m for runs in having.values() for m in runs[0].result["labels"]["test"]))
+    values = {
+        (row, m): [one.result["labels"]["test"][m] for one in runs]
+        for row, runs in having.items()
+        for m in runs[0].result["labels"]["test"]
+    }
+    metrics = list(dict.fromkeys(m for _, m in values))
     compared = _compare(having, against) if against in having and len(having) > 1 else {}
     best = {}
     for m in metrics:
-        values = [_mean(runs, m) for runs in having.values() if m in runs[0].result["labels"]["test"]]
-        best[m] = min(values) if m.rpartition(":")[2] in LOWER_IS_BETTER else max(values)
+        means = [statistics.mean(values[row, m]) for row in having if (row, m) in values]
+        best[m] = min(means) if m.rpartition(":")[2] in LOWER_IS_BETTER else max(means)
     body = [[Cell(GUESS), *(Cell(_guess(having, m)) for m in metrics)]]
-    for row, runs in having.items():
+    for row in having:
         cells = [Cell(row)]
         for m in metrics:
-            if m not in runs[0].result["labels"]["test"]:
+            if (row, m) not in values:
                 cells.append(Cell(""))
                 continue
             mark = mark_of(compared.get(m, {}).get(row))
-            cells.append(Cell(_figure(runs, m), _mean(runs, m) == best[m], mark))
+            cells.append(Cell(figure(values[row, m]), statistics.mean(values[row, m]) == best[m], mark))
         body.append(cells)
     kinds = dict.fromkeys(m.rpartition(":")[2] for m in metrics)
     notes = ["Labels of held-out users, items or interactions, whom no head has learned from; missing labels left out."]
@@ -65,16 +70,6 @@ def _compare(rows: Mapping[str, Sequence[Finished]], against: str | None) -> dic
             compared = compare_predictions(own, str(against))
             found |= {f"{label}:{metric}": rows_of for metric, rows_of in compared.items()}
     return found
-
-
-def _mean(runs: Sequence[Finished], metric: str) -> float:
-    return statistics.mean(one.result["labels"]["test"][metric] for one in runs)
-
-
-def _figure(runs: Sequence[Finished], metric: str) -> str:
-    values = [one.result["labels"]["test"][metric] for one in runs]
-    mean = f"{statistics.mean(values):.4f}"
-    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
 def _guess(rows: Mapping[str, Sequence[Finished]], metric: str) -> str:

@@ -16,7 +16,7 @@ from recgraph.evaluation.significance import Comparison, compare
 from recgraph.experiments.convergence import REACHED, seconds_until
 from recgraph.experiments.schema import Published
 from recgraph.files import write_text
-from recgraph.reporting.cells import MARKS, Cell, Finished, Grid, Result, mark_of
+from recgraph.reporting.cells import MARKS, Cell, Finished, Grid, Result, figure, mark_of
 from recgraph.reporting.label_tables import label_grids
 
 ABOUT = (
@@ -110,7 +110,8 @@ def _main(
     against: str | None,
 ) -> Grid:
     every = [one.result for runs in rows.values() for one in runs]
-    means = {(row, m): _mean(runs, "test", m) for row, runs in rows.items() for m in metrics}
+    values = {(row, m): [one.result["test"][m] for one in runs] for row, runs in rows.items() for m in metrics}
+    means = {key: statistics.mean(several) for key, several in values.items()}
     best = {m: direction(m) * max(direction(m) * means[row, m] for row in rows) for m in metrics if direction(m)}
     parity = any("parity" in result for result in every)
     quoted = [m for m in metrics if any(m in published[row].metrics for row in rows if row in published)]
@@ -123,9 +124,10 @@ def _main(
         cells = [Cell(row)]
         for m in metrics:
             mark = mark_of(differences.get(m, {}).get(row))
-            cells.append(Cell(_figure(runs, "test", m), means[row, m] == best.get(m), mark))
+            cells.append(Cell(figure(values[row, m]), means[row, m] == best.get(m), mark))
             if parity:
-                cells.append(Cell(_figure(runs, "parity", m) if "parity" in runs[0].result else ""))
+                picked = [one.result["parity"][m] for one in runs if "parity" in one.result]
+                cells.append(Cell(figure(picked) if picked else ""))
             if m in quoted:
                 cells += _quotation(published.get(row), m, means[row, m])
         body.append([*cells, *_cost(runs)])
@@ -283,16 +285,6 @@ def _diagnosed(rows: Mapping[str, Sequence[Finished]], dataset: str) -> Grid:
         "Norm-popularity: rank correlation of a vector's length with its number of training interactions.",
     ]
     return Grid(f"{dataset}, how the vectors lie", ["", *(key.replace("_", " ") for key in keys)], body, notes)
-
-
-def _mean(runs: Sequence[Finished], part: str, metric: str) -> float:
-    return statistics.mean(one.result[part][metric] for one in runs)
-
-
-def _figure(runs: Sequence[Finished], part: str, metric: str) -> str:
-    values = [one.result[part][metric] for one in runs]
-    mean = f"{statistics.mean(values):.4f}"
-    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
 def _cut_short(result: Result) -> bool:
