@@ -83,6 +83,24 @@ def test_a_folder_of_runs_that_cannot_be_made_is_one_line_too(recgraph, toy: Pat
     assert "error: --runs taken: expected a folder that can be written to: File exists" in told
 
 
+def test_a_table_that_lacks_a_run_replaces_none_that_has_it(
+    recgraph, toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("table", str(toy), "--rows", "popularity", "--results", "kept", "--seeds")
+    assert recgraph(*arguments, "0")[0] == 0
+    before = Path("kept/toy.csv").read_text()
+    monkeypatch.setattr("recgraph.baselines.popularity.Popularity.fit", lambda *_: 1 / 0)
+    assert recgraph(*arguments, "0,1")[0] == 1
+    assert Path("kept/toy.csv").read_text() == Path("runs/toy/toy.csv").read_text() == before
+    assert Path("kept/toy.csv").stat().st_mtime_ns < Path("runs/toy/toy.csv").stat().st_mtime_ns
+
+
+def test_settings_of_some_rows_do_not_stop_the_page(recgraph, toy: Path) -> None:
+    code, _, told = recgraph("table", str(toy), "encoder.num_layers=1", "--rows", "LightGCN", "--seeds", "0")
+    assert (code, told) == (0, "")
+    assert Path("runs/toy/report.html").exists()
+
+
 def test_results_that_cannot_be_written_are_refused_before_anything_runs(recgraph, toy: Path) -> None:
     Path("taken").write_text("a file")
     code, _, told = recgraph("table", str(toy), "--rows", "popularity", "--seeds", "0", "--results", "taken")

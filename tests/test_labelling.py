@@ -23,6 +23,8 @@ from recgraph.experiments.running import Settings, execute
 from recgraph.experiments.task import Task
 from recgraph.experiments.toy import ToyTask
 from recgraph.models.model import Model
+from recgraph.reporting.cells import Finished
+from recgraph.reporting.label_tables import label_grids
 
 FILE = """
 datasets: [ml-100k]
@@ -143,6 +145,18 @@ def test_predictions_are_read_from_a_folder_with_brackets(tmp_path: Path) -> Non
     assert read_predictions(tmp_path / "a [b]" / "labels.parquet")["liked"].outputs.ravel().tolist() == [0.5, 2.0]
 
 
+def test_rows_with_other_labels_are_not_compared(tmp_path: Path) -> None:
+    outputs, rows = np.random.default_rng(0).normal(size=(40, 1)), {}
+    for row, shift in {"one": 0.0, "two": 0.0, "other": 1.0}.items():
+        values = Predictions("number", outputs + len(rows), outputs[:, 0] + shift)
+        write_predictions(tmp_path / row / "labels.parquet", {"stars": values})
+        labels = {"test": {"stars:rmse": float(len(rows))}, "guessed": {"stars:rmse": 1.0}}
+        rows[row] = [Finished({"labels": labels}, tmp_path / row)]
+    (grid,) = label_grids(rows, "toy", "one")
+    assert [bool(line[1].mark) for line in grid.rows] == [False, False, True, False]
+    assert "Other labels than one's under the same name, and not compared: stars of other." in grid.notes
+
+
 def test_gates_of_users(file: Path) -> None:
     run = run_of(file, "ple")
     do(run)
@@ -214,7 +228,7 @@ def test_histories_predict_labels_of_users_and_items(file: Path) -> None:
 
 def test_a_table_has_labels_with_their_differences(file: Path) -> None:
     from recgraph.reporting.rendering import markdown
-    from recgraph.reporting.tables import Finished, grids, tidy
+    from recgraph.reporting.tables import grids, tidy
 
     runs = [run for run in plan(file, seeds=[0, 1]) if run.row in ("all", "probes", "none")]
     finished = [Finished(do(run), run.folder(Path("runs"))) for run in runs]

@@ -175,7 +175,9 @@ def test_what_a_command_changes_reaches_the_rows_so_that_nothing_can_be_searched
     short = smoke(run)
     assert {source.config["train"]["max_epochs"] for source in (short, *short.sources.values())} == {2}
     edit(file, lambda tree: tree.update(search={"NeuMF": {"train.batch_size": [7, 8]}}))
-    with pytest.raises(ConfigError, match=r"search\.NeuMF: the row begins with GMF, MLP, which its settings would change"):
+    with pytest.raises(
+        ConfigError, match=r"search\.NeuMF: the row begins with GMF, MLP, which its settings would change"
+    ):
         searches(file)
 
 

@@ -80,6 +80,8 @@ def execute(run: Run, root: Path, *, settings: Settings, console: Console, task:
         if (folder / "result.json").is_file():
             result = read_result(folder)
             if is_current(result, task, run.config, any_code=settings.any_code):
+                if settings.track != "none":
+                    logger.warning("%s: was finished before, and is not mirrored again", folder)
                 return result
             _move_aside(folder)
         trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl")]

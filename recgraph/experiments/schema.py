@@ -205,10 +205,12 @@ class Experiment(BaseModel):
                 row: {**self.rows[self.against], **changes} for row, changes in self.ablate.rows().items()
             }
             self._names(self.rows)
-        for where, datasets in {"published": self.published, "marks": self.marks}.items():
-            for name in datasets:
-                if name not in self.datasets:
-                    raise ValueError(f"{where}: no dataset {name!r} in `datasets`. {suggest(name, self.datasets)}")
+        for where, name in (
+            *(("published", name) for name in self.published),
+            *(("marks", name) for name in self.marks),
+        ):
+            if name not in self.datasets:
+                raise ValueError(f"{where}: no dataset {name!r} in `datasets`. {suggest(name, self.datasets)}")
         named: dict[str, Iterable[str]] = {f"published.{name}": rows for name, rows in self.published.items()}
         named |= {"search": self.search, "against": [] if self.against is None else [self.against]}
         for where, rows in named.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from recgraph.evaluation.prediction import DEFINITIONS, LOWER_IS_BETTER
 from recgraph.evaluation.resampling import RESAMPLES, compare_predictions
 from recgraph.evaluation.significance import Comparison
@@ -33,7 +35,7 @@ def label_grids(rows: Mapping[str, Sequence[Finished]], dataset: str, against: s
         for m in runs[0].result["labels"]["test"]
     }
     metrics = list(dict.fromkeys(m for _, m in values))
-    compared = _compare(having, against) if against in having and len(having) > 1 else {}
+    compared, apart = _compare(having, against) if against in having and len(having) > 1 else ({}, [])
     best = {}
     for m in metrics:
         means = [statistics.mean(values[row, m]) for row in having if (row, m) in values]
@@ -57,19 +59,28 @@ def label_grids(rows: Mapping[str, Sequence[Finished]], dataset: str, against: s
             f"{marks} against {against} (paired bootstrap of {RESAMPLES} resamples over the examples, metrics averaged "
             "over seeds, Holm-corrected over rows)."
         )
+    if apart:
+        notes.append(f"Other labels than {against}'s under the same name, and not compared: {', '.join(apart)}.")
     return [Grid(f"{dataset}, labels, test", ["", *metrics], body, notes)]
 
 
-def _compare(rows: Mapping[str, Sequence[Finished]], against: str | None) -> dict[str, dict[str, Comparison]]:
-    """label:metric -> row -> its comparison with the reference, for labels that both predict."""
+def _compare(
+    rows: Mapping[str, Sequence[Finished]], against: str | None
+) -> tuple[dict[str, dict[str, Comparison]], list[str]]:
+    """label:metric -> row -> its comparison with the reference; and what cannot be compared, as "label of row"."""
     read = {row: [read_predictions(one.folder / "labels.parquet") for one in runs] for row, runs in rows.items()}
     found: dict[str, dict[str, Comparison]] = {}
-    for label in read[str(against)][0]:
+    apart = []
+    for label, reference in read[str(against)][0].items():
         own = {row: [one[label] for one in seeds] for row, seeds in read.items() if label in seeds[0]}
+        for row, seeds in list(own.items()):
+            if any(not np.array_equal(one.targets, reference.targets) for one in seeds):
+                apart.append(f"{label} of {row}")
+                del own[row]
         if len(own) > 1:
             compared = compare_predictions(own, str(against))
             found |= {f"{label}:{metric}": rows_of for metric, rows_of in compared.items()}
-    return found
+    return found, apart
 
 
 def _guess(rows: Mapping[str, Sequence[Finished]], metric: str) -> str:

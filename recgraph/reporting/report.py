@@ -46,18 +46,19 @@ class Study:
     others: int
 
 
-def collect(file: Path, root: Path, overrides: Mapping[str, Any] | None = None) -> Study:
+def collect(file: Path, root: Path, overrides: Mapping[str, Any] | None = None, planned: Sequence[Run] = ()) -> Study:
     """Find the finished runs of a table. Nothing is run, and results of other code versions are accepted.
 
     Args:
         file: the experiment file.
         root: folder of all runs.
         overrides: dotted path -> value; the overrides with which the runs were made.
+        planned: the runs to look for; those of all rows by default.
 
     Raises:
         ConfigError: the file or an override is invalid.
     """
-    experiment, planned = read(file), plan(file, overrides=overrides)
+    experiment, planned = read(file), planned or plan(file, overrides=overrides)
     parents = dict.fromkeys(run.folder(root).parent for run in planned)
     runs = [Finished(read_result(folder), folder) for parent in parents for folder in _seeds(parent)]
     there = {(one.result["row"], one.result["dataset"], one.result["seed"]) for one in runs}
