@@ -10,8 +10,11 @@ import torch
 from jaxtyping import Float, Int
 
 from recgraph.errors import DataError
-from recgraph.evaluation.metrics import OF_CLICKS
+from recgraph.evaluation.metrics import OF_CLICKS, aucs, log_losses
 from recgraph.evaluation.ranking import Evaluation
+
+OF_USERS = {"auc": aucs, "log_loss": log_losses}
+"""The metrics of `OF_CLICKS` for all users at once."""
 
 
 def judge_clicks(
@@ -49,26 +52,3 @@ def judge_clicks(
     return Evaluation(
         found, torch.empty(len(found), 0, dtype=torch.int64), per_user, summary, num_users - len(found), seconds
     )
-
-
-def _aucs(scores: np.ndarray, labels: np.ndarray, starts: Int[np.ndarray, "users"]) -> Float[np.ndarray, "users"]:
-    """`auc` of each user, as the mean rank of clicks (Mann and Whitney): equal scores share the mean of their ranks."""
-    counts = np.diff(starts, append=len(scores))
-    rows = np.repeat(np.arange(len(starts)), counts)
-    first = np.flatnonzero(np.r_[True, (np.diff(scores) != 0) | (np.diff(rows) != 0)])  # of each run of equal scores
-    runs = np.diff(first, append=len(scores))
-    ranks = np.repeat(first + (runs + 1) / 2, runs) - starts[rows]
-    clicks = np.add.reduceat(labels, starts)
-    above = np.add.reduceat(ranks * labels, starts) - clicks * (clicks + 1) / 2
-    pairs = clicks * (counts - clicks)
-    return np.divide(above, pairs, out=np.full(len(starts), np.nan), where=pairs > 0)
-
-
-def _log_losses(scores: np.ndarray, labels: np.ndarray, starts: Int[np.ndarray, "users"]) -> Float[np.ndarray, "users"]:
-    """`log_loss` of each user."""
-    losses = np.logaddexp(0, scores) - labels * scores
-    return np.add.reduceat(losses, starts) / np.diff(starts, append=len(scores))
-
-
-OF_USERS = {"auc": _aucs, "log_loss": _log_losses}
-"""The metrics of `OF_CLICKS` for all users at once: (scores, labels, where users begin), sorted by user and score."""

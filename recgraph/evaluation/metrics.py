@@ -114,18 +114,44 @@ WHOLE_LIST: Mapping[str, ListMetric] = {
 
 def auc(scores: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"]) -> float:
     """Share of the pairs of a click and a non-click in which the click's score is higher, ties counting half."""
-    clicks = int(labels.sum())
-    others = len(labels) - clicks
-    if not clicks or not others:
-        return float("nan")
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    rank = np.cumsum(counts) - (counts - 1) / 2  # ties have their mean rank
-    return float((rank[place][labels > 0].sum() - clicks * (clicks + 1) / 2) / (clicks * others))
+    order = np.argsort(scores)
+    return float(aucs(scores[order], labels[order], np.zeros(1, np.int64))[0])
 
 
 def log_loss(scores: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"]) -> float:
     """Mean of -ln p of a click and -ln(1 - p) of a non-click, with p the sigmoid of the score; lower is better."""
-    return float(np.mean(np.logaddexp(0, scores) - labels * scores))
+    return float(log_losses(scores, labels, np.zeros(1, np.int64))[0])
+
+
+def aucs(
+    scores: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"], starts: Int[np.ndarray, "users"]
+) -> Float[np.ndarray, "users"]:
+    """`auc` of each user, from the mean rank of clicks (Mann and Whitney): equal scores share the mean of their ranks.
+
+    Args:
+        scores, labels: sorted by user, then by score.
+        starts: where the rows of each user begin, at least one each.
+
+    Returns:
+        NaN for a user who has rows of one label only.
+    """
+    counts = np.diff(starts, append=len(scores))
+    rows = np.repeat(np.arange(len(starts)), counts)
+    first = np.flatnonzero(np.r_[True, (np.diff(scores) != 0) | (np.diff(rows) != 0)])  # of each run of equal scores
+    runs = np.diff(first, append=len(scores))
+    ranks = np.repeat(first + (runs + 1) / 2, runs) - starts[rows]
+    clicks = np.add.reduceat(labels, starts)
+    above = np.add.reduceat(ranks * labels, starts) - clicks * (clicks + 1) / 2
+    pairs = clicks * (counts - clicks)
+    return np.divide(above, pairs, out=np.full(len(starts), np.nan), where=pairs > 0)
+
+
+def log_losses(
+    scores: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"], starts: Int[np.ndarray, "users"]
+) -> Float[np.ndarray, "users"]:
+    """`log_loss` of each user; the arguments are those of `aucs`."""
+    losses = np.logaddexp(0, scores) - labels * scores
+    return np.add.reduceat(losses, starts) / np.diff(starts, append=len(scores))
 
 
 OF_CLICKS: Mapping[str, ClickMetric] = {"auc": auc, "log_loss": log_loss}

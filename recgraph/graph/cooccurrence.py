@@ -36,8 +36,7 @@ def item_neighbours(graph: BipartiteGraph, num: int) -> ItemNeighbours:
     neighbours, with its degree as G_ii. This follows UltraGCN's code (Mao et al., CIKM 2021,
     https://github.com/xue-pai/UltraGCN); the paper has G_ij / (g_i - G_ii) · √(g_i / g_j). On CUDA the host waits.
 
-    G is computed in chunks of rows of 32 MB. Ties are ordered as torch.topk returns
-    them.
+    G is computed in chunks of rows of 32 MB. Ties are ordered as torch.topk returns them.
 
     Args:
         graph: the training graph.
