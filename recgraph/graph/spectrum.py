@@ -26,7 +26,7 @@ TOLERANCE = 1e-4
 
 PROBES = 2
 """Power iterations on a random block that looks for what the space has missed. One was enough for graphs of 100 to 300
-components; without a block, the 128 largest σ² of a graph with 100 were 3 too little in all, one of them .48."""
+components; without a block, the 128 largest σ² of a graph with 100 were 3 too little in all."""
 
 NEGLIGIBLE = 1e-5
 """σ², relative to the largest, that is 0 but for rounding in single precision."""
