@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from recgraph import registry
 from recgraph.data import cards
 from recgraph.data.cards import Card
 from recgraph.data.content import check_columns
@@ -29,6 +30,9 @@ RECIPE = (
     *("blend", "pretrained"),
 )
 """Blocks of a run that do not apply to baselines."""
+
+NAMED = ("content", "labels", "relations")
+"""Blocks with entries by name, each for the components that read it."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ def plan(
     experiment = read(path)
     chosen_cards = [_card(name, path) for name in dict.fromkeys(datasets) or experiment.datasets]
     own = {row: complete(experiment, row, {}, chosen_cards[0], path) for row in experiment.rows}
+    if idle := _given(experiment.base) - set().union(*map(_used, own.values())):
+        raise ConfigError(f"{path}: base: {min(idle)} does nothing, for no row reads it; take it out")
     _check_published(experiment, own, path)
     baselines = {row for row, config in own.items() if "baseline" in config}
     for row, space in experiment.search.items():
@@ -145,7 +151,10 @@ def resolve(experiment: Experiment, row: str, overrides: Mapping[str, Any], card
         for address in (*experiment.rows[row], *overrides):
             if _of_training(address):
                 raise ConfigError(f"{where}: {address} does nothing here, for the row is a baseline")
-    return check(config, card, where)
+    checked = check(config, card, where)
+    if idle := _given({**experiment.rows[row], **overrides}) - _used(checked):
+        raise ConfigError(f"{where}: {min(idle)} does nothing here, for nothing in the row reads it; take it out")
+    return checked
 
 
 def complete(experiment: Experiment, row: str, overrides: Mapping[str, Any], card: Card, path: Path) -> dict[str, Any]:
@@ -242,6 +251,25 @@ def _refuse_lost(changes: Mapping[str, Any], where: str) -> None:
         for later in addresses[number + 1 :]:
             if address.startswith(f"{later}."):
                 raise ConfigError(f"{where}: {address} is lost, for {later} after it replaces the whole")
+
+
+def _given(changes: Mapping[str, Any]) -> set[str]:
+    """What `changes` set of the blocks that only some components read: the block, or an entry as labels.gender."""
+    found = set()
+    for address, value in changes.items():
+        block, *names = address.split(".")
+        if block in NAMED and value is not None:
+            found |= {f"{block}.{name}" for name in names[:1] or value}
+        elif block in ("negatives", "sequences"):
+            found.add(block)
+    return found
+
+
+def _used(config: Mapping[str, Any]) -> set[str]:
+    """What a complete configuration reads of those blocks."""
+    found = {f"{block}.{name}" for block in NAMED for name in config.get(block, {})} | {"sequences"} & config.keys()
+    needs = (registry.objectives.find(spec["name"]).needs for spec in config.get("objectives", {}).values())
+    return found | {"negatives"} & set().union(*needs)
 
 
 def _of_training(address: str) -> bool:
