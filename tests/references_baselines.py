@@ -41,9 +41,10 @@ def item_knn(matrix: Matrix, neighbours: int, shrinkage: float, normalise: bool,
     return _with_sum_1(weights) if normalise else weights
 
 
-def user_knn(matrix: Matrix, neighbours: int, shrinkage: float) -> Matrix:
-    """Scores [users, items]."""
-    return keep_largest(similarities(matrix, shrinkage), neighbours) @ matrix
+def user_knn(matrix: Matrix, neighbours: int, shrinkage: float, of: str) -> Matrix:
+    """Scores [users, items]. The neighbours are those of the user scored, or those who have this user among theirs."""
+    near = keep_largest(similarities(matrix, shrinkage), neighbours)
+    return (near if of == "user" else near.T) @ matrix
 
 
 def rp3beta(matrix: Matrix, neighbours: int, alpha: float, beta: float, normalise: bool) -> Matrix:

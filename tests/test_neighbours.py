@@ -44,21 +44,24 @@ def test_item_knn_is_the_dense_one(count: int, shrinkage: float, normalise: bool
     np.testing.assert_allclose(model.scorer()(users).numpy(), (matrix() @ expected)[users], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("of", ["user", "neighbour"])
 @pytest.mark.parametrize("shrinkage", [0.0, 7.5])
 @pytest.mark.parametrize("count", [1, 3, 1000])
 @pytest.mark.usefixtures("chunk")
-def test_user_knn_is_the_dense_one(count: int, shrinkage: float) -> None:
-    model = UserKNN(40, 50, neighbours=count, shrinkage=shrinkage)
+def test_user_knn_is_the_dense_one(count: int, shrinkage: float, of: str) -> None:
+    model = UserKNN(40, 50, neighbours=count, shrinkage=shrinkage, nearest_of=of)
     model.fit(train())
     users = torch.tensor([7, 0, 39])
-    expected = user_knn(matrix(), count, shrinkage)[users]
+    expected = user_knn(matrix(), count, shrinkage, of)[users]
     np.testing.assert_allclose(model.scorer()(users).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_neighbour_of_user_knn_speaks_by_the_items_in_common() -> None:
-    model, liked = UserKNN(40, 50, neighbours=5), matrix()
+@pytest.mark.parametrize("of", ["user", "neighbour"])
+def test_a_neighbour_of_user_knn_speaks_by_the_items_in_common(of: str) -> None:
+    model, liked = UserKNN(40, 50, neighbours=5, nearest_of=of), matrix()
     model.fit(train())
     near = keep_largest(similarities(liked, 0.0), 5)
+    near = near if of == "user" else near.T
     for user, item in ((0, 3), (7, 20), (39, 49)):
         history = np.flatnonzero(liked[user])
         expected = [

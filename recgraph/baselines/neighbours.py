@@ -88,6 +88,9 @@ class UserKNN(LinearModel):
         neighbours: number of neighbours of each user. Anelli et al., 2023, https://arxiv.org/abs/2308.00404, found 146
             with the cosine for each of Gowalla, Yelp2018 and Amazon-Book.
         shrinkage: added to the denominator, 0 or more.
+        nearest_of: whose nearest neighbours are kept: those of the user scored, or those of each neighbour, so that a
+            user hears all who count this user among their nearest. The latter wants more neighbours, leaves nobody
+            without influence, and is the UserKNN of Dacrema et al., 2019, https://arxiv.org/abs/1907.06902.
     """
 
     near_starts: Tensor
@@ -95,10 +98,16 @@ class UserKNN(LinearModel):
     near_values: Tensor
 
     def __init__(
-        self, num_users: int, num_items: int, *, neighbours: PositiveInt = 146, shrinkage: NonNegativeFloat = 0.0
+        self,
+        num_users: int,
+        num_items: int,
+        *,
+        neighbours: PositiveInt = 146,
+        shrinkage: NonNegativeFloat = 0.0,
+        nearest_of: Literal["user", "neighbour"] = "user",
     ) -> None:
         super().__init__(num_users, num_items)
-        self.neighbours, self.shrinkage = neighbours, shrinkage
+        self.neighbours, self.shrinkage, self.nearest_of = neighbours, shrinkage, nearest_of
         self.register_buffer("near_starts", torch.zeros(num_users + 1, dtype=torch.int32), persistent=False)
         self.register_buffer("near_columns", torch.zeros(0, dtype=torch.int32), persistent=False)
         self.register_buffer("near_values", torch.zeros(0), persistent=False)
@@ -107,9 +116,10 @@ class UserKNN(LinearModel):
         """Keep the histories and find each user's neighbours."""
         super().fit(train)
         by_user, by_item = binary(train)
-        self.near_starts, self.near_columns, self.near_values = nearest(
-            by_user, by_item, cosine(by_user, self.shrinkage), self.neighbours
-        )
+        near = nearest(by_user, by_item, cosine(by_user, self.shrinkage), self.neighbours)
+        if self.nearest_of == "neighbour":
+            near = transpose(near, self.num_users)
+        self.near_starts, self.near_columns, self.near_values = near
 
     def scorer(self) -> Scorer:
         """See `Model.scorer`."""
