@@ -158,11 +158,12 @@ def test_run_folders_tell_what_is_in_them(good: Path) -> None:
         ("    rank: bpr\n", "    rank: bpr\n    rank: bpr\n", r"'rank' stands twice +in .* line 10, column 5"),
         ("dim: 32", "dim: true", r"encoder\.dim: expected a number, got true"),
         ("seeds: [0, 1]", "seeds: [0, 1]\nmarks: {ml-100k: {x: true}}", r"marks\.ml-100k\.x: expected a number, got true"),
-        ("{encoder.num_layers: 1}", "{sequences.targets: last}", r"rows\.one layer: sequences does nothing here, for nothing in"),
+        ("{encoder.num_layers: 1}", "{sequences.targets: last}", r"rows\.one layer: sequences does nothing here, for nothing reads it"),
         ("{encoder.num_layers: 1}", "{objectives.rank: direct_au, negatives: warm}", r"rows\.one layer: negatives does nothing here"),
         ("{encoder.num_layers: 1}", "{labels: {sex: {of: user, feature: gender}}}", r"rows\.one layer: labels\.sex does nothing here"),
         ("{encoder.num_layers: 1}", "{content.text: {columns: [title]}}", r"rows\.one layer: content\.text does nothing here"),
-        ("base:\n", "base:\n  relations: {}\n  labels: {sex: {of: user, feature: gender}}\n", r"base: labels\.sex does nothing, for no row"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nsearch: {one layer: {sequences.targets: [last]}}", r"search\.one layer: sequences does nothing"),
+        ("base:\n", "base:\n  relations: {}\n  labels: {sex: {of: user, feature: gender}}\n", r"base: labels\.sex does nothing here"),
     ],
 )  # fmt: skip
 def test_a_mistake_anywhere_is_found_before_anything_runs(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -183,7 +184,7 @@ def test_a_mistake_anywhere_is_found_before_anything_runs(tmp_path: Path, old: s
         ),
         (
             {"rows": ["MF"], "overrides": {"objectives.rank": "direct_au", "negatives.num": 4}},
-            r"rows\.MF: negatives does nothing here",
+            r"table\.yaml: negatives does nothing here",
         ),
     ],
 )
@@ -192,15 +193,15 @@ def test_a_mistake_on_the_command_line_is_found_too(good: Path, selection: dict,
         plan(good, **selection)
 
 
-def test_what_only_some_rows_read_stands_in_base(tmp_path: Path) -> None:
-    some = "base:\n  negatives: warm\n  sequences: {targets: last}\n"
-    histories = "one layer: {encoder: {name: sasrec, dim: 8}, objectives.l2: null, objectives.rank: cross_entropy}"
+def test_what_only_some_rows_read_may_stand_in_base_or_on_the_command_line(tmp_path: Path) -> None:
+    some = GOOD.replace("base:\n", "base:\n  negatives: warm\n  sequences: {targets: last}\n")
+    histories = "{encoder: {name: sasrec, dim: 8}, objectives.l2: null, objectives.rank: cross_entropy}"
     assert "one layer: {encoder.num_layers: 1}" in GOOD
-    found = configs(
-        write(tmp_path, GOOD.replace("base:\n", some).replace("one layer: {encoder.num_layers: 1}", histories))
-    )
-    assert found["LightGCN"]["negatives"]["name"] == "warm"
-    assert found["one layer"]["sequences"] == {"targets": "last"}
+    path = write(tmp_path, some.replace("one layer: {encoder.num_layers: 1}", f"one layer: {histories}"))
+    assert configs(path)["one layer"]["sequences"] == {"targets": "last"}
+    changed = configs(path, overrides={"sequences.targets": "every", "negatives.num": 3})
+    assert changed["one layer"]["sequences"] == {"targets": "every"}
+    assert changed["LightGCN"]["negatives"]["num"] == 3
 
 
 def test_a_row_may_be_another_with_a_change(tmp_path: Path) -> None:

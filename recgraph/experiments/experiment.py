@@ -85,14 +85,15 @@ def plan(
     experiment = read(path)
     chosen_cards = [_card(name, path) for name in dict.fromkeys(datasets) or experiment.datasets]
     own = {row: complete(experiment, row, {}, chosen_cards[0], path) for row in experiment.rows}
-    if idle := _given(experiment.base) - set().union(*map(_used, own.values())):
-        raise ConfigError(f"{path}: base: {min(idle)} does nothing, for no row reads it; take it out")
+    _refuse_idle(experiment.base, own.values(), f"{path}: base")
+    for row, changes in experiment.rows.items():
+        _refuse_idle(changes, [own[row]], f"{path}: rows.{row}")
     _check_published(experiment, own, path)
     baselines = {row for row, config in own.items() if "baseline" in config}
     for row, space in experiment.search.items():
-        for address, values in space.items():
-            for value in samples(values):
-                resolve(experiment, row, {address: value}, chosen_cards[0], path)
+        changes = [{address: value} for address, values in space.items() for value in samples(values)]
+        searched = [resolve(experiment, row, change, chosen_cards[0], path) for change in changes]
+        _refuse_idle(space, searched, f"{path}: search.{row}")
     chosen = dict.fromkeys(rows) or experiment.rows
     for row in chosen:
         if row not in experiment.rows:
@@ -101,13 +102,15 @@ def plan(
     for_baselines = everywhere
     if not baselines.issuperset(chosen):
         for_baselines = {address: value for address, value in everywhere.items() if not _of_training(address)}
-    return [
+    runs = [
         Run(path.stem, row, card.name, seed, _on(config, card, f"{path}: rows.{row}"))
         for card in chosen_cards
         for row in chosen
         for config in [complete(experiment, row, for_baselines if row in baselines else everywhere, card, path)]
         for seed in dict.fromkeys(seeds) or experiment.seeds
     ]
+    _refuse_idle(everywhere, [run.config for run in runs], str(path))
+    return runs
 
 
 def smoke(run: Run) -> Run:
@@ -151,10 +154,7 @@ def resolve(experiment: Experiment, row: str, overrides: Mapping[str, Any], card
         for address in (*experiment.rows[row], *overrides):
             if _of_training(address):
                 raise ConfigError(f"{where}: {address} does nothing here, for the row is a baseline")
-    checked = check(config, card, where)
-    if idle := _given({**experiment.rows[row], **overrides}) - _used(checked):
-        raise ConfigError(f"{where}: {min(idle)} does nothing here, for nothing in the row reads it; take it out")
-    return checked
+    return check(config, card, where)
 
 
 def complete(experiment: Experiment, row: str, overrides: Mapping[str, Any], card: Card, path: Path) -> dict[str, Any]:
@@ -253,20 +253,21 @@ def _refuse_lost(changes: Mapping[str, Any], where: str) -> None:
                 raise ConfigError(f"{where}: {address} is lost, for {later} after it replaces the whole")
 
 
-def _given(changes: Mapping[str, Any]) -> set[str]:
-    """What `changes` set of the blocks that only some components read: the block, or an entry as labels.gender."""
-    found = set()
+def _refuse_idle(changes: Mapping[str, Any], configs: Iterable[Mapping[str, Any]], where: str) -> None:
+    """Reject settings of blocks that only some components read, if these configurations have none of those."""
+    given = set()  # blocks, or entries as labels.gender
     for address, value in changes.items():
         block, *names = address.split(".")
         if block in NAMED and value is not None:
-            found |= {f"{block}.{name}" for name in names[:1] or value}
+            given |= {f"{block}.{name}" for name in names[:1] or value}
         elif block in ("negatives", "sequences"):
-            found.add(block)
-    return found
+            given.add(block)
+    if idle := given.difference(*map(_used, configs)):
+        raise ConfigError(f"{where}: {min(idle)} does nothing here, for nothing reads it; take it out")
 
 
 def _used(config: Mapping[str, Any]) -> set[str]:
-    """What a complete configuration reads of those blocks."""
+    """The blocks, of those that only some components read, that a complete configuration does; entries by name."""
     found = {f"{block}.{name}" for block in NAMED for name in config.get(block, {})} | {"sequences"} & config.keys()
     needs = (registry.objectives.find(spec["name"]).needs for spec in config.get("objectives", {}).values())
     return found | {"negatives"} & set().union(*needs)
