@@ -14,8 +14,10 @@ from rich.console import Console
 
 from recgraph.data.features import Attributes, Features
 from recgraph.data.labels import held_out
+from recgraph.data.labels import labels_of as make
 from recgraph.errors import ConfigError
 from recgraph.evaluation.prediction import Predictions, measure
+from recgraph.experiments import task as module
 from recgraph.experiments.experiment import Run, plan
 from recgraph.experiments.fitting import labels_of, predicted
 from recgraph.experiments.labelling import gates, read_predictions, write_predictions
@@ -36,7 +38,6 @@ base:
     genres: {of: item, feature: genres}
     liked: {of: interaction, feature: rating, around: 3}
     stars: {of: interaction, feature: rating}
-  content: {people: {side: user, columns: [gender]}}
   encoder: {name: lightgcn, dim: 8, num_layers: 2}
   objectives:
     rank: bpr
@@ -94,6 +95,20 @@ def test_a_run_measures_its_labels_and_its_model_predicts_the_same_when_loaded(f
     at_best = next(line for line in curve if line["epoch"] == result["best_epoch"])
     for metric, value in found["validation"].items():
         assert row == "stars" or at_best["validation"][metric] == pytest.approx(value)
+
+
+def test_labels_are_made_once_for_all_validations_and_rows(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(
+        module, "labels_of", lambda entries, *rest, **more: made.extend(entries) or make(entries, *rest, **more)
+    )
+    task = ToyTask(CPU)
+    do(run_of(file, "all"), task)  # validates twice
+    assert made == ["gender", "genres", "liked"]
+    do(run_of(file, "ple"), task)
+    assert len(made) == 3
+    do(run_of(file, "stars"), task)  # one of them is another label, and the refit sees those of validation
+    assert made[3:] == ["stars", "gender", "genres", "stars"]
 
 
 def test_probes_leave_ranking_where_it_is_without_them(file: Path) -> None:
@@ -188,7 +203,10 @@ def test_gates_of_users(file: Path) -> None:
         ({"sharing": {"name": "mmoe", "expert": 3}}, "sharing.expert: sharing 'mmoe' takes no 'expert'.*experts"),
         ({"encoder": "sasrec"}, "an encoder of histories has no rows of interactions"),
         (
-            {"encoder": {"name": "hybrid", "graph": {"name": "lightgcn"}}, "content.people.side": "user"},
+            {
+                "encoder": {"name": "hybrid", "graph": {"name": "lightgcn"}},
+                "content.people": {"side": "user", "columns": ["gender"]},
+            },
             r"the encoder reads content\.people, in which is 'gender', the label that objectives\.gender is to predict",
         ),
     ],

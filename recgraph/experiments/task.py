@@ -91,6 +91,7 @@ class Task:
         self._candidates = None if sealed else split.candidates
         self.audit = None if sealed else audit(split)
         self.titles, self.device, self._features, self._cache = titles, device, features, cache
+        self._labels: dict[tuple[str, bool], LabelData] = {}
 
     @classmethod
     def load(
@@ -155,14 +156,23 @@ class Task:
     def labels(self, settings: Mapping[str, Any], *, seed: int, refit: bool = False) -> dict[str, LabelData]:
         """Labels to be predicted besides rankings; without test labels if the task is sealed.
 
+        They are kept until others are asked for: each validation and each row of a table wants them again, and fitting
+        texts takes longer than an epoch.
+
         Args:
             settings: the resolved `labels:` block.
             seed: seed of the split.
             refit: whether training sees validation labels as well.
         """
-        entries = {name: LabelSettings(**entry) for name, entry in settings.items()}
         learn: tuple[Part, ...] = ("train", "validation") if refit else ("train",)
-        return labels_of(entries, self._features, self.parts(), seed=seed, learn=learn)
+        keys = {name: digest([entry, seed]) for name, entry in settings.items()}
+        self._labels = {key: label for key, label in self._labels.items() if key[0] in keys.values()}
+        for name, key in keys.items():
+            if (key, refit) not in self._labels:
+                entry = {name: LabelSettings(**settings[name])}
+                made = labels_of(entry, self._features, self.parts(), seed=seed, learn=learn)
+                self._labels[key, refit] = made[name]
+        return {name: self._labels[key, refit] for name, key in keys.items()}
 
     def predict(self, model: Recommender, labels: Mapping[str, LabelData], part: Part) -> dict[str, Predictions]:
         """A model's predictions for the labels of a part, after observing the interactions of the parts before it."""

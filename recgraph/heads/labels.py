@@ -18,7 +18,9 @@ class LabelHead(nn.Module):
     """Predicts a label by a linear layer, or by hidden layers with ReLU between them.
 
     Its input is the query for a user's label, the item vector for an item's, and for an interaction's [query; item;
-    query ⊙ item], the vector of a text, or both concatenated.
+    query ⊙ item], the vector of a text, or both concatenated. Texts come with length 1. They are multiplied by the root
+    of their width, so that a component is of the size of 1 in the mean: from smaller inputs a linear layer learns too
+    little in as many steps as the representation trains.
 
     Args:
         dim: width of query and item vectors.
@@ -71,5 +73,5 @@ class LabelHead(nn.Module):
             told += [query, item, query * item]
         if self.text_width:
             assert text is not None
-            told.append(text)
+            told.append(text * self.text_width**0.5)
         return self.layers(torch.cat(told, -1))
