@@ -26,6 +26,7 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u
 _MARKS = "\u0300-\u036f\u0591-\u05c7\u0610-\u065f\u0900-\u0dff"
 """Marks within words that `\\w` leaves out: accents, Hebrew and Arabic points, vowel signs of India's scripts."""
 
+_PAIRED = re.compile(f"[{_UNSPACED}]")
 _WORD = re.compile(rf"[{_UNSPACED}]+|(?:[^\W_{_UNSPACED}]|[{_MARKS}]){{2,}}")
 
 
@@ -34,9 +35,13 @@ def words(text: str) -> list[str]:
 
     In scripts without spaces between words, each pair of neighbouring characters counts as a word.
     """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    matches: list[str] = _WORD.findall(folded)
+    if not _PAIRED.search(folded):  # most texts
+        return matches
     found: list[str] = []
-    for match in _WORD.findall(unicodedata.normalize("NFKC", text).casefold()):
-        if re.match(f"[{_UNSPACED}]", match):
+    for match in matches:
+        if _PAIRED.match(match):
             found += [match[at : at + 2] for at in range(max(1, len(match) - 1))]
         else:
             found.append(match)
