@@ -68,17 +68,25 @@ def lookup(table: Float[Tensor, "rows dim"], index: Int[Tensor, "*batch"]) -> Fl
 
 
 class Total:
-    """Accumulates gradients with respect to a tensor; memory is allocated only once there is something to add."""
+    """Accumulates gradients with respect to a tensor, in float32 at least: autocast's are too coarse for sums.
+
+    Memory is allocated only once there is something to add.
+    """
 
     def __init__(self, tensor: Tensor) -> None:
         self._tensor = tensor
-        self.value: Tensor | None = None
+        self._value: Tensor | None = None
 
     def begun(self) -> Tensor:
         """The sum so far, to add to in place; zeros at first."""
-        if self.value is None:
-            self.value = torch.zeros_like(self._tensor)
-        return self.value
+        if self._value is None:
+            wide = torch.promote_types(self._tensor.dtype, torch.float32)
+            self._value = torch.zeros_like(self._tensor, dtype=wide)
+        return self._value
+
+    def result(self) -> Tensor | None:
+        """The sum, in the tensor's precision; None if nothing was added."""
+        return None if self._value is None else self._value.to(self._tensor.dtype)
 
 
 def gathering(table: Float[Tensor, "rows dim"], total: Total) -> Float[Tensor, "rows dim"]:
@@ -106,7 +114,8 @@ class _Gathering(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, arriving: Tensor) -> tuple[None, None, None]:
-        ctx.total.begun().index_add_(0, ctx.saved_tensors[0], arriving)
+        total = ctx.total.begun()
+        total.index_add_(0, ctx.saved_tensors[0], arriving.to(total.dtype))
         return None, None, None
 
 

@@ -123,5 +123,5 @@ class Tower(nn.Module):
         if self.attend is None:
             return present / present.sum(1, keepdim=True).clamp(min=1)
         # Lowest finite number: a row of only -∞ has no softmax; the product then sets such rows to zero.
-        scores = self.attend(hidden).squeeze(-1).masked_fill(~present, torch.finfo(hidden.dtype).min)
-        return scores.softmax(1) * present
+        scores = self.attend(hidden).squeeze(-1)
+        return scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(1) * present

@@ -91,8 +91,8 @@ def plan(
     _check_published(experiment, own, path)
     baselines = {row for row, config in own.items() if "baseline" in config}
     for row, space in experiment.search.items():
-        changes = [{address: value} for address, values in space.items() for value in samples(values)]
-        searched = [resolve(experiment, row, change, chosen_cards[0], path) for change in changes]
+        tried = [{address: value} for address, values in space.items() for value in samples(values)]
+        searched = [resolve(experiment, row, change, chosen_cards[0], path) for change in tried]
         _refuse_idle(space, searched, f"{path}: search.{row}")
     chosen = dict.fromkeys(rows) or experiment.rows
     for row in chosen:

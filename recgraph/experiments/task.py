@@ -84,14 +84,13 @@ class Task:
             raise DataError(f"the validation part of split {split.name} is empty; it must choose the epoch")
         if clicks is not None:
             split = labelled(split, clicks)
-        self.clicks = clicks
-        self.split_name, self.fingerprint = split.name, split.fingerprint
+        self.clicks, self.split_name, self.fingerprint = clicks, split.name, split.fingerprint
         self.train, self.validation = split.train, split.validation
         self._test = None if sealed else split.test
         self._candidates = None if sealed else split.candidates
         self.audit = None if sealed else audit(split)
         self.titles, self.device, self._features, self._cache = titles, device, features, cache
-        self._labels: dict[tuple[str, bool], LabelData] = {}
+        self._labels: dict[tuple[str, bool], LabelData] = {}  # the last ones: fitting texts takes longer than an epoch
 
     @classmethod
     def load(
@@ -156,9 +155,6 @@ class Task:
     def labels(self, settings: Mapping[str, Any], *, seed: int, refit: bool = False) -> dict[str, LabelData]:
         """Labels to be predicted besides rankings; without test labels if the task is sealed.
 
-        They are kept until others are asked for: each validation and each row of a table wants them again, and fitting
-        texts takes longer than an epoch.
-
         Args:
             settings: the resolved `labels:` block.
             seed: seed of the split.
@@ -170,8 +166,7 @@ class Task:
         for name, key in keys.items():
             if (key, refit) not in self._labels:
                 entry = {name: LabelSettings(**settings[name])}
-                made = labels_of(entry, self._features, self.parts(), seed=seed, learn=learn)
-                self._labels[key, refit] = made[name]
+                self._labels[key, refit] = labels_of(entry, self._features, self.parts(), seed=seed, learn=learn)[name]
         return {name: self._labels[key, refit] for name, key in keys.items()}
 
     def predict(self, model: Recommender, labels: Mapping[str, LabelData], part: Part) -> dict[str, Predictions]:

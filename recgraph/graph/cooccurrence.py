@@ -42,7 +42,11 @@ def item_neighbours(graph: BipartiteGraph, num: int) -> ItemNeighbours:
         graph: the training graph.
         num: K, the number of neighbours of each item; at most the number of items.
     """
-    num = min(num, graph.num_items)
+    with torch.autocast(graph.users.device.type, enabled=False):  # sparse products do not support bfloat16
+        return _neighbours(graph, min(num, graph.num_items))
+
+
+def _neighbours(graph: BipartiteGraph, num: int) -> ItemNeighbours:
     ones = torch.ones(graph.num_edges, device=graph.users.device)
     by_item, by_user = graph.rows_of_items(ones), graph.rows_of_users(ones)
     users_of = SparseRows(by_item.crow_indices(), by_item.col_indices(), by_item.values())

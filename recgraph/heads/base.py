@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from recgraph.types import Past
+
 
 class Head(nn.Module):
     """Scores items for a query in two steps: prepares each side on its own, then matches pairs of prepared vectors.
@@ -30,6 +32,14 @@ class Head(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
+
+    def query_floats(self, past: Past | None) -> int:
+        """Floats per row, besides those of its pairs, that are kept for the gradient: 0 unless a query is long.
+
+        Args:
+            past: the histories behind the queries.
+        """
+        return 0
 
     def prepare_query(self, query: Float[Tensor, "*batch wide"]) -> Float[Tensor, "*batch width"]:
         """The query's side: by default the vector unchanged."""

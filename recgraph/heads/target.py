@@ -18,6 +18,7 @@ from recgraph.heads.base import Head, steps_of
 from recgraph.heads.layers import Widths, lecun_uniform, room, xavier_uniform
 from recgraph.numerics.matmul import Linear
 from recgraph.registry import heads
+from recgraph.types import Past
 
 CHUNK_FLOATS = 2**20
 """Floats of the widest layer over pairs of a step and an item that are in memory at once on a CPU: 4 MB per layer."""
@@ -38,9 +39,10 @@ class DIN(Head):
     parts: what depends on c or s alone is computed once per item or step. Masked items of a history get no weight, and
     a user without history has v = 0.
 
-    Pairs are processed in chunks, also in training, where each chunk is recomputed for its gradient: memory stays
-    bounded with any objective. Without gradients, a catalogue is scored for many queries at once, and equal step
-    vectors are handled only once: a costs at most items² · dim · attention[0] multiplications instead of
+    Pairs are processed in chunks, also in training, where each chunk is recomputed for its gradient. Each row has a
+    copy of its history, so losses go by chunks of rows as well, except where rows share negatives: memory is then that
+    of all rows of a set. Without gradients, a catalogue is scored for many queries at once, and equal step vectors are
+    handled only once: a costs at most items² · dim · attention[0] multiplications instead of
     users · items · length · dim · attention[0].
 
     Args:
@@ -67,6 +69,11 @@ class DIN(Head):
             xavier_uniform(Linear(dim, wide, bias=False), fan_in=4 * dim) for _ in range(3)
         )
         self.tower = _layers(hidden, nn.ReLU)
+
+    def query_floats(self, past: Past | None) -> int:
+        """The steps as they come, and what `prepare_query` makes of them."""
+        assert past is not None  # the head reads histories
+        return past.history.shape[1] * (2 * self.dim + self.from_item.out_features + 2)
 
     def prepare_query(self, query: Float[Tensor, "*batch wide"]) -> Tensor:
         """The query's part of the tower; for each step its vector, its part of a, and whether the step exists."""

@@ -7,6 +7,7 @@ from typing import Self
 
 import polars as pl
 import torch
+import torch.nn.functional as F
 
 from recgraph.data.content import Pipeline
 from recgraph.data.histories import Histories
@@ -97,9 +98,12 @@ class Extensible(Model):
             told[rows[reached]] = True
             ends = torch.cat([graph.users.cpu(), rows[reached] + self.num_users])
             others = torch.cat([graph.items.cpu(), items[reached]])
-            links = graph.user_links and graph.user_links.padded(num_users), graph.item_links
-            graph = BipartiteGraph.from_edges(ends, others, num_users, self.num_items).to(self.device)
-            graph = graph.linked(*links)
+            known = graph.to("cpu")
+            graph = BipartiteGraph.from_edges(ends, others, num_users, self.num_items).normalised(*known.exponents)
+            if known.weights is not None:  # edges are sorted by user, so that the new ones, of weight 1, come last
+                graph = graph.reweighted(F.pad(known.weights, (0, graph.num_edges - known.num_edges), value=1.0))
+            graph = graph.linked(known.user_links and known.user_links.padded(num_users), known.item_links)
+            graph = graph.to(self.device)
         if content and content.users:
             if self.pipeline is None:
                 raise ConfigError("new users: no pipeline makes their content: give the model a `pipeline`")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from recgraph.data.content import Pipeline, pack, unpack
@@ -15,10 +16,14 @@ from recgraph.types import Content, Modality
 
 
 def pack_graph(graph: BipartiteGraph | None) -> dict[str, Tensor]:
-    """The edges and links of a graph; empty for None."""
+    """The edges, weights, exponents and links of a graph; empty for None."""
     if graph is None:
         return {}
     tensors = {"graph.users": graph.users, "graph.items": graph.items}
+    if graph.weights is not None:
+        tensors["graph.weights"] = graph.weights
+    if graph.exponents != (0.5, 0.5):
+        tensors["graph.exponents"] = torch.tensor(graph.exponents, dtype=torch.float64)
     for side, links in (("user", graph.user_links), ("item", graph.item_links)):
         if links is not None:
             tensors |= {f"links.{side}.{name}": value for name, value in links._asdict().items()}
@@ -30,6 +35,10 @@ def unpack_graph(tensors: Mapping[str, Tensor], num_users: int, num_items: int) 
     if "graph.users" not in tensors:
         return None
     graph = BipartiteGraph.from_edges(tensors["graph.users"], tensors["graph.items"], num_users, num_items)
+    if "graph.weights" in tensors:  # the edges were sorted, so that weights still stand beside their own
+        graph = graph.reweighted(tensors["graph.weights"])
+    if "graph.exponents" in tensors:
+        graph = graph.normalised(*tensors["graph.exponents"].tolist())
     return graph.linked(
         *(
             Links(*(tensors[f"links.{side}.{name}"] for name in Links._fields))

@@ -113,7 +113,8 @@ class ContentNeighbours(Objective):
 
 def padded(content: Content, warm: Bool[Tensor, "items"], count: int) -> Neighbours:
     """The neighbours from `nearest_warm` as a padded table, on the device of `warm`; on CUDA the host waits."""
-    near = nearest_warm(content.to("cpu"), warm.cpu(), count)
+    with torch.autocast("cpu", enabled=False):  # they are kept for the whole run
+        near = nearest_warm(content.to("cpu"), warm.cpu(), count)
     counts = near.starts.diff().long()
     rows = torch.repeat_interleave(counts)
     items = torch.arange(len(counts)).unsqueeze(1).repeat(1, max(1, int(counts.max())))

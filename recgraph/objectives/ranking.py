@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -57,10 +59,7 @@ class Ranking(Objective):
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """Score and compare, a chunk of rows at a time."""
-
-        def score(encoding: Encoding, items: Tensor) -> Tensor:
-            scores = recommender.score(encoding, items, head=self.head)
-            return scores.to(torch.promote_types(scores.dtype, torch.float32))  # autocast's are too coarse for sums
+        score = partial(self.scores, recommender)
 
         def losses(part: Batch, encoding: Encoding) -> Tensor:
             assert part.negatives is not None  # `needs` has them built
@@ -72,14 +71,24 @@ class Ranking(Objective):
             return self.part_losses(score(encoding, positives), negatives, part, num_items)
 
         assert batch.negatives is not None
-        num, floats = batch.negatives.shape[-1], recommender.head(self.head).pair_floats
+        num, head = batch.negatives.shape[-1], recommender.head(self.head)
+        pairs = (
+            num * head.pair_floats
+            if batch.hits is not None
+            else (1 + num) * max(head.pair_floats, encoding.items.shape[1])
+        )
         return mean_over_rows(
             losses,
             batch,
             encoding,
-            width=num * floats if batch.hits is not None else (1 + num) * max(floats, encoding.items.shape[1]),
+            width=pairs + head.query_floats(encoding.past),
             parameters=tuple(recommender.heads.parameters()),
         )
+
+    def scores(self, recommender: Recommender, encoding: Encoding, items: Tensor) -> Float[Tensor, "*batch candidates"]:
+        """Scores of candidates, in float32 at least: those of autocast are too coarse for sums."""
+        scores = recommender.score(encoding, items, head=self.head)
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 @objectives.register("bpr")

@@ -48,7 +48,7 @@ def mean_over_rows(
         parameters: other tensors that `losses` depends on (parameters of heads and of the objective).
     """
     positions = max(1, batch.items[:1].numel())  # rows may be vectors of positions
-    parts = list(batch.parts(max(1, CHUNK_FLOATS // (width * positions))))
+    parts = list(batch.parts(max(1, CHUNK_FLOATS // max(1, width * positions))))
     if len(parts) == 1:
         return masked_mean(losses(parts[0][1], encoding), batch.mask)
     count = batch.num_valid
@@ -116,7 +116,7 @@ class _Walk(torch.autograd.Function):
             _leaf(table) if gathered is None else gathering(table, gathered)
             for table, gathered in zip(whole, totals[len(by_row) :], strict=False)
         ]
-        total = query.new_zeros(())
+        total = query.new_zeros((), dtype=torch.promote_types(query.dtype, torch.float32))
         for where, part in parts:
             rows: list[Any] = [None if tensor is None else _leaf(tensor[where]) for tensor in by_row]
             with torch.enable_grad():
@@ -132,7 +132,7 @@ class _Walk(torch.autograd.Function):
             for number, sums in enumerate(totals):
                 if sums is not None and (new := next(found)) is not None:
                     (sums.begun()[where] if number < len(by_row) else sums.begun()).add_(new)
-        ctx.gradients = [None if sums is None else sums.value for sums in totals]
+        ctx.gradients = [None if sums is None else sums.result() for sums in totals]
         return total
 
     @staticmethod

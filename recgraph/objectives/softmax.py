@@ -7,6 +7,7 @@ the head `cosine`; with `dot`, the norms of the vectors act as another temperatu
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -98,8 +99,12 @@ class CrossEntropy(Objective):
         def losses(part: Batch, encoding: Encoding) -> Tensor:
             return cross_entropy(recommender.score(encoding, head=self.head), part.items, self.temperature)
 
-        width = len(encoding.items) * recommender.head(self.head).pair_floats
-        return mean_over_rows(losses, batch, encoding, width=width, parameters=tuple(recommender.heads.parameters()))
+        head = recommender.head(self.head)
+        width = len(encoding.items) * head.pair_floats + head.query_floats(encoding.past)
+        rows = replace(
+            batch, negatives=None, hits=None, log_q=None
+        )  # those of other objectives, whose sets would set the chunks
+        return mean_over_rows(losses, rows, encoding, width=width, parameters=tuple(recommender.heads.parameters()))
 
 
 @objectives.register("bsl")
@@ -150,7 +155,7 @@ class BSL(Ranking):
         total = super().forward(recommender, batch, encoding)
         if not self.by_user:
             return total
-        scores = recommender.score(encoding, batch.items.unsqueeze(-1), head=self.head).squeeze(-1)
+        scores = self.scores(recommender, encoding, batch.items.unsqueeze(-1)).squeeze(-1)
         scores, users = scores / self.positive_temperature, batch.users
         if batch.mask is not None:
             scores, users = scores[batch.mask], users[batch.mask]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -98,9 +99,13 @@ class UltraGCN(Ranking):
 
         total = super().forward(recommender, batch, encoding)
         if self.item_weight:
-            width = near.items.shape[1] * max(encoding.items.shape[1], recommender.head(self.head).pair_floats)
-            heads = tuple(recommender.heads.parameters())
-            total = total + self.item_weight * mean_over_rows(losses, batch, encoding, width=width, parameters=heads)
+            head, parameters = recommender.head(self.head), tuple(recommender.heads.parameters())
+            width = near.items.shape[1] * max(encoding.items.shape[1], head.pair_floats)
+            rows = replace(
+                batch, negatives=None, hits=None, log_q=None
+            )  # whose shared sets would decide about the chunks
+            found = mean_over_rows(losses, rows, encoding, width=width, parameters=parameters)
+            total = total + self.item_weight * found
         squares = sum(parameter.square().sum() for parameter in recommender.encoder.parameters())
         return total + self.l2 / 2 * squares
 

@@ -71,7 +71,7 @@ class _Moved(torch.autograd.Function):
 
 @views.register("feature_mask")
 class FeatureMask(View):
-    """Hides some dimensions of the hidden layers: h' = h ⊙ m, m in {0, 1}ᵈ, the same for all rows and all layers.
+    """Hides some dimensions of hidden layers: h' = h ⊙ m, m in {0, 1}ᵈ, the same for all rows and layers of one width.
 
     Zhu et al., "Deep graph contrastive representation learning" (GRACE), 2020, https://arxiv.org/abs/2006.04131,
     section 3.2.1, mask input dimensions in this way. Here layer 0 is left alone, as in all views of hidden layers.
@@ -87,15 +87,14 @@ class FeatureMask(View):
 
     def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
         """The inputs with a mask after any earlier perturbation; the encoder draws from `generator` as it runs."""
-        mask: Tensor | None = None
+        masks: dict[int, Tensor] = {}
 
         def perturb(hidden: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
-            nonlocal mask
             hidden = inputs.perturb(hidden)
-            if mask is None:
-                drawn = torch.rand(hidden.shape[-1], generator=generator, device=hidden.device)
-                mask = (drawn >= self.rate).to(hidden.dtype)
-            return hidden * mask
+            width = hidden.shape[-1]
+            if width not in masks:
+                masks[width] = torch.rand(width, generator=generator, device=hidden.device) >= self.rate
+            return hidden * masks[width]
 
         return replace(inputs, perturb=perturb)
 
