@@ -219,3 +219,10 @@ rows: {{one: {{}}}}
             plan(path)
     else:
         assert plan(path)[0].config["objectives"]["near"]["neighbours"] == 10
+
+
+def test_autocast_finds_the_same_neighbours() -> None:
+    content = random_content(3, 400)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = padded(content, torch.ones(400, dtype=torch.bool), 10)
+    assert torch.equal(found.items, padded(content, torch.ones(400, dtype=torch.bool), 10).items)

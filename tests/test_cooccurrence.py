@@ -45,3 +45,10 @@ def test_items_without_users_are_near_nothing() -> None:
 def test_weights_of_edges_are_left_aside() -> None:
     weighted = GRAPH.reweighted(torch.linspace(0, 1, GRAPH.num_edges))
     assert torch.equal(item_neighbours(weighted, 5).weights, item_neighbours(GRAPH, 5).weights)
+
+
+def test_autocast_changes_nothing() -> None:
+    graph = graph_of(random_interactions())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = item_neighbours(graph, 3)
+    assert torch.equal(found.weights, item_neighbours(graph, 3).weights)

@@ -11,7 +11,7 @@ import torch
 from cases import graph_of, random_interactions
 from scipy.stats import chisquare, ks_2samp
 
-from recgraph.encoders import LightGCN
+from recgraph.encoders import NGCF, Attentive, LightGCN
 from recgraph.types import Inputs
 from recgraph.views import FeatureMask, Noise
 from recgraph.views.hidden import coarse_levels, middles
@@ -141,3 +141,21 @@ def test_a_feature_mask_hides_at_its_rate() -> None:
     ones = torch.ones(1, 20_000)
     hidden_share = 1 - FeatureMask(rate=0.3)(Inputs(torch.tensor([0])), generator()).perturb(ones).mean()
     assert float(hidden_share) == pytest.approx(0.3, abs=5 * (0.21 / 20_000) ** 0.5)
+
+
+def test_a_feature_mask_is_one_for_each_width() -> None:
+    """An encoder inside another perturbs its layers, and the other what comes out, which may be wider."""
+    table = random_interactions()
+    perturb = FeatureMask(rate=0.5)(Inputs(torch.tensor([0])), generator()).perturb
+    narrow, wide = perturb(torch.ones(2, 8)), perturb(torch.ones(2, 24))
+    assert torch.equal(perturb(torch.ones(2, 8)), narrow)
+    assert torch.equal(perturb(torch.ones(2, 24)), wide)
+    encoder = Attentive(
+        table.num_users,
+        table.num_items,
+        dim=12,
+        max_length=3,
+        items=NGCF(table.num_users, table.num_items, dim=4, num_layers=2),
+    )
+    inputs = Inputs(torch.tensor([0, 1]), torch.tensor([[1, 2], [3, 4]]), graph_of(table))
+    assert encoder(FeatureMask(rate=0.5)(inputs, generator())).query.shape == (2, 12)

@@ -214,3 +214,17 @@ def test_popularity_is_the_count_of_training_rows() -> None:
     model.fit(table)
     expected = [sum(item == other for other in table.item_indices.tolist()) for item in range(table.num_items)]
     assert model.scorer()(torch.tensor([4, 1])).tolist() == [expected, expected]
+
+
+def test_weights_and_exponents_of_the_graph_are_kept(tmp_path: Path) -> None:
+    model = trained("ngcf", with_text_ids())
+    weights = torch.rand(model.graph.num_edges, generator=torch.Generator().manual_seed(0))
+    model.graph = model.graph.reweighted(weights).normalised(1.0, 0.0)
+    model.save(tmp_path)
+    loaded, users = Model.load(tmp_path), torch.arange(5)
+    assert torch.equal(loaded.graph.weights, weights)
+    assert torch.equal(loaded.scorer()(users), model.scorer()(users))
+    more = model.add_users(pl.DataFrame({"id": ["new"], "items": [model.catalogue.items.decode([4, 2]).tolist()]}))
+    assert more.graph.weights.tolist() == [*weights.tolist(), 1.0, 1.0]
+    assert more.graph.exponents == (1.0, 0.0)
+    assert more.graph.items[-2:].tolist() == [2, 4]

@@ -42,6 +42,11 @@ def test_equals_a_loop(rows: int, similarity: Any) -> None:
     assert found.item() == pytest.approx(loop(one, two, 0.7, cosine=similarity == "cosine"))
 
 
+def test_no_rows_have_no_contrast() -> None:
+    nothing = torch.zeros(0, 4, requires_grad=True)
+    assert nt_xent(nothing, nothing, temperature=1.0, similarity="dot") == 0
+
+
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = torch.randn(2, 9, 4, dtype=torch.float64, requires_grad=True)
     whole = nt_xent(one, two, temperature=1.0, similarity="dot")

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 from recgraph.encoders import Embedding, LightGCN
 from recgraph.errors import TrainingError
 from recgraph.graph.bipartite import BipartiteGraph
-from recgraph.heads import Dot
+from recgraph.heads import MLP, Dot
 from recgraph.models.recommender import Recommender
 from recgraph.objectives import (
     BCE,
@@ -393,6 +393,17 @@ def test_many_shared_negatives_are_counted_and_summed_in_float32(objective: Obje
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             losses.append(objective(recommender, batch, recommender.encoder(batch.inputs)).item())
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
+def test_many_positives_of_a_user_are_summed_in_float32() -> None:
+    with isolated(0, "test"):
+        recommender = Recommender(Embedding(2, 900, dim=4, std=1.0), {"rank": MLP(4, hidden=(4,))})
+    items = torch.arange(900)
+    batch, losses = Batch(Inputs(torch.zeros(900, dtype=torch.long)), items, items[:20].unsqueeze(0), (items[:0],)), []
+    for bf16 in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            losses.append(BSL(by_user=True)(recommender, batch, recommender.encoder(batch.inputs)).item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 def test_a_metric_that_validation_cannot_give_ends_training_with_its_name(tmp_path: Path) -> None:
