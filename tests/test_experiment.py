@@ -204,6 +204,15 @@ def test_what_only_some_rows_read_may_stand_in_base_or_on_the_command_line(tmp_p
     assert changed["LightGCN"]["negatives"]["num"] == 3
 
 
+def test_what_a_change_on_the_command_line_reads_may_stand_in_base(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD.replace("base:\n", "base:\n  sequences: {targets: last}\n"))
+    sasrec = {"encoder": {"name": "sasrec", "dim": 8}, "objectives": {"rank": "bpr"}}
+    (run,) = plan(path, rows=["LightGCN"], seeds=[0], overrides=sasrec)
+    assert run.config["sequences"] == {"targets": "last"}
+    with pytest.raises(ConfigError, match="base: sequences does nothing here"):
+        plan(path)
+
+
 def test_a_row_may_be_another_with_a_change(tmp_path: Path) -> None:
     rows = "one layer: &row {encoder.num_layers: 1, train.lr: 0.5}\n  slow: {<<: *row, train.lr: 0.25}"
     assert "one layer: {encoder.num_layers: 1}" in GOOD

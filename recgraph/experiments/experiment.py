@@ -85,9 +85,6 @@ def plan(
     experiment = read(path)
     chosen_cards = [_card(name, path) for name in dict.fromkeys(datasets) or experiment.datasets]
     own = {row: complete(experiment, row, {}, chosen_cards[0], path) for row in experiment.rows}
-    _refuse_idle(experiment.base, own.values(), f"{path}: base")
-    for row, changes in experiment.rows.items():
-        _refuse_idle(changes, [own[row]], f"{path}: rows.{row}")
     _check_published(experiment, own, path)
     baselines = {row for row, config in own.items() if "baseline" in config}
     for row, space in experiment.search.items():
@@ -109,7 +106,11 @@ def plan(
         for config in [complete(experiment, row, for_baselines if row in baselines else everywhere, card, path)]
         for seed in dict.fromkeys(seeds) or experiment.seeds
     ]
-    _refuse_idle(everywhere, [run.config for run in runs], str(path))
+    changed = {run.row: run.config for run in runs}
+    _refuse_idle(experiment.base, [*own.values(), *changed.values()], f"{path}: base")
+    for row, changes in experiment.rows.items():
+        _refuse_idle(changes, [own[row], changed.get(row, own[row])], f"{path}: rows.{row}")
+    _refuse_idle(everywhere, changed.values(), str(path))
     return runs
 
 
