@@ -72,11 +72,9 @@ class Ranking(Objective):
 
         assert batch.negatives is not None
         num, head = batch.negatives.shape[-1], recommender.head(self.head)
-        pairs = (
-            num * head.pair_floats
-            if batch.hits is not None
-            else (1 + num) * max(head.pair_floats, encoding.items.shape[1])
-        )
+        pairs, dim = num * head.pair_floats, encoding.items.shape[1]
+        if batch.hits is None:  # each row has vectors of its own negatives
+            pairs = (1 + num) * max(head.pair_floats, dim)
         return mean_over_rows(
             losses,
             batch,

@@ -101,9 +101,8 @@ class CrossEntropy(Objective):
 
         head = recommender.head(self.head)
         width = len(encoding.items) * head.pair_floats + head.query_floats(encoding.past)
-        rows = replace(
-            batch, negatives=None, hits=None, log_q=None
-        )  # those of other objectives, whose sets would set the chunks
+        # Without the negatives of other objectives: where rows share a set of them, it would be a chunk.
+        rows = replace(batch, negatives=None, hits=None, log_q=None)
         return mean_over_rows(losses, rows, encoding, width=width, parameters=tuple(recommender.heads.parameters()))
 
 

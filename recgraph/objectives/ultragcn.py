@@ -101,9 +101,9 @@ class UltraGCN(Ranking):
         if self.item_weight:
             head, parameters = recommender.head(self.head), tuple(recommender.heads.parameters())
             width = near.items.shape[1] * max(encoding.items.shape[1], head.pair_floats)
-            rows = replace(
-                batch, negatives=None, hits=None, log_q=None
-            )  # whose shared sets would decide about the chunks
+            width += head.query_floats(encoding.past)
+            # This part has no negatives, and must not go by their shared sets.
+            rows = replace(batch, negatives=None, hits=None, log_q=None)
             found = mean_over_rows(losses, rows, encoding, width=width, parameters=parameters)
             total = total + self.item_weight * found
         squares = sum(parameter.square().sum() for parameter in recommender.encoder.parameters())
