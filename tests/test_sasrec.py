@@ -131,6 +131,20 @@ def test_a_missing_or_too_long_history_is_refused(history: Tensor | None) -> Non
         build()(Inputs(torch.tensor([0]), history))
 
 
+def test_item_dropout_hides_the_same_entries_from_steps_and_candidates_in_training_alone() -> None:
+    encoder = build(dropout=0.0, item_dropout=0.5)
+    inputs = Inputs(torch.arange(3), torch.tensor(HISTORY))
+    torch.testing.assert_close(encoder(inputs).items, encoder.items.weight)
+    with isolated(0, "dropout"):
+        found = encoder.train()(inputs)
+    kept = found.items != 0
+    assert 0.2 < kept.float().mean() < 0.8
+    torch.testing.assert_close(found.items[kept], 2 * encoder.items.weight[kept])
+    with torch.no_grad():
+        encoder.items.weight.copy_(found.items)
+    torch.testing.assert_close(encoder.eval()(inputs).query, found.query)
+
+
 def cycle(users: int = 64, items: int = 20, length: int = 8) -> Interactions:
     """Each user goes round from somewhere: after item i comes i + 1, whoever it is."""
     start, step = np.meshgrid(np.arange(users), np.arange(length), indexing="ij")

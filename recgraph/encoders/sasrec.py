@@ -49,6 +49,8 @@ class SASRec(SequenceEncoder):
             sees all steps at once, so only the last step may have a target; it requires `norm` "post".
         low_pass: c of BSARec; the mean and the ⌊c / 2⌋ lowest frequencies form the low-frequency part (5 on Beauty).
         items, item_table, user: see `SequenceEncoder`.
+        item_dropout: dropout rate of item vectors, with one mask for an item's steps and the item as a candidate, as in
+            RecTools (https://github.com/MobileTeleSystems/RecTools, `IdEmbeddingsItemNet`); 0 in the paper.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class SASRec(SequenceEncoder):
         items: Encoder | None = None,
         item_table: bool = False,
         user: UserVector = "history",
+        item_dropout: Fraction = 0.0,
     ) -> None:
         super().__init__(
             *(num_users, num_items),
@@ -80,6 +83,7 @@ class SASRec(SequenceEncoder):
             items=items,
             item_table=item_table,
             user=user,
+            item_dropout=item_dropout,
         )
         check_heads(dim, num_heads)
         if frequency and norm != "post":

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recgraph.encoders.base import Encoder, embedding_table, lookup
 from recgraph.errors import ConfigError
+from recgraph.numerics.dropout import Dropout
 from recgraph.numerics.matmul import Linear
 from recgraph.types import PAD, Ego, Encoding, Inputs, Past
 
@@ -33,6 +34,7 @@ class SequenceEncoder(Encoder):
             g = σ(W [table; vector] + b) for each item.
         user: "history" for queries from histories alone, "sum" to add a vector for the user, "gate" to mix both by a
             gate. The user vector comes from the other encoder, or from a table if there is none.
+        item_dropout: dropout rate of the item vectors, with one mask for an item's steps and the item as a candidate.
     """
 
     reads = frozenset({"history"})
@@ -51,9 +53,10 @@ class SequenceEncoder(Encoder):
         items: Encoder | None = None,
         item_table: bool = False,
         user: UserVector = "history",
+        item_dropout: float = 0.0,
     ) -> None:
         super().__init__(num_users, num_items, dim=dim)
-        self.max_length, self.user, self.source = max_length, user, items
+        self.max_length, self.user, self.source, self.item_dropout = max_length, user, items, Dropout(item_dropout)
         if items is not None:
             if items.dim != dim or isinstance(items, SequenceEncoder):
                 raise ConfigError(
@@ -70,14 +73,13 @@ class SequenceEncoder(Encoder):
 
     def forward(self, inputs: Inputs) -> Encoding:
         """Vectors of all items, and a query for each row, or for each of `inputs.positions`."""
-        catalogue = self.catalogue(inputs)
-        query = self.query(inputs, catalogue)
-        return replace(catalogue, query=query, past=Past(self.history(inputs), inputs.positions))
+        found = self.catalogue(inputs)
+        return replace(found, query=self.query(inputs, found), past=Past(self.history(inputs), inputs.positions))
 
     def catalogue(self, inputs: Inputs) -> Encoding:
         """The part independent of histories: item vectors, and user vectors as `query` if `user` asks for them."""
-        users, items = None, None if self.items is None else inputs.perturb(self.items.weight)
         ego = None if self.items is None else self.items.weight
+        users, items = None, None if ego is None else inputs.perturb(ego)
         if self.source is not None:
             found = self.source(replace(inputs, history=None, positions=None, every_layer=False))
             users, ego = found.query, found.ego.items
@@ -88,7 +90,7 @@ class SequenceEncoder(Encoder):
         assert ego is not None
         if users is None or self.user == "history":
             users = items.new_empty(len(inputs.users), 0)
-        return Encoding(users, items, Ego(None, ego))
+        return Encoding(users, self.item_dropout(items), Ego(None, ego))
 
     def query(self, inputs: Inputs, catalogue: Encoding) -> Float[Tensor, "rows dim"]:
         """A query for each row, or for each of `inputs.positions`.
