@@ -264,7 +264,7 @@ def _learned(rows: Mapping[str, Sequence[Finished]], dataset: str, marks: Mappin
     head = ["", "epochs to 95%", "seconds to 95%", "epochs to 99%", "seconds to 99%", *(f"s to {m}" for m in marks)]
     notes = ["Until validation was at that share of its own best; seconds of training, a warm start included."]
     if marks:
-        notes.append("s to: until it was at " + ", ".join(f"{name} {value:g}" for name, value in marks.items()) + ".")
+        notes.append("s to: until it was at " + ", ".join(f"{value:g} ({name})" for name, value in marks.items()) + ".")
     return Grid(f"{dataset}, speed of learning", head, body, notes)
 
 
