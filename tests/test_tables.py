@@ -178,7 +178,7 @@ def test_seconds_to_a_mark_stand_beside_the_speed_of_learning(tmp_path: Path) ->
     (grid,) = [grid for grid in grids(runs, marks={"toy": {"filter": 0.4, "more": 0.6}}) if "speed" in grid.title]
     assert [*grid.head[-2:]] == ["s to filter", "s to more"]
     assert [cell.text for cell in grid.rows[0]] == ["A", "2.0", "3.0", "4.0", "6.5", "3.0", ""]
-    assert "filter 0.4, more 0.6" in grid.notes[-1]
+    assert "0.4 (filter), 0.6 (more)" in grid.notes[-1]
 
 
 def test_how_vectors_lie_is_a_table_and_rows_of_the_csv() -> None:
