@@ -134,12 +134,6 @@ def _weights(given: str | float | Sequence[float], first: int, last: int) -> lis
 
 def _sum(layers: Sequence[Tensor], weights: Sequence[float] | Tensor) -> Tensor:
     """The weighted sum of layers; each is one pass over memory."""
-    if isinstance(weights, list) and len(layers) > 1 and len(set(weights)) == 1:
-        # Scaled once: so is the gradient, which all layers then share.
-        total = layers[0] + layers[1]
-        for layer in layers[2:]:
-            total.add_(layer)
-        return total.mul_(weights[0])
     total = weights[0] * layers[0]
     for weight, layer in zip(weights[1:], layers[1:], strict=True):
         total = total.add_(layer, alpha=weight) if isinstance(weight, float) else total.addcmul_(weight, layer)
