@@ -49,6 +49,11 @@ def adjacency(edges: list[tuple[int, int]], kept: list[bool], num_users: int, nu
     return matrix
 
 
+def middles(levels: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The midpoints of 256 equal parts of [0, 1)."""
+    return (levels.to(dtype) + 0.5) / 256
+
+
 def noisy_layers(matrix: Tensor, nodes: Tensor, num_users: int, num_layers: int, eps: float, drawn: list) -> list:
     """Layers 0 to L, where layer k of users, then of items, moves by `drawn`, uniform numbers in the order of use."""
     layers, drawn = [nodes], list(drawn)

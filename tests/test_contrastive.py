@@ -25,7 +25,7 @@ from recgraph.objectives.uniformity import uniformity
 from recgraph.random import isolated
 from recgraph.types import Batch, Distinct, Encoding, Inputs
 from recgraph.views import SVD, EdgeDrop, NodeDrop, Noise, RandomWalk
-from recgraph.views.hidden import coarse_levels, middles
+from recgraph.views.hidden import coarse_levels
 
 USERS, ITEMS = [3, 0, 3, 7, 0, 5], [2, 2, 9, 16, 4, 9]
 DISTINCT_USERS, DISTINCT_ITEMS = [0, 3, 5, 7], [2, 4, 9, 16]
@@ -141,7 +141,7 @@ def test_layer_contrast_equals_a_loop_over_one_noisy_pass(layer: int) -> None:
     graph, encoder, chance = batch.inputs.graph, recommender.encoder, generator()
     edges = list(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
     matrix = references_contrast.adjacency(edges, [True] * len(edges), 12, 17)
-    drawn = [middles(coarse_levels(torch.Size([n, 4]), chance), torch.float64) for _ in range(2) for n in (12, 17)]
+    drawn = [references_contrast.middles(coarse_levels(torch.Size([n, 4]), chance)) for _ in range(2) for n in (12, 17)]
     nodes = torch.cat([encoder.users.weight, encoder.items.weight])
     layers = references_contrast.noisy_layers(matrix, nodes, 12, 2, 0.5, drawn)
     final, sides = (layers[1] + layers[2]) / 2, (DISTINCT_USERS, [12 + item for item in DISTINCT_ITEMS])

@@ -14,7 +14,7 @@ from scipy.stats import chisquare, ks_2samp
 from recgraph.encoders import NGCF, Attentive, LightGCN
 from recgraph.types import Inputs
 from recgraph.views import FeatureMask, Noise
-from recgraph.views.hidden import coarse_levels, middles
+from recgraph.views.hidden import coarse_levels
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -51,8 +51,8 @@ def test_the_direction_is_that_of_uniform_numbers() -> None:
 
 def test_coarse_numbers_are_as_good_as_uniform_ones() -> None:
     for shape in (torch.Size([40_000, 7]), torch.Size([3, 5]), torch.Size([0, 4])):
-        assert middles(coarse_levels(shape, generator()), torch.float32).shape == shape
-    drawn = middles(coarse_levels(torch.Size([40_000, 7]), generator(1)), torch.float64).numpy()
+        assert coarse_levels(shape, generator()).shape == shape
+    drawn = references_contrast.middles(coarse_levels(torch.Size([40_000, 7]), generator(1))).numpy()
     # Each of 256 values as often as the others, in every place of the eight bytes that a draw makes.
     assert np.array_equal(np.unique(drawn), (np.arange(256) + 0.5) / 256)
     flat = drawn.ravel()
@@ -67,7 +67,7 @@ def test_coarse_numbers_are_as_good_as_uniform_ones() -> None:
 def test_many_rows_are_moved_like_few() -> None:
     """They are moved in parts."""
     hidden = torch.randn(9001, 7, dtype=torch.float64, generator=generator(3))
-    drawn = middles(coarse_levels(hidden.shape, generator()), torch.float64)
+    drawn = references_contrast.middles(coarse_levels(hidden.shape, generator()))
     expected = hidden + 0.1 * hidden.sign() * drawn / drawn.norm(dim=1, keepdim=True)
     torch.testing.assert_close(perturbed(hidden), expected)
 
@@ -107,7 +107,7 @@ def test_lightgcn_feeds_noisy_layers_on_and_means_from_its_first_layer(first_lay
     edges = list(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
     matrix = references_contrast.adjacency(edges, [True] * len(edges), 12, 17)
     chance = generator()
-    drawn = [middles(coarse_levels(torch.Size([n, 4]), chance), torch.float64) for _ in range(2) for n in (12, 17)]
+    drawn = [references_contrast.middles(coarse_levels(torch.Size([n, 4]), chance)) for _ in range(2) for n in (12, 17)]
     nodes = torch.cat([encoder.users.weight, encoder.items.weight])
     layers = references_contrast.noisy_layers(matrix, nodes, 12, 2, 0.3, drawn)
     mean = sum(layers[first_layer:]) / (3 - first_layer)

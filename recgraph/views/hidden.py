@@ -59,9 +59,10 @@ class _Moved(torch.autograd.Function):
         found, levels = torch.empty_like(hidden), coarse_levels(hidden.shape, generator)
         rows = CPU_ROWS if hidden.device.type == "cpu" else max(1, len(hidden))
         for before, level, after in zip(*(table.split(rows) for table in (hidden, levels, found)), strict=True):
-            drawn = middles(level, hidden.dtype)
-            lengths = eps / torch.linalg.vector_norm(drawn, dim=-1, keepdim=True)
-            torch.add(before, drawn.mul_(before.sign()).mul_(lengths), out=after)
+            drawn = level.to(hidden.dtype).add_(0.5)  # 256 x, which divided by its norm is the same
+            steps = eps / torch.linalg.vector_norm(drawn, dim=-1, keepdim=True)
+            torch.sign(before, out=after)
+            torch.addcmul(before, drawn.mul_(after), steps, out=after)
         return found
 
     @staticmethod
@@ -102,8 +103,3 @@ class FeatureMask(View):
 def coarse_levels(shape: torch.Size, generator: torch.Generator) -> UInt8[Tensor, "*shape"]:
     """Random indices, uniform over 256 equal parts of [0, 1), on the generator's device."""
     return random_integers(shape.numel(), torch.uint8, generator).view(shape)
-
-
-def middles(levels: UInt8[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
-    """The midpoints of these parts."""
-    return levels.to(dtype).add_(0.5).mul_(1 / 256)
