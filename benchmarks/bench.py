@@ -293,11 +293,15 @@ def chosen(words: Sequence[str]) -> list[tuple[Callable[[Bench, str], dict[str, 
     if unknown := set(words) - kinds - datasets:
         sys.exit(f"no part {sorted(unknown)}; known: {sorted(kinds)}, and of datasets {sorted(datasets)}")
     wanted = set(words)
-    return [
+    found = [
         (kind, dataset)
         for kind, dataset in every
         if kind.__name__ in (wanted & kinds or kinds) and dataset in (wanted & datasets or datasets)
     ]
+    if not found:
+        of = {kind.__name__: tuple(datasets) for kind, datasets in KINDS.items() if kind.__name__ in wanted}
+        sys.exit(f"{sorted(wanted)}: no such part; the datasets of these kinds: {of}")
+    return found
 
 
 def machine(threads: int) -> dict[str, Any]:

@@ -8,9 +8,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/../scripts/environment.sh"
 
 stamp="benchmarks/.venv/installed-$(sha256sum < benchmarks/peers.txt | cut -c1-16)"
 if [ ! -f "$stamp" ]; then
-    if [ ! -x benchmarks/.venv/bin/python ]; then
+    if ! benchmarks/.venv/bin/python -m pip --version > /dev/null 2>&1; then
         echo "Making benchmarks/.venv for the peers ..."
-        python3.11 -m venv benchmarks/.venv
+        python3.11 -m venv --clear benchmarks/.venv
     fi
     echo "Installing the versions pinned in benchmarks/peers.txt (a few minutes, once) ..."
     benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt

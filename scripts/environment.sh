@@ -12,9 +12,9 @@ if [ ! -f "$stamp" ]; then
         echo "recgraph needs Python 3.11 or newer; found: ${python:-none}" >&2
         exit 1
     fi
-    if [ ! -x .venv/bin/python ]; then
+    if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then  # none, or one that was interrupted
         echo "Making .venv with $("$python" --version) ..."
-        "$python" -m venv .venv || { echo "Is the venv module missing? On Debian: apt-get install python3-venv" >&2; exit 1; }
+        "$python" -m venv --clear .venv || { echo "Is the venv module missing? On Debian: apt-get install python3-venv" >&2; exit 1; }
     fi
     echo "Installing the versions pinned in constraints.txt (a few minutes, once) ..."
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,dgl,wandb,tune]'

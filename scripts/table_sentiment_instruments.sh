@@ -4,5 +4,5 @@
 # Time: 40 minutes with one thread of a busy machine, most of it spent fitting texts. Never run on a GPU.
 # Writes experiments/results/sentiment_instruments.{csv,md,tex}. If killed, rerun to resume.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-python "$(dirname "${BASH_SOURCE[0]}")/sentiment_reference.py"
+python scripts/sentiment_reference.py
 recgraph table experiments/sentiment_instruments.yaml "$@"

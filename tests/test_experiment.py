@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from recgraph.encoders import LightGCN
 from recgraph.errors import ConfigError
@@ -172,6 +173,11 @@ def test_a_mistake_anywhere_is_found_before_anything_runs(tmp_path: Path, old: s
         plan(write(tmp_path, GOOD.replace(old, new, 1)))
 
 
+def test_a_table_has_rows(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"rows: .*at least 1"):
+        plan(write(tmp_path, yaml.safe_dump(yaml.safe_load(GOOD) | {"rows": {}})))
+
+
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
@@ -255,6 +261,8 @@ def test_a_file_that_is_not_text_or_holds_nothing_is_explained(tmp_path: Path) -
 def test_a_missing_file_suggests_the_nearest(good: Path) -> None:
     with pytest.raises(ConfigError, match=r"no experiment file .*tabel\.yaml\. Did you mean '.*table\.yaml'\?"):
         plan(good.with_name("tabel.yaml"))
+    with pytest.raises(ConfigError, match="is a folder"):
+        plan(good.parent)
 
 
 def test_a_run_is_a_value() -> None:

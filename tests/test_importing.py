@@ -178,6 +178,13 @@ def test_bad_rows_are_refused_with_their_line(row: tuple[str, ...], message: str
     assert not root.exists()
 
 
+def test_other_dates_are_refused_with_what_is_expected(tmp_path: Path, root: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("userId,movieId,timestamp\n7,b,03/27/2021\n")
+    with pytest.raises(DataError, match=r"line 2: time '03/27/2021' is not a date such as 2021-03-01 10:00"):
+        import_file(path, user="userId", item="movieId", time="timestamp", root=root)
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_times_can_be_dates(form: str, tmp_path: Path, root: Path) -> None:
     rows = [("7", "b", "2021-03-01"), ("7", "a", "2021-02-28 23:59:59"), ("8", "a", "2021-03-01T00:00:00.5Z")]

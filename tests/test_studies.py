@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shlex
 import signal
 from dataclasses import replace
@@ -21,6 +22,7 @@ from recgraph.errors import ConfigError
 from recgraph.experiments.scheduling import Tasks
 from recgraph.tuning.search import searches
 from recgraph.tuning.studies import Options, Shared, flow, plain
+from recgraph.tuning.trials import tune
 
 CPU = torch.device("cpu")
 
@@ -112,6 +114,18 @@ def test_of_a_shared_database_only_trials_of_this_place_are_taken_up_unless_adop
     assert adopting is not None
     assert (adopting[0].number, adopting[0].params) == (0, claimed[0].params)
     assert here.summarise().unfinished == {0: here.place, 1: here.place}
+
+
+def test_a_place_to_adopt_must_have_an_unfinished_trial(file: Path) -> None:
+    url = f"sqlite:///{Path.cwd()}/shared.db"
+    there = shared(file, "there", storage=url)
+    claimed = there.claim()
+    assert claimed is not None
+    options = Options(Path("here"), CPU, trials=1, storage=url, adopted=(there.place + "x",))
+    with pytest.raises(ConfigError, match=f"no unfinished trial .* Did you mean '{re.escape(there.place)}'"):
+        tune(searches(file), options)
+    with pytest.raises(ConfigError, match=r"no unfinished trial .* None are known"):
+        tune(searches(file), replace(options, storage=""))
 
 
 def test_a_trial_above_the_budget_is_not_done_and_does_not_count(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from recgraph import registry
 from recgraph.cli.common import app, check_positive, console, find_device, listed, read_newcomers, say
 from recgraph.cli.data import list_datasets
 from recgraph.errors import ConfigError
+from recgraph.evaluation.metrics import OF_CLICKS, PER_USER, SCOPES, WHOLE_LIST
+from recgraph.experiments.checking import INIT
 from recgraph.experiments.running import reevaluate
 from recgraph.experiments.schema import folder_name
 from recgraph.explaining.drawing import draw, shown_rows, write_png, write_svg
@@ -159,11 +161,19 @@ def export(run: Path, *, to: Path | None = None, device: str = "cpu") -> None:
 
 @app.command(name="list")
 def list_components() -> None:
-    """List every component and dataset that a file can name, with a one-line description."""
+    """List every component, metric and dataset that a file can name, with a one-line description."""
     kinds = ("encoders", "sharings", "heads", "objectives", "balances", "views", "samplers", "splits", "baselines")
     for kind in kinds:
         table = Table("name", "what it is", "options", title=kind, title_justify="left")
         for name, component in getattr(registry, kind).components().items():
-            table.add_row(name, escape(registry.summary(component)), ", ".join(registry.options(component)))
+            options = [*registry.options(component), *(INIT if kind == "encoders" else ())]
+            table.add_row(name, escape(registry.summary(component)), ", ".join(options))
         console.print(table)
+    table = Table("name", "what it is", title="metrics", title_justify="left")
+    of_ranks = {f"{name}@K": metric for name, metric in {**PER_USER, **WHOLE_LIST}.items()}
+    for name, metric in {**of_ranks, **OF_CLICKS}.items():
+        table.add_row(name, escape(registry.summary(metric)))
+    for suffix, text in SCOPES.items():
+        table.add_row(f"...:{suffix}", escape(text) + ".")
+    console.print(table)
     list_datasets()

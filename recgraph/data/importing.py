@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from recgraph import files
 from recgraph.data.cards import NAME, Card, data_root, find, names
 from recgraph.data.datasets import counts, hash_file
-from recgraph.data.formats import Encoding, Format, load_text, seconds
+from recgraph.data.formats import Encoding, Format, load_text
 from recgraph.data.interactions import Interactions
 from recgraph.data.prepare import Duplicates, count_duplicates, prepare
 from recgraph.data.readers import FileFormat
@@ -197,8 +197,8 @@ def _type(column: pl.Series) -> str:
     as ids fails.
     """
     whole = r"^(0|-?[1-9][0-9]{0,17})$"
-    if column.name == "time" and seconds(column[0]) is not None and not NUMBER.fullmatch(column[0]):
-        return "date"
+    if column.name == "time" and column.head(1).cast(pl.Float64, strict=False).has_nulls():
+        return "date"  # or neither, which reading refuses
     if column.name == "rating" or (column.name == "time" and not column.str.contains(whole).all()):
         return "float"
     return "int" if column.str.contains(whole).all() else "str"

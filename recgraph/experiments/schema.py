@@ -138,7 +138,7 @@ class RunConfig(BaseModel):
 
 
 class Published(BaseModel):
-    """Published figures for a row on a dataset, read in the authors' own files, with the place."""
+    """Published figures for a row on a dataset, with the place where they were read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -183,7 +183,7 @@ class Experiment(BaseModel):
     datasets: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     base: dict[str, Any] = {}
-    rows: dict[str, dict[str, Any]] = {"base": {}}
+    rows: dict[str, dict[str, Any]] = Field({"base": {}}, min_length=1)
     against: str | None = None
     """The row that the others are compared with, user by user."""
     published: dict[str, dict[str, Published]] = {}

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from recgraph.environment import code_digest
-from recgraph.errors import ConfigError, RecgraphError
+from recgraph.errors import ConfigError, RecgraphError, suggest
 from recgraph.experiments.fitting import fit
 from recgraph.experiments.scheduling import Tasks, killed_by, start
 from recgraph.files import write_json, write_text
@@ -52,10 +52,17 @@ def tune(
         A summary of each search, and the reasons why worker processes ended early.
 
     Raises:
-        ConfigError: there is no budget, or the storage cannot be opened.
+        ConfigError: there is no budget, no trial is left at a place to adopt, or the storage cannot be opened.
     """
     if options.trials is None and options.seconds is None:
         raise ConfigError("a search needs a number of trials, a number of seconds, or both")
+    if options.adopted:
+        tasks = Tasks(options.device, sealed=True)
+        left = [Shared(search, options, tasks(search.run)).summarise().unfinished.values() for search in found]
+        places = sorted({place for some in left for place in some if place})
+        for one in options.adopted:
+            if one not in places:
+                raise ConfigError(f"--adopt: no unfinished trial is at {one!r}. {suggest(one, places)}")
     if workers == 1:
         return work(found, options, report, console), []
     ended = []
