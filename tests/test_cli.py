@@ -233,6 +233,10 @@ def test_explain_says_where_a_score_comes_from(recgraph, toy: Path) -> None:
     code, _, problem = recgraph("explain", str(folders["popularity"]), "--user", "u3")
     assert code == 1
     assert "Popularity: nothing to explain a score by" in problem
+    for command in (("recommend", "--likes", "i1"), ("export",)):
+        code, _, problem = recgraph(command[0], str(folders["popularity"]), *command[1:])
+        assert code == 1
+        assert "a baseline, which has no vectors and takes no new users or items" in problem
 
 
 def test_a_table_is_written_in_every_form(toy: Path, recgraph) -> None:

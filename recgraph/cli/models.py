@@ -73,7 +73,7 @@ def recommend(
     if items is None and users is None and not likes:
         model = Model.load(run, device=find_device(device))
     else:
-        known = Recommender.load(run, device=find_device(device))
+        known = _with_vectors(run, device)
         if users is not None:
             known = known.add_users(read_newcomers(users))
         if likes:
@@ -155,8 +155,15 @@ def export(run: Path, *, to: Path | None = None, device: str = "cpu") -> None:
         to: folder to write to; RUN/export by default.
         device: cpu, cuda, cuda:1 ...
     """
-    for path in Recommender.load(run, device=find_device(device)).export(to or run / "export"):
+    for path in _with_vectors(run, device).export(to or run / "export"):
         say(str(path))
+
+
+def _with_vectors(run: Path, device: str) -> Recommender:
+    model = Model.load(run, device=find_device(device))
+    if not isinstance(model, Recommender):
+        raise ConfigError(f"{run}: a baseline, which has no vectors and takes no new users or items")
+    return model
 
 
 @app.command(name="list")
