@@ -1,337 +1,471 @@
-"""Every part of a run is given what it should be: the right rows, masks, seeds, settings and titles."""
+"""Options reach the parts that they are for, and parts of a model act where they should: each test is a mistake that
+others let pass."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import inspect
+from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
+import test_clicks
 import torch
-import torch.nn.functional as F
-import yaml
-from rich.console import Console
-from sklearn.metrics import ndcg_score
-from test_trainer import Killed, make_trainer, records
-from torch import Tensor, nn
+from cases import graph_of, random_content, random_interactions
+from torch import nn
 
-from recgraph.data import datasets
-from recgraph.data.importing import import_file
+from recgraph import registry
 from recgraph.data.interactions import Interactions
-from recgraph.data.splits import Split
-from recgraph.encoders import LightGCN
-from recgraph.errors import DataError
-from recgraph.experiments.experiment import plan
-from recgraph.experiments.running import Settings, execute, reevaluate
-from recgraph.models.model import Model
+from recgraph.encoders import BERT4Rec, Embedding, LightGCN, SASRec
+from recgraph.encoders.tower import Experts
+from recgraph.encoders.transformer import Attention, Block, causal
+from recgraph.evaluation import resampling
+from recgraph.evaluation.prediction import Predictions, measure
+from recgraph.graph import Links
+from recgraph.heads import DCN, DIN, MLP, Dot
+from recgraph.heads.base import steps_of
+from recgraph.models.packing import pack_content, unpack_content
+from recgraph.models.pairing import asked
 from recgraph.models.recommender import Recommender
-from recgraph.objectives import Objective, Objectives
+from recgraph.models.sharing import PLE
+from recgraph.numerics.dropout import Dropout
+from recgraph.objectives import (
+    CLCRec,
+    ContentNeighbours,
+    Label,
+    Objectives,
+    PrototypeContrast,
+    SequenceContrast,
+    WeightDecay,
+    rows,
+)
+from recgraph.objectives.base import Objective
+from recgraph.objectives.content import both_ways
+from recgraph.objectives.contrastive import info_nce
 from recgraph.random import isolated
+from recgraph.sampling import batches
+from recgraph.sampling.clicks import ClickBatches
 from recgraph.sampling.negatives import Uniform
-from recgraph.training.trainer import Trainer
-
-Pairs = set[tuple[int, int]]
-CPU = torch.device("cpu")
-BRIEF = {"train.max_epochs": 2, "train.patience": 2}
-ONE_STEP = {"train.max_epochs": 1, "train.batch_size": 10_000, "train.validate_every": 1}
-FROZEN = {"train.lr": 1e-12}
-"""A learning rate that leaves parameters as they were initialised, up to rounding."""
+from recgraph.types import MASK, Batch, Content, Ego, Encoding, Inputs, Modality, Past
+from recgraph.views import CropMaskReorder
 
 
-def train(
-    file: Path, *, root: str = "runs", row: str = "LightGCN", seed: int = 0, dataset: str = "toy", **changes: Any
-) -> tuple[Path, dict[str, Any]]:
-    """Do one run; returns its folder and result."""
-    (run,) = plan(file, rows=[row], seeds=[seed], datasets=[dataset], overrides=changes)
-    result = execute(run, Path(root), settings=Settings(CPU), console=Console(quiet=True))
-    return run.folder(Path(root)), result
+def with_labels(sharing):
+    heads = {
+        "sex": {"of": "user", "kind": "classes", "width": 2},
+        "genre": {"of": "item", "kind": "tags", "width": 3},
+        "liked": {"of": "interaction", "kind": "classes", "width": 2},
+    }
+    spec = {"encoder": {"name": "embedding", "dim": 4}, "heads": {"rank": "dot"}, "label_heads": heads}
+    with isolated(0, "test"):
+        return Recommender.build(5, 7, spec | {"sharing": sharing}, None).double()
 
 
-def pairs(table: Interactions) -> Pairs:
-    return pairs_of(table.user_indices, table.item_indices)
+BATCH = Batch(
+    Inputs(torch.tensor([0, 3, 3, 1])),
+    torch.tensor([1, 4, 0, 6]),
+    torch.tensor([[5], [1], [6], [4]]),
+    labels={
+        "sex": torch.tensor([0, 1, 1, 0]),
+        "genre": torch.ones(4, 3, dtype=torch.float64),
+        "liked": torch.tensor([0, 1, 1, -1]),
+    },
+)
 
 
-def pairs_of(users: Any, items: Any) -> Pairs:
-    return set(zip(users.tolist(), items.tolist(), strict=True))
+def test_shared_experts_are_shared_parameters() -> None:
+    model = with_labels({"name": "mmoe", "hidden": 6})
+    shared = {id(p) for p in model.shared_parameters()}
+    assert shared == {id(p) for n, p in model.named_parameters() if n.startswith(("encoder.", "sharing."))}
 
 
-def parameters(folder: Path) -> Tensor:
-    """All parameters of a saved model, one after the other."""
-    return torch.cat([value.flatten() for value in Model.load(folder).state_dict().values()])
+class Pull(Objective):
+    def __init__(self, to):
+        super().__init__()
+        self.to_ = to
+
+    def forward(self, recommender, batch, encoding):
+        return (encoding.query - self.to_).square().mean()
 
 
-@pytest.fixture
-def split(toy: Path) -> Split:
-    """The split that the runs of `toy` share."""
-    return datasets.load("toy").split("random_by_user", seed=0)
+@pytest.mark.parametrize("name", ["uncertainty", "gradnorm", "pcgrad"])
+def test_weights_of_tasks_come_before_balancing(name) -> None:
+    model = Recommender(Embedding(5, 7, dim=4), {"rank": Dot(4)})
+    batch = replace(BATCH, generator=torch.Generator().manual_seed(0))
+    terms = {"one": (2.0, Pull(1.0)), "two": (0.25, Pull(1.5))}  # no conflict; factors begin at 1
+    grads = []
+    for more in ({}, {"balance": registry.balances.build(name, 2), "balanced": ("one", "two")}):
+        model.zero_grad()
+        Objectives(terms, **more).backward(model, batch)
+        grads.append(model.encoder.users.weight.grad.clone())
+    torch.testing.assert_close(*grads)
 
 
-def test_the_graph_holds_the_training_pairs_and_no_others(
-    toy: Path, split: Split, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read = []
-    forward = LightGCN.forward
-    monkeypatch.setattr(LightGCN, "forward", lambda self, inputs: read.append(inputs.graph) or forward(self, inputs))
-    folder, _ = train(toy, **BRIEF)
-    loaded = Recommender.load(folder)
-    for graph in {id(graph): graph for graph in [*read, loaded.graph]}.values():
-        assert pairs_of(graph.users, graph.items) == pairs(split.train)
-        assert (graph.num_users, graph.num_items) == (60, 40)
-    assert len(read) > 2
+def test_neighbours_of_other_content_are_found_anew() -> None:
+    table = random_interactions()
+    graph = graph_of(table)
+    objective = ContentNeighbours(neighbours=3)
+    one, two = (random_content(table.num_users, table.num_items, seed=s) for s in (0, 1))
+    first = objective.near(one, graph).items
+    assert objective.near(one, graph).items is first
+    assert not torch.equal(objective.near(two, graph).items, first)
 
 
-def test_validation_metrics_are_those_of_an_independent_ranking_with_only_train_masked(toy: Path, split: Split) -> None:
-    folder, result = train(toy)
-    with torch.no_grad():
-        scores = Model.load(folder).scorer()(torch.arange(60)).double().numpy()
-    scores[split.train.csr().toarray() > 0] = -1e9
-    relevant = split.validation.csr().toarray()
-    users = relevant.sum(axis=1) > 0
-    assert result["validation"]["ndcg@10"] == pytest.approx(ndcg_score(relevant[users], scores[users], k=10), abs=1e-6)
+def test_the_first_e_step_is_after_the_warm_up() -> None:
+    model = Recommender(Embedding(20, 20, dim=4), {"rank": Dot(4)})
+    objective = PrototypeContrast(clusters=3, warm_up=2, refresh=1)
+    for epoch in (1, 2, 3):
+        objective.begin_epoch(model, epoch, torch.Generator().manual_seed(0))
+        assert bool(objective._found) == (epoch == 3)
 
 
-def test_popularity_of_what_is_recommended_counts_training_interactions(toy: Path, split: Split) -> None:
-    changes = {"evaluate.metrics": ["popularity@40"]}
-    _, result = train(toy, row="popularity", **changes)
-    # A list of 40 is the catalogue without what is masked.
-    counts = split.train.csr().toarray().sum(axis=0)
-    masked = (split.train.csr() + split.validation.csr()).toarray() > 0
-    listed = (~masked)[split.test.csr().toarray().sum(axis=1) > 0].sum(axis=0)
-    assert result["test"]["popularity@40"] == pytest.approx((listed @ counts) / listed.sum())
+@pytest.mark.parametrize("of", ["sex", "genre", "liked"])
+def test_no_vector_learns_from_a_probe(of) -> None:
+    model = with_labels(None)
+    Objectives({of: (1.0, Label(of=of, probe=True))}).backward(model, BATCH)
+    for p in model.encoder.parameters():
+        assert p.grad is None or not p.grad.any()
+    assert any(p.grad is not None and p.grad.any() for p in model.label_heads.parameters())
 
 
-def test_negatives_may_be_held_out_positives_but_never_training_ones(
-    toy: Path, split: Split, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: Pairs = set()
-    sample = Uniform.sample
-
-    def watched(self: Uniform, users: Tensor, items: Tensor, generator: torch.Generator) -> Tensor:
-        negatives = sample(self, users, items, generator)
-        drawn.update(pairs_of(users.repeat_interleave(self.num), negatives.flatten()))
-        return negatives
-
-    monkeypatch.setattr(Uniform, "sample", watched)
-    train(toy)
-    assert not drawn & pairs(split.train)
-    for part in (split.validation, split.test):
-        assert len(drawn & pairs(part)) > len(part) / 2  # of every cell, about nine tenths are drawn in twelve epochs
+def test_weight_decay_is_of_heads_too() -> None:
+    model = Recommender(Embedding(5, 7, dim=4), {"rank": MLP(4)})
+    Objectives({"wd": (1.0, WeightDecay())}).backward(model, BATCH)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, p.detach(), msg=name)
 
 
-@pytest.mark.parametrize("row", ["LightGCN", "popularity"])
-def test_train_and_validation_are_never_recommended_and_all_else_is(toy: Path, split: Split, row: str) -> None:
-    folder, _ = train(toy, row=row, **({} if row == "popularity" else BRIEF))
-    model = Model.load(folder)
-    seen = pairs(split.train) | pairs(split.validation)
-    assert pairs_of(model.catalogue.seen_users, model.catalogue.seen_items) == seen
-    for user in range(60):
-        ids = [item.item for item in model.recommend(split.train.users.ids[user], 40)]
-        offered = split.train.items.encode(ids).tolist()
-        assert sorted(offered) == [item for item in range(40) if (user, item) not in seen]
+def test_masked_rows_are_in_no_pair() -> None:
+    model = Recommender(SASRec(4, 7, dim=4, max_length=3, dropout=0.0), {"rank": Dot(4)})
+    history = torch.randint(1, 8, (4, 3))
+    mask = torch.tensor([True, False, True, True])
+
+    def value(users, history, mask):
+        batch = Batch(Inputs(users, history), users % 7, mask=mask)
+        return SequenceContrast()(model, batch, model.encoder(batch.inputs))
+
+    users = torch.arange(4)
+    torch.testing.assert_close(value(users, history, mask), value(users[mask], history[mask], None))
 
 
-def add_titles(name: str, titles: str) -> None:
-    """A dataset that is `toy` with a file of item attributes."""
-    root = Path("data")
-    card = yaml.safe_load((root / "toy.yaml").read_text())
-    (form,) = card["forms"].values()
-    form["files"]["items.csv"] = {}
-    layout = {"format": "csv", "columns": {"item": "str", "title": "str"}}
-    form["features"] = [{"file": "items.csv", "read": layout, "features": {"title": {"kind": "text"}}}]
-    (root / f"{name}.yaml").write_text(yaml.safe_dump({**card, "name": name}))
-    (root / "raw" / name).mkdir()
-    (root / "raw" / name / "toy.csv").write_text((root / "raw" / "toy" / "toy.csv").read_text())
-    (root / "raw" / name / "items.csv").write_text("item,title\n" + titles)
+def test_crop_mask_and_reorder_have_their_own_shares() -> None:
+    assert [view.share for view in CropMaskReorder(crop=0.25, mask=0.5, reorder=0.75).views] == [0.25, 0.5, 0.75]
 
 
-@pytest.mark.parametrize("row", ["BPR-MF", "popularity"])
-def test_titles_belong_to_their_items(toy: Path, row: str) -> None:
-    order = np.random.default_rng(1).permutation(40)  # neither the file's order nor that of the vocabulary
-    add_titles("titled", "".join(f"i{item},Film number {item}\n" for item in order))
-    folder, _ = train(toy, row=row, dataset="titled", **({} if row == "popularity" else BRIEF))
-    offered = [item for user in range(60) for item in Model.load(folder).recommend(f"u{user}", 40)]
-    assert {item.item for item in offered} == {f"i{item}" for item in range(40)}
-    assert all(item.title == item.item.replace("i", "Film number ") for item in offered)
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_dropout_acts_on_what_attention_gives(norm) -> None:
+    class Nothing(nn.Module):
+        def forward(self, x):
+            return 0 * x
+
+    block = Block(Attention(4, 1, 0.0, project=True), Nothing(), norm=norm, dropout=0.5)
+    x, mask = torch.randn(3, 5, 4), causal(torch.ones(3, 5, dtype=torch.long))
+    assert not torch.equal(block(x, mask), block(x, mask))
+    block.eval()
+    assert torch.equal(block(x, mask), block(x, mask))
 
 
-def test_an_item_without_title_takes_no_other_item_its_title(toy: Path) -> None:
-    add_titles("partly-titled", "".join(f"i{item},Film number {item}\n" for item in range(40) if item != 7))
-    folder, _ = train(toy, row="popularity", dataset="partly-titled")
-    offered = {item.item: item.title for user in range(60) for item in Model.load(folder).recommend(f"u{user}", 40)}
-    assert len(offered) == 40
-    assert offered.pop("i7") is None
-    assert offered == {item: item.replace("i", "Film number ") for item in offered}
+def test_dropout_within_sasrec_is_where_it_says() -> None:
+    for norm, inner in (("query", 0.5), ("pre", 0.5), ("post", 0.0)):
+        block = SASRec(4, 7, dim=4, dropout=0.5, attention_dropout=0.25, norm=norm).blocks[0]
+        assert block.attention.dropout == 0.25
+        assert [block.network[n].p for n in (2, 4)] == [inner, 0.5]
+        assert block.dropout.p == 0.5
 
 
-def test_order_negatives_and_parameters_each_depend_on_the_seed(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first: dict[str, tuple[list[int], Tensor]] = {}
-    sample = Uniform.sample
-
-    def watched(self: Uniform, users: Tensor, items: Tensor, generator: torch.Generator) -> Tensor:
-        first.setdefault(root, (users.tolist(), generator.get_state()))
-        return sample(self, users, items, generator)
-
-    monkeypatch.setattr(Uniform, "sample", watched)
-    initial = {}
-    for root, seed in {"one": 0, "again": 0, "other": 1}.items():
-        folder, _ = train(toy, root=root, seed=seed, **ONE_STEP, **FROZEN)
-        initial[root] = parameters(folder)
-    assert first["one"][0] == first["again"][0]
-    assert first["one"][0] != first["other"][0]
-    assert torch.equal(first["one"][1], first["again"][1])
-    assert not torch.equal(first["one"][1], first["other"][1])
-    assert torch.equal(initial["one"], initial["again"])
-    assert not torch.allclose(initial["one"], initial["other"], atol=1e-3)
+def test_low_pass_option() -> None:
+    one, two = (SASRec(4, 7, dim=4, max_length=8, norm="post", frequency=0.5, low_pass=c) for c in (1, 7))
+    assert not torch.equal(one.blocks[0].low.low, two.blocks[0].low.low)
 
 
-@pytest.mark.parametrize("rate", [0.003, 0.03])
-def test_the_first_step_is_as_long_as_the_learning_rate(toy: Path, rate: float) -> None:
-    initial, _ = train(toy, **ONE_STEP, **FROZEN)
-    stepped, _ = train(toy, **ONE_STEP, **{"train.lr": rate})
-    longest = (parameters(stepped) - parameters(initial)).abs().max().item()
-    assert longest == pytest.approx(rate, rel=1e-3)  # Adam's first step is lr · g / (|g| + ε)
+def hybrid(**options):
+    table = random_interactions()
+    users = options.pop("users", False)
+    content = random_content(table.num_users, table.num_items, users=users)
+    spec = {"name": "hybrid", "graph": {"name": "lightgcn", "dim": 4}, **options}
+    with isolated(0, "modules"):
+        encoder = registry.encoders.build(spec, table.num_users, table.num_items, content=content)
+    return encoder, Inputs(torch.tensor([3, 0, 3]), graph=graph_of(table), content=content), table
 
 
-@pytest.mark.parametrize("size", [100, 333])
-def test_batches_have_the_size_that_was_asked_for(
-    toy: Path, split: Split, size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes = []
-    forward = Objectives.forward
-    monkeypatch.setattr(
-        Objectives, "forward", lambda self, model, batch: sizes.append(len(batch.items)) or forward(self, model, batch)
+def test_tower_dropout_is_of_the_towers() -> None:
+    encoder, inputs, _ = hybrid(tower_dropout=0.5)
+    encoder.train()
+    one, two = encoder(inputs), encoder(inputs)
+    assert not torch.equal(one.sides.content, two.sides.content)
+    assert torch.equal(one.items[0], two.items[0])  # warm, never shown as cold
+    encoder, inputs, _ = hybrid(dropout=0.5)
+    encoder.train()
+    assert torch.equal(encoder(inputs).sides.content, encoder(inputs).sides.content)
+
+
+@pytest.mark.parametrize("users", [False, True])
+def test_perturb_acts_on_content_vectors(users) -> None:
+    table = random_interactions()
+    encoder, inputs, _ = hybrid(users=users)
+    cold = table.select((table.item_indices != 2) & (table.user_indices != 3))
+    inputs = replace(inputs, graph=graph_of(cold))
+    encoder.eval()
+    doubled = encoder(replace(inputs, perturb=lambda hidden: 2 * hidden))
+    plain = encoder(inputs)
+    # the graph's hidden layers double too: of no account for an item or user without neighbours but for the length
+    cosine = torch.cosine_similarity(doubled.items[2], plain.items[2], dim=0)
+    torch.testing.assert_close(cosine, torch.tensor(1.0))
+    negated = encoder(replace(inputs, perturb=lambda hidden: -hidden))
+    assert torch.cosine_similarity(negated.sides.content[2], plain.sides.content[2], dim=0) < 0
+    if users:
+        assert torch.cosine_similarity(negated.query[0], plain.query[0], dim=0) < 0
+
+
+def test_links_of_users_count_for_how_known_they_are() -> None:
+    table = random_interactions()
+    encoder, inputs, _ = hybrid(users=True)
+    encoder.eval()
+    graph = graph_of(table.select(table.user_indices != 3))
+    links = Links.of(torch.tensor([3]), torch.tensor([5]), torch.ones(1), table.num_users)
+    linked = graph.linked(links, None)
+    found = encoder(replace(inputs, graph=linked))
+    # user 3 has no interaction but a link: with shrinkage 0 the vector is the graph's alone
+    torch.testing.assert_close(found.query[0], encoder.graph(replace(inputs, graph=linked)).query[0])
+
+
+def test_content_encoder_options() -> None:
+    content = random_content(12, 17)
+    encoder = registry.encoders.build(
+        {"name": "content", "dim": 4, "dropout": 0.5, "experts": 3}, 12, 17, content=content
     )
-    train(toy, **{**ONE_STEP, "train.batch_size": size})
-    whole, rest = divmod(len(split.train), size)
-    assert rest
-    assert sizes == [size] * whole + [rest]
+    assert {m.p for m in encoder.modules() if isinstance(m, Dropout)} == {0.5}
+    assert [len(m.networks) for m in encoder.modules() if isinstance(m, Experts)] == [3, 3]
 
 
-def test_the_weight_of_an_objective_counts(toy: Path) -> None:
-    light, _ = train(toy, **{"objectives.l2.weight": 0.0})
-    heavy, _ = train(toy, **{"objectives.l2.weight": 100.0})
-    assert parameters(heavy).norm() < parameters(light).norm() / 2
+@pytest.mark.parametrize("crosses", [(), (("user", "weekday"),)])
+def test_each_field_of_the_context_reads_its_own_column(crosses) -> None:
+    content = Content({})
+    encoder = registry.encoders.build(
+        {"name": "fields", "dim": 4, "context": ["weekday"], "crosses": [list(c) for c in crosses]},
+        5,
+        7,
+        content=content,
+    )
+    with torch.no_grad():
+        for p in encoder.parameters():
+            p.normal_()
+
+    def query(hour, weekday):
+        return encoder(Inputs(torch.tensor([1]), content=content, context=torch.tensor([[hour, weekday]]))).query
+
+    assert torch.equal(query(1, 2), query(3, 2))
+    one, other = query(1, 2), query(1, 4)
+    assert not torch.equal(one, other)
+    if crosses:
+        with torch.no_grad():
+            encoder.users.moment["weekday"].weight.zero_()
+            encoder.wide[0][0].moment["weekday"].weight.zero_()
+        assert torch.equal(query(1, 2), query(3, 2))
+        assert not torch.equal(query(1, 2), query(1, 4))
 
 
-def test_evaluating_again_on_other_data_is_refused(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, _ = train(toy, **BRIEF)
-    lines = (tmp_path / "toy.csv").read_text().splitlines(keepends=True)
-    (tmp_path / "toy.csv").write_text("".join(lines[:-1]))
-    monkeypatch.setenv("RECGRAPH_DATA", str(tmp_path / "newer"))
-    import_file(tmp_path / "toy.csv", user="who", item="what", time="when")
-    with pytest.raises(DataError, match="other data"):
-        reevaluate(folder, [], CPU)
+def test_masked_steps_are_unknown_to_heads() -> None:
+    head, items = DIN(4), torch.randn(7, 4)
+    encoding = Encoding(torch.randn(1, 4), items, Ego(None, items), past=Past(torch.tensor([[0, 3, MASK, 5]])))
+    assert steps_of(asked(head, encoding), 4)[2].tolist() == [[False, True, False, True]]
 
 
-def test_the_time_of_a_run_is_that_of_its_epochs(toy: Path) -> None:
-    folder, result = train(toy)
-    seconds = [json.loads(line)["seconds"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert len(seconds) == 12
-    assert result["train_seconds"] == pytest.approx(sum(seconds), abs=0.01)
+def test_dropout_of_a_tower_acts_on_both_vectors() -> None:
+    head, x = MLP(4, 0.5), torch.randn(3, 4)
+    for prepare in (head.prepare_query, head.prepare_items):
+        head.train()
+        assert not torch.equal(prepare(x), prepare(x))
+        head.eval()
+        assert torch.equal(prepare(x), prepare(x))
 
 
-def fall(recommender: Recommender) -> Mapping[str, float]:
-    """A validation whose value changes with every step."""
-    return {"ndcg@20": -recommender.encoder.users.weight.norm().item()}
+def test_dcn_dropout() -> None:
+    assert DCN(4, dropout=0.25).parts["deep"].dropout == 0.25
 
 
-def dies_at(validation: int) -> Any:
-    """The same, until a power cut in its n-th call."""
-    calls = iter(range(1, 1000))
-
-    def validate(recommender: Recommender) -> Mapping[str, float]:
-        if next(calls) == validation:
-            raise Killed
-        return fall(recommender)
-
-    return validate
+def test_bert_masked_option() -> None:
+    assert BERT4Rec(3, 5, dim=4, masked=0.6).masked == 0.6
 
 
-class Noisy(Objective):
-    """Owns a parameter, drops out (from torch's own generator), and notes in which mode it was called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(2.0))
-        self.modes: list[tuple[bool, bool]] = []
-
-    def forward(self, recommender: Recommender, batch: object, encoding: object) -> Tensor:
-        self.modes.append((recommender.training, self.training))
-        kept = F.dropout(recommender.encoder.users.weight, 0.5, self.training)
-        return (self.scale * kept).square().mean() + (self.scale - 1).square()
-
-
-def noisy(folder: Path, validate: Any = fall) -> tuple[Trainer, Noisy]:
-    """A trainer, and an objective of it that brings chance and a parameter of its own."""
-    own = Noisy()
-    return make_trainer(folder, validate=validate, extra={"noisy": (1.0, own)}, checkpoint_every=2), own
+def test_blocks_end_between_batches(monkeypatch) -> None:
+    table = random_interactions()
+    for constant in ("BLOCK", "BLOCK_NEGATIVES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(batches, constant, 10)
+            made = batches.Batches(
+                table, 4, torch.Generator().manual_seed(0), torch.Generator().manual_seed(0), sampler=Uniform(table)
+            )
+            sizes = [len(batch.items) for batch in made]
+            assert len(sizes) == len(made)
+            assert set(sizes[:-1]) == {4}
 
 
-def test_parameters_of_an_objective_are_trained(tmp_path: Path) -> None:
-    trainer, own = noisy(tmp_path)
-    trainer.fit()
-    assert abs(own.scale.item() - 2.0) > 0.1
+def click_table(count=40):
+    rows = test_clicks.table([float(n % 6) for n in range(count)], time=pl.Series([n * 3600 for n in range(count)]))
+    return Interactions(rows.frame.with_columns(label=(pl.col("rating") > 3).cast(pl.Int8)), rows.users, rows.items)
 
 
-def test_a_killed_run_goes_on_with_dropout_and_the_objectives_parameters_where_it_was(tmp_path: Path) -> None:
-    whole, whole_own = noisy(tmp_path / "whole")
-    with isolated(0, "modules"):
-        whole.fit()
-    cut, _ = noisy(tmp_path / "cut", dies_at(4))
-    with isolated(0, "modules"), pytest.raises(Killed):
-        cut.fit()
-    resumed, resumed_own = noisy(tmp_path / "cut")
-    with isolated(0, "modules"):
-        resumed.fit()
-    assert torch.equal(resumed_own.scale, whole_own.scale)
-    for key, value in whole.recommender.state_dict().items():
-        assert torch.equal(value, resumed.recommender.state_dict()[key]), key
-    assert [r["losses"] for r in records(tmp_path / "cut")] == [r["losses"] for r in records(tmp_path / "whole")]
+def test_clicks_order_is_of_its_generator() -> None:
+    table = click_table()
+
+    def rows(seed):
+        g = torch.Generator().manual_seed(seed)
+        return torch.cat([b.users for b in ClickBatches(table, 8, g, g)])
+
+    assert torch.equal(rows(1), rows(1))
+    assert not torch.equal(rows(1), rows(2))
+    g = torch.Generator()
+    assert all(batch.generator is g for batch in ClickBatches(table, 8, g, g, views=g))
 
 
-def test_steps_are_in_training_mode_and_validations_in_evaluation_mode(tmp_path: Path) -> None:
-    modes = []
-
-    def validate(recommender: Recommender) -> Mapping[str, float]:
-        modes.append((recommender.training, torch.is_grad_enabled()))
-        return {"ndcg@20": 0.0}
-
-    trainer, own = noisy(tmp_path, validate)
-    trainer.recommender.eval()
-    trainer.fit()
-    assert set(own.modes) == {(True, True)}
-    assert set(modes) == {(False, False)}
-    assert len(modes) == 6
+def test_modalities_keep_their_order() -> None:
+    content = Content({f"m{n}": Modality(torch.randn(3, 2), torch.ones(3, dtype=torch.bool)) for n in range(12)})
+    assert list(unpack_content(pack_content(content)).items) == list(content.items)
 
 
-def test_seconds_are_those_before_and_after_a_kill(tmp_path: Path) -> None:
-    with pytest.raises(Killed):
-        make_trainer(tmp_path, validate=dies_at(4), checkpoint_every=2).fit()
-    state = torch.load(tmp_path / "last.pt", weights_only=True)
-    assert 0 < state["progress"]["seconds"] < 100
-    state["progress"]["seconds"] += 1000.0
-    torch.save(state, tmp_path / "last.pt")
-    progress = make_trainer(tmp_path, validate=fall, checkpoint_every=2).fit()
-    assert 1000 < progress.seconds < 1100
+def test_ple_of_three_levels() -> None:
+    with isolated(0, "t"):
+        sharing = PLE(3, ["rank", "sex"], ["rank"], hidden=5, levels=3, residual=False).double()
+    x = torch.randn(2, 3, dtype=torch.float64)
+    side, common = sharing.sides["query"], x
+    vectors = {"rank": x, "sex": x}
+    for level in side.levels:
+        own = {t: level.own[t](v) for t, v in vectors.items()}
+        shared = level.shared(common)
+        mixed = {
+            t: (level.gates[t](v).softmax(-1).unsqueeze(-1) * torch.cat([own[t], shared], -2)).sum(-2)
+            for t, v in vectors.items()
+        }
+        if level.shared_gate is not None:
+            common = (level.shared_gate(common).softmax(-1).unsqueeze(-1) * torch.cat([*own.values(), shared], -2)).sum(
+                -2
+            )
+        vectors = mixed
+    for task, vector in sharing("query", x).items():
+        torch.testing.assert_close(vector, vectors[task])
 
 
-class Counting(Objective):
-    """Its value at step n is n."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps = 0
-
-    def forward(self, recommender: Recommender, batch: object, encoding: object) -> Tensor:
-        self.steps += 1
-        return recommender.encoder.users.weight.sum() * 0 + self.steps
+HEADED = [
+    name for name, kind in registry.objectives.components().items() if "head" in inspect.signature(kind).parameters
+]
 
 
-def test_a_logged_loss_is_the_unweighted_mean_over_the_batches_of_its_epoch(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, extra={"counting": (7.0, Counting())}, max_epochs=2, patience=2)
-    trainer.fit()
-    steps = len(trainer.batches)
-    assert steps > 2
-    assert [r["losses"]["counting"] for r in records(tmp_path)] == pytest.approx([(steps + 1) / 2, (3 * steps + 1) / 2])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("name", HEADED)
+def test_an_objective_scores_with_its_own_head(name, shared) -> None:
+    encoder, inputs, _ = hybrid()
+    encoder.eval()
+    with isolated(1, "heads"):
+        mlp = MLP(4, hidden=(5,))
+    users, items = torch.tensor([3, 0, 3, 7]), torch.tensor([1, 4, 0, 6])
+    negatives = torch.tensor([[5, 11], [12, 3]]) if shared else torch.tensor([[5, 8], [1, 9], [6, 10], [4, 2]])
+    batch = Batch(
+        replace(inputs, users=users),
+        items,
+        negatives,
+        (torch.tensor([1]), torch.tensor([], dtype=torch.long)) if shared else None,
+        labels={"click": torch.tensor([1.0, 0.0, 0.0, 1.0])},
+    )
+
+    def value(objective, heads):
+        model = Recommender(encoder, heads)
+        some = replace(batch, generator=torch.Generator().manual_seed(0))
+        return objective(model, some, encoder(some.inputs))
+
+    more = {"item_weight": 10.0} if name == "ultragcn" else {}
+    plain = value(registry.objectives.build({"name": name, **more}), {"rank": mlp})
+    other = value(registry.objectives.build({"name": name, "head": "other", **more}), {"rank": Dot(4), "other": mlp})
+    torch.testing.assert_close(other, plain)
+    assert not torch.isclose(plain, value(registry.objectives.build(name), {"rank": Dot(4)}))
+
+
+def test_heads_learn_from_chunks_of_clcrec(monkeypatch) -> None:
+    encoder, inputs, _ = hybrid()
+    model = Recommender(encoder.eval(), {"rank": MLP(4, hidden=(5,))})
+    found = []
+    for floats in (2**23, 1):
+        monkeypatch.setattr(rows, "CHUNK_FLOATS", floats)
+        batch = Batch(
+            replace(inputs, users=torch.tensor([3, 0, 3, 7])),
+            torch.tensor([1, 4, 0, 6]),
+            torch.tensor([[5, 8], [1, 9], [6, 10], [4, 2]]),
+            generator=torch.Generator().manual_seed(0),
+        )
+        model.zero_grad()
+        CLCRec()(model, batch, encoder(batch.inputs)).backward()
+        found.append([None if p.grad is None else p.grad.clone() for p in model.heads.parameters()])
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("name", ["view_contrast", "layer_contrast"])
+def test_users_and_items_have_their_own_weights(name) -> None:
+    table = random_interactions()
+    graph = graph_of(table)
+    model = Recommender(LightGCN(12, 17, dim=4, num_layers=2), {"rank": Dot(4)}, graph=graph)
+    batch = Batch(Inputs(torch.tensor([3, 0, 7]), graph=graph), torch.tensor([1, 4, 0]))
+
+    def value(**weights):
+        objective = registry.objectives.build({"name": name, **weights})
+        return objective(model, batch, model.encoder(objective.inputs(batch.inputs, batch)))
+
+    encoding = model.encoder(batch.inputs)
+    if name == "view_contrast":
+        users = encoding.query
+        expected = info_nce(users, users, torch.arange(3), temperature=0.2)
+        torch.testing.assert_close(value(user_weight=1.0, item_weight=0.0), expected)
+    one, two = value(user_weight=1.0, item_weight=0.0), value(user_weight=0.0, item_weight=1.0)
+    torch.testing.assert_close(value(user_weight=2.0, item_weight=0.5), 2 * one + 0.5 * two)
+
+
+def predictions(kind, rows, width, seed):
+    rng = np.random.default_rng(seed)
+    targets = np.random.default_rng(0).integers(2, size=(rows, width))
+    if kind == "tags":
+        targets[:, 0] = 1
+    return Predictions(kind, rng.normal(size=(rows, width)), targets if kind == "tags" else targets[:, 0])
+
+
+def test_resamples_do_not_depend_on_chunks(monkeypatch) -> None:
+    rows = {name: [predictions("classes", 30, 2, seed)] for seed, name in enumerate(["a", "b"])}
+    whole = resampling.compare_predictions(rows, "a", resamples=50)
+    monkeypatch.setattr(resampling, "CHUNK", 30 * 7)
+    assert resampling.compare_predictions(rows, "a", resamples=50) == whole
+
+
+def test_a_tag_that_all_have_counts_in_no_resample() -> None:
+    one = predictions("tags", 30, 3, 1)
+    found = resampling.resampled(one, np.ones((1, 30), dtype=int))
+    for metric, value in measure(one).items():
+        assert found[metric][0] == pytest.approx(value), metric
+
+
+def test_content_contrast_is_summed_in_32_bits() -> None:
+    one, two = torch.randn(300, 8), torch.randn(300, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = both_ways(one, two, temperature=0.2)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, both_ways(one, two, temperature=0.2), rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "gru4rec", "attentive", "pooling"])
+def test_perturbation_of_hidden_vectors(name) -> None:
+    with isolated(0, "m"):
+        encoder = registry.encoders.build({"name": name, "dim": 4, "max_length": 5}, 4, 7).eval()
+    history = torch.tensor([[1, 2, 3], [0, 4, 5]])
+
+    def query(perturb=lambda h: h):
+        return encoder(Inputs(torch.tensor([0, 1]), history, perturb=perturb)).query
+
+    table = encoder.items.weight
+    steps = query(
+        lambda h: h if h.data_ptr() == table.data_ptr() else h + torch.arange(h.shape[-1])
+    )  # all but the items
+    assert not torch.allclose(steps, query())
+
+
+def test_options_of_sequence_encoders_reach_their_layers() -> None:
+    for name in ("attentive", "gru4rec", "pooling", "sasrec", "bert4rec"):
+        encoder = registry.encoders.build({"name": name, "dropout": 0.25}, 4, 7)
+        assert encoder.dropout.p == 0.25, name
+    assert registry.encoders.build({"name": "gru4rec", "num_layers": 3, "hidden": 6}, 4, 7).units.num_layers == 3
