@@ -109,7 +109,7 @@ def evaluate(
     start = time.perf_counter()
     parsed = {text: parse(text) for text in metrics}
     if not parsed or any(num_sampled(text) or scope(text) or not k for text, (_, _, k) in parsed.items()):
-        raise ConfigError(f"metrics: expected at least one, all such as 'ndcg@10', without a suffix, got {[*metrics]}")
+        raise ConfigError(f"metrics: expected at least one, all named as 'ndcg@10' is, got {[*metrics]}")
     for text, (name, _, _) in parsed.items():
         if popularity is None and name in ("popularity", "cold_share"):
             raise ConfigError(f"metrics: {text} needs `popularity`, the training interactions of each item")
