@@ -194,4 +194,7 @@ def test_perturbation_reaches_each_block() -> None:
     encoder, calls = build(), []
     inputs = Inputs(torch.tensor([0]), torch.tensor([[3, 5]]))
     encoder(replace(inputs, perturb=lambda hidden: calls.append(hidden.shape) or hidden))
+    assert calls == [(11, 6), (1, 2, 6), (1, 1, 6)]  # of the last block, only the last step
+    calls.clear()
+    encoder(replace(inputs, perturb=lambda hidden: calls.append(hidden.shape) or hidden, positions=torch.tensor([0])))
     assert calls == [(11, 6), (1, 2, 6), (1, 2, 6)]

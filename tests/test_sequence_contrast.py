@@ -15,7 +15,7 @@ from recgraph.encoders import SASRec
 from recgraph.heads import Dot
 from recgraph.models.recommender import Recommender
 from recgraph.objectives import SameTargetContrast, SequenceContrast
-from recgraph.objectives.sequence_contrast import nt_xent
+from recgraph.objectives.sequence_contrast import by_length, nt_xent
 from recgraph.random import isolated, torch_generator
 from recgraph.sampling.sequences import SequenceBatches
 from recgraph.types import Batch, Inputs
@@ -130,3 +130,13 @@ def test_same_target_contrast_is_between_a_history_and_its_partner() -> None:
     found = SameTargetContrast(temperature=2.0)(recommender, batch, encoding)
     other = recommender.encoder(Inputs(batch.inputs.users, batch.partners)).query
     assert found.item() == pytest.approx(loop(encoding.query, other, 2.0, cosine=False), rel=1e-5)
+
+
+@pytest.mark.parametrize("user", ["history", "sum"])
+def test_partners_are_encoded_in_their_order_whatever_their_lengths(user: str) -> None:
+    with isolated(0, "modules"):
+        encoder = SASRec(6, 17, dim=4, std=0.5, max_length=8, user=user).eval()
+    rows = [[0, 0, 0, 0, 0, 1, 2, 3], [4, 5, 6, 7, 8, 9, 10, 11], [0] * 7 + [5], [0] * 8, [0, 0, 0, 7, 6, 5, 4, 3]]
+    for count in (1, 3, 5):
+        inputs = Inputs(torch.arange(count), torch.tensor(rows[:count]))
+        torch.testing.assert_close(by_length(encoder, inputs), encoder(inputs).query)

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from recgraph.encoders.base import Encoder
-from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
-from recgraph.encoders.transformer import EPS, Attention, Block, check_heads, linear, network
+from recgraph.encoders.sequential import SequenceEncoder, UserVector, steps
+from recgraph.encoders.transformer import EPS, Attention, Block, check_heads, linear, network, through
 from recgraph.numerics.dropout import Dropout
 from recgraph.registry import encoders
 from recgraph.types import MASK, PAD, Fraction, Inputs, PositiveFloat, PositiveInt
@@ -104,10 +104,8 @@ class BERT4Rec(SequenceEncoder):
         vectors = vectors + (history == MASK).unsqueeze(-1) * self.hidden
         vectors = vectors + self.positions[self.max_length + 1 - history.shape[1] :]
         vectors = self.dropout(self.edge(vectors)) * real
-        mask = both_ways(history)
-        for block in self.blocks:
-            vectors = inputs.perturb(block(vectors, mask)) * real
-        return self.last(F.gelu(self.output(at_positions(vectors, inputs))))
+        found = through(self.blocks, vectors, both_ways(history), real, inputs)
+        return self.last(F.gelu(self.output(found)))
 
 
 def both_ways(history: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:

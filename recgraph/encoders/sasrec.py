@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from recgraph.encoders.base import Encoder
-from recgraph.encoders.sequential import SequenceEncoder, UserVector, at_positions, steps
-from recgraph.encoders.transformer import EPS, Attention, Block, LowPass, Norm, causal, check_heads, network
+from recgraph.encoders.sequential import SequenceEncoder, UserVector, steps
+from recgraph.encoders.transformer import EPS, Attention, Block, LowPass, Norm, causal, check_heads, network, through
 from recgraph.errors import ConfigError
 from recgraph.numerics.dropout import Dropout
 from recgraph.registry import encoders
@@ -121,8 +121,5 @@ class SASRec(SequenceEncoder):
         hidden, real = steps(items, history)
         hidden = hidden * self.scale + self.positions[self.max_length - history.shape[1] :]
         hidden = self.dropout(self.edge(hidden) if self.norm == "post" else hidden) * real
-        mask = causal(history)
-        for block in self.blocks:
-            hidden = inputs.perturb(block(hidden, mask)) * real
-        found = at_positions(hidden, inputs)
+        found = through(self.blocks, hidden, causal(history), real, inputs)
         return found if self.norm == "post" else self.edge(found)

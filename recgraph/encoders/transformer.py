@@ -11,10 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from recgraph.encoders.low_pass import EPS, LowPass
+from recgraph.encoders.sequential import at_positions
 from recgraph.errors import ConfigError
 from recgraph.numerics.dropout import Dropout, dropout
 from recgraph.numerics.matmul import Linear
-from recgraph.types import PAD
+from recgraph.types import PAD, Inputs
 
 Norm = Literal["query", "pre", "post"]
 """Where layers are normalised; see `SASRec`."""
@@ -43,23 +44,24 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.attention, self.network, self.norm = attention, network, norm
-        self.low, self.alpha = low, alpha
-        self.dropout = Dropout(dropout)
+        self.low, self.alpha, self.dropout = low, alpha, Dropout(dropout)
         self.first, self.second = (nn.LayerNorm(attention.dim, eps=EPS) for _ in range(2))
 
-    def forward(self, hidden: Float[Tensor, "batch length dim"], mask: Tensor) -> Float[Tensor, "batch length dim"]:
-        """`mask` is True where a step (next to last axis) may attend to another (last axis)."""
+    def forward(self, hidden: Float[Tensor, "batch length dim"], mask: Tensor) -> Float[Tensor, "batch asking dim"]:
+        """The last steps' output; `mask` has a row for each, True where it may attend to another (last axis)."""
+        last = slice(-mask.shape[-2], None)
+        asking = hidden[:, last]
         if self.norm == "query":
-            query = self.first(hidden)
-            hidden = self.second(query + self.attention(query, hidden, mask))
-            return hidden + self.network(hidden)
+            query = self.first(asking)
+            asking = self.second(query + self.attention(query, hidden, mask))
+            return asking + self.network(asking)
         if self.norm == "pre":
             normed = self.first(hidden)
-            hidden = hidden + self.dropout(self.attention(normed, normed, mask))
-            return hidden + self.network(self.second(hidden))
-        mixed = self.first(hidden + self.dropout(self.attention(hidden, hidden, mask)))
+            asking = asking + self.dropout(self.attention(normed[:, last], normed, mask))
+            return asking + self.network(self.second(asking))
+        mixed = self.first(asking + self.dropout(self.attention(asking, hidden, mask)))
         if self.low is not None:
-            mixed = self.alpha * self.low(hidden) + (1 - self.alpha) * mixed
+            mixed = self.alpha * self.low(hidden)[:, last] + (1 - self.alpha) * mixed
         return self.second(mixed + self.network(mixed))
 
 
@@ -79,18 +81,17 @@ class Attention(nn.Module):
         self.query, self.key_value = linear(dim, dim), linear(dim, 2 * dim)
         self.output = linear(dim, dim) if project else nn.Identity()
 
-    def forward(self, query: Tensor, steps: Tensor, mask: Tensor) -> Float[Tensor, "batch length dim"]:
-        """Attention of `query` to `steps`, both [batch, length, dim]."""
+    def forward(self, query: Tensor, steps: Tensor, mask: Tensor) -> Float[Tensor, "batch asking dim"]:
+        """Attention of `query`, [batch, asking, dim], to `steps`, [batch, length, dim]."""
         key, value = map(self._heads, self.key_value(steps).chunk(2, dim=-1))
         asked = self._heads(self.query(query))
         if self.training and self.dropout and asked.device.type == "cpu":
             found = dropout(_weights(asked, key, mask), self.dropout) @ value  # torch does not fuse dropout here
         else:
-            rate = self.dropout if self.training else 0.0
-            found = F.scaled_dot_product_attention(asked, key, value, mask, rate)
+            found = F.scaled_dot_product_attention(asked, key, value, mask, self.dropout * self.training)
         return self.output(found.transpose(1, 2).flatten(2))
 
-    def weights(self, query: Tensor, steps: Tensor, mask: Tensor) -> Float[Tensor, "batch heads length length"]:
+    def weights(self, query: Tensor, steps: Tensor, mask: Tensor) -> Float[Tensor, "batch heads asking length"]:
         """The weight that each query (next to last axis) gives each step (last axis), without dropout."""
         key, _ = map(self._heads, self.key_value(steps).chunk(2, dim=-1))
         return _weights(self._heads(self.query(query)), key, mask)
@@ -99,9 +100,23 @@ class Attention(nn.Module):
         return vectors.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
-def _weights(asked: Tensor, key: Tensor, mask: Tensor) -> Float[Tensor, "batch heads length length"]:
+def _weights(asked: Tensor, key: Tensor, mask: Tensor) -> Float[Tensor, "batch heads asking length"]:
     logits = (asked / math.sqrt(asked.shape[-1])) @ key.transpose(-1, -2)
     return logits.masked_fill_(~mask, -math.inf).softmax(-1)
+
+
+def through(
+    blocks: nn.ModuleList, hidden: Float[Tensor, "batch length dim"], mask: Tensor, real: Tensor, inputs: Inputs
+) -> Float[Tensor, "rows dim"]:
+    """The output of all blocks at the steps where `inputs` makes queries; `inputs.perturb` acts on that of each block.
+
+    `mask` is that of all steps, [batch, 1, length, length]; `real` is False for padding, [batch, length, 1].
+    """
+    for number, block in enumerate(blocks, 1):
+        if number == len(blocks) and inputs.positions is None:
+            mask, real = mask[:, :, -1:], real[:, -1:]  # nothing reads the other steps any more
+        hidden = inputs.perturb(block(hidden, mask)) * real
+    return at_positions(hidden, inputs)
 
 
 def causal(history: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
@@ -109,9 +124,8 @@ def causal(history: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length
 
     A padded step sees itself too: the softmax of a fully masked row would be NaN.
     """
-    before = torch.ones(history.shape[1], history.shape[1], dtype=torch.bool, device=history.device).tril()
-    itself = torch.eye(history.shape[1], dtype=torch.bool, device=history.device)
-    return ((before & (history != PAD)[:, None, :]) | itself).unsqueeze(1)
+    step = torch.arange(history.shape[1], device=history.device)
+    return (((step <= step[:, None]) & (history != PAD)[:, None, :]) | (step == step[:, None])).unsqueeze(1)
 
 
 def check_heads(dim: int, num_heads: int) -> None:

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recgraph.encoders.base import Encoder
+from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.models.recommender import Recommender
 from recgraph.numerics.matmul import inner_products, unit
 from recgraph.objectives.base import Objective, after_history
@@ -23,8 +25,12 @@ from recgraph.objectives.rows import mean_over_rows
 from recgraph.objectives.softmax import cross_entropy
 from recgraph.registry import objectives
 from recgraph.types import Batch, Ego, Encoding, Inputs, PositiveFloat, View
+from recgraph.views.sequence import lengths
 
 Similarity = Literal["dot", "cosine"]
+
+PARTS = 4
+"""See `by_length`."""
 
 
 @objectives.register("sequence_contrast")
@@ -99,7 +105,19 @@ class SameTargetContrast(SequenceContrast):
         if batch.partners is None:
             raise ValueError("same_target_contrast: give Batch `partners`, histories before the same items")
         mine = self.unchanged(recommender, batch, inputs, encoding)
-        return mine, recommender.encoder(replace(inputs, history=batch.partners)).query
+        return mine, by_length(recommender.encoder, replace(inputs, history=batch.partners))
+
+
+def by_length(encoder: Encoder, inputs: Inputs) -> Float[Tensor, "rows dim"]:
+    """The queries after histories of all lengths, in `PARTS` of similar length, as most of a batch would be padding."""
+    assert isinstance(encoder, SequenceEncoder)  # for the type checker: no other has histories
+    history = encoder.history(inputs)
+    count, order = lengths(history).sort(stable=True)
+    catalogue, found = encoder.catalogue(inputs), []
+    for length, rows in zip(count.chunk(PARTS), order.chunk(PARTS), strict=True):
+        part = replace(inputs, users=inputs.users[rows], history=history[rows, -max(int(length[-1]), 1) :])
+        found.append(encoder.query(part, replace(catalogue, query=catalogue.query[rows])))
+    return torch.cat(found)[order.argsort()]
 
 
 def nt_xent(
