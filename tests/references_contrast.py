@@ -8,12 +8,21 @@ import torch
 from torch import Tensor
 
 
-def info_nce(anchors: Tensor, candidates: Tensor, targets: list[int], temperature: float) -> Tensor:
+def info_nce(
+    anchors: Tensor,
+    candidates: Tensor,
+    targets: list[int],
+    temperature: float,
+    *,
+    dot: bool = False,
+    bound: float = math.inf,
+) -> Tensor:
     """Mean of -ln softmax at the target, written out row by row, without any trick for stability."""
     rows = []
     for anchor, target in zip(anchors, targets, strict=True):
-        terms = [torch.exp(cosine(anchor, candidate) / temperature) for candidate in candidates]
-        rows.append(-torch.log(terms[target] / sum(terms)))
+        alike = [(anchor @ candidate if dot else cosine(anchor, candidate)) / temperature for candidate in candidates]
+        within = min(max(alike[target], -bound), bound)
+        rows.append(torch.log(sum(torch.exp(one) for one in alike)) - within)
     return sum(rows) / len(rows)
 
 

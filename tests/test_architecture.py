@@ -72,6 +72,7 @@ TESTED_WITH = {
     "label_tables": ("labelling",),
     "layers": ("heads",),
     "low_pass": ("sasrec",),
+    "info_nce": ("contrastive",),
     "hybrid": ("content_hybrid",),
     "layout": ("fields",),
     "lightgcn": ("encoders", "lightgcn"),

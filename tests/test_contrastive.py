@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import references_contrast
@@ -20,7 +22,7 @@ from recgraph.graph import BipartiteGraph
 from recgraph.heads import Dot
 from recgraph.models.recommender import Recommender
 from recgraph.objectives import BPR, LayerContrast, Objective, Objectives, ViewContrast, rows
-from recgraph.objectives.contrastive import info_nce
+from recgraph.objectives.info_nce import info_nce
 from recgraph.objectives.uniformity import uniformity
 from recgraph.random import isolated
 from recgraph.types import Batch, Distinct, Encoding, Inputs
@@ -61,17 +63,29 @@ def everybody(recommender: Recommender, inputs: Inputs) -> tuple[Tensor, Tensor]
 
 
 @pytest.mark.parametrize("chunk", [None, 8])
-@pytest.mark.parametrize("temperature", [0.05, 0.2, 3.0])
+@pytest.mark.parametrize(
+    ("temperature", "options"),
+    [
+        *((temperature, {}) for temperature in (0.05, 0.2, 3.0)),
+        (0.2, {"similarity": "dot"}),
+        (0.2, {"similarity": "dot", "bound": 5.0}),
+        (0.2, {"bound": 2.0}),
+    ],
+)
 def test_info_nce_equals_a_loop_with_its_gradient(
-    temperature: float, chunk: int | None, monkeypatch: pytest.MonkeyPatch
+    temperature: float, options: dict[str, Any], chunk: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if chunk is not None:
         monkeypatch.setattr(rows, "CHUNK_FLOATS", chunk)  # one anchor at a time
     anchors = torch.randn(5, 3, dtype=torch.float64, generator=generator(1), requires_grad=True)
     candidates = torch.randn(7, 3, dtype=torch.float64, generator=generator(2), requires_grad=True)
     targets = [6, 0, 3, 3, 1]
-    found = info_nce(anchors, candidates, torch.tensor(targets), temperature=temperature)
-    expected = references_contrast.info_nce(anchors, candidates, targets, temperature)
+    found = info_nce(anchors, candidates, torch.tensor(targets), temperature=temperature, **options)
+    dot, bound = options.get("similarity") == "dot", options.get("bound", math.inf)
+    expected = references_contrast.info_nce(anchors, candidates, targets, temperature, dot=dot, bound=bound)
+    if bound < math.inf:  # some pairs are beyond it, on either side, and some are not
+        free = references_contrast.info_nce(anchors, candidates, targets, temperature, dot=dot)
+        assert abs(found.item() - free.item()) > 0.1
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     for one, two in zip(*(torch.autograd.grad(v, (anchors, candidates)) for v in (found, expected)), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
@@ -151,16 +165,20 @@ def test_layer_contrast_equals_a_loop_over_one_noisy_pass(layer: int) -> None:
 
 
 @pytest.mark.parametrize("against", ["batch", "all"])
-def test_anchors_of_the_shared_encoding_meet_candidates_of_the_view(against: str) -> None:
+@pytest.mark.parametrize("options", [{}, {"similarity": "dot", "bound": 2.0}])
+def test_anchors_of_the_shared_encoding_meet_candidates_of_the_view(against: str, options: dict[str, Any]) -> None:
     recommender, batch = model_and_batch()
     view = EdgeDrop(rate=0.3)
-    found = value(ViewContrast(view=view, anchors="shared", against=against, temperature=0.3), recommender, batch)
+    objective = ViewContrast(view=view, anchors="shared", against=against, temperature=0.3, **options)
+    found = value(objective, recommender, batch)
     one, two = everybody(recommender, batch.inputs), everybody(recommender, view(batch.inputs, generator()))
     expected = torch.tensor(0.0, dtype=torch.float64)
     for anchors, candidates, some in zip(one, two, (DISTINCT_USERS, DISTINCT_ITEMS), strict=True):
         targets = [0, 1, 2, 3] if against == "batch" else some
         candidates = candidates[some] if against == "batch" else candidates
-        expected = expected + references_contrast.info_nce(anchors[some], candidates, targets, 0.3)
+        expected = expected + references_contrast.info_nce(
+            *(anchors[some], candidates, targets, 0.3), dot=bool(options), bound=options.get("bound", math.inf)
+        )
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(gradients(found, recommender), gradients(expected, recommender), rtol=1e-8, atol=1e-12)
 
@@ -410,7 +428,7 @@ def test_16384_rows_against_each_other_stay_within_2_gb() -> None:
     code = """
 import torch
 from recgraph.environment import peak_memory
-from recgraph.objectives.contrastive import info_nce
+from recgraph.objectives.info_nce import info_nce
 anchors, candidates = (torch.randn(16384, 64, requires_grad=True) for _ in range(2))
 info_nce(anchors, candidates, torch.arange(16384), temperature=0.2).backward()
 print(peak_memory())

@@ -41,7 +41,7 @@ from recgraph.objectives import (
 )
 from recgraph.objectives.base import Objective
 from recgraph.objectives.content import both_ways
-from recgraph.objectives.contrastive import info_nce
+from recgraph.objectives.info_nce import info_nce
 from recgraph.random import isolated
 from recgraph.sampling import batches
 from recgraph.sampling.clicks import ClickBatches

@@ -19,7 +19,8 @@ from recgraph.errors import ConfigError
 from recgraph.models.recommender import Recommender
 from recgraph.numerics.matmul import inner_products, unit
 from recgraph.objectives.base import Objective
-from recgraph.objectives.contrastive import distinct, info_nce
+from recgraph.objectives.contrastive import distinct
+from recgraph.objectives.info_nce import info_nce
 from recgraph.objectives.rows import first_order, mean_over_rows
 from recgraph.objectives.softmax import Softmax
 from recgraph.registry import objectives

@@ -1,6 +1,7 @@
 """Contrastive losses: two vectors of one node should be more alike than vectors of different nodes.
 
-All objectives here use InfoNCE with cosine similarity, over the batch's distinct users and distinct positive items:
+All objectives here use InfoNCE, with cosine similarity unless an option says otherwise, over the batch's distinct users
+and distinct positive items:
 
     mean over a of  -ln ( exp(cos(a, a') / τ) / Σ_c exp(cos(a, c) / τ) )
 
@@ -15,15 +16,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from recgraph.errors import ConfigError
 from recgraph.models.recommender import Recommender
-from recgraph.numerics.matmul import inner_products, unit
 from recgraph.objectives.base import Objective, after_history
-from recgraph.objectives.rows import first_order, row_chunks
-from recgraph.objectives.softmax import losses_and_shares
+from recgraph.objectives.info_nce import Similarity, info_nce
 from recgraph.registry import objectives
 from recgraph.types import Batch, Distinct, Encoding, Inputs, NonNegativeFloat, NonNegativeInt, PositiveFloat, View
 
@@ -43,6 +42,9 @@ class Contrast(Objective):
         view: how inputs are changed; None for not at all.
     """
 
+    similarity: Similarity = "cosine"
+    bound: float | None = None
+
     needs = frozenset({"generator", "distinct"})
     task = None
 
@@ -61,7 +63,8 @@ class Contrast(Objective):
     def contrast(self, anchors: Sides, candidates: Sides, targets: Sides) -> Float[Tensor, ""]:
         """The weighted sum of the users' and of the items' InfoNCE."""
         users, items = (
-            info_nce(*side, temperature=self.temperature) for side in zip(anchors, candidates, targets, strict=True)
+            info_nce(*side, temperature=self.temperature, similarity=self.similarity, bound=self.bound)
+            for side in zip(anchors, candidates, targets, strict=True)
         )
         return self.user_weight * users + self.item_weight * items
 
@@ -75,7 +78,9 @@ class ViewContrast(Contrast):
     - SGL (Wu et al. 2021, https://arxiv.org/abs/2010.10783): view `edge_drop`, `node_drop` or `random_walk`,
       `against: all`, `every: epoch`.
     - SimGCL (Yu et al. 2022, https://arxiv.org/abs/2112.08679): view `noise`.
-    - LightGCL (Cai et al. 2023, https://arxiv.org/abs/2302.08191): view `svd`, `anchors: shared`, `against: all`.
+    - LightGCL (Cai et al. 2023, https://arxiv.org/abs/2302.08191): view `svd`, `anchors: shared`, `against: all`. The
+      paper says cosine; the authors' code (https://github.com/HKUDS/LightGCL) has `similarity: dot`, `bound: 5`, and
+      sums over layers (`layer_weights: [1, 1, 1]`). Its anchors are under the view, and its candidates are not.
     - No view: SGL-WA of SimGCL's section 2.2, which only spreads vectors out; the shared encoding is contrasted with
       itself, without another pass.
 
@@ -88,6 +93,9 @@ class ViewContrast(Contrast):
         every: how often views are drawn: each step, or each epoch, whose steps share the graphs and their operators.
         user_weight: of the users' mean.
         item_weight: of the items' mean.
+        similarity: cosine or inner product.
+        bound: b, if a positive pair's similarity / τ counts as at most b and at least -b: what is beyond is pulled no
+            further, though pushed as one of the candidates. None for no bound.
 
     Raises:
         ConfigError: `every` is "epoch" with a view that changes more than the graph.
@@ -103,8 +111,11 @@ class ViewContrast(Contrast):
         every: Literal["step", "epoch"] = "step",
         user_weight: NonNegativeFloat = 1.0,
         item_weight: NonNegativeFloat = 1.0,
+        similarity: Similarity = "cosine",
+        bound: PositiveFloat | None = None,
     ) -> None:
         super().__init__(temperature, user_weight, item_weight, view)
+        self.similarity, self.bound = similarity, bound
         if every == "epoch" and (view is None or view.changes != {"graph"}):
             what = "no view" if view is None else f"{type(view).__name__} changes {sorted(view.changes)}"
             raise ConfigError(f"view_contrast: every 'epoch' keeps views of the graph; {what}")
@@ -225,65 +236,3 @@ def _numbers(chosen: Tensor) -> Tensor:
 def distinct(batch: Batch) -> Distinct:
     """The batch's distinct users and items, computed here if `Batches` has not done so."""
     return batch.distinct or Distinct.of(batch.inputs.users, batch.items, batch.mask)
-
-
-def info_nce(
-    anchors: Float[Tensor, "anchors dim"],
-    candidates: Float[Tensor, "candidates dim"],
-    targets: Int[Tensor, "anchors"],
-    *,
-    temperature: float,
-) -> Float[Tensor, ""]:
-    """Mean over anchors of -ln softmax(cos(anchor, candidates) / τ) at its target.
-
-    Processes the anchors in chunks, so that the anchors × candidates logits are never in memory at once. The gradient
-    is computed with the value, and cannot be differentiated again.
-
-    Args:
-        anchors: vectors of any norm; they are normalised here.
-        candidates: likewise.
-        targets: which candidate is the anchor's other vector.
-        temperature: τ, above 0.
-    """
-    # 16 bits are too coarse for sums.
-    wide = torch.promote_types(torch.promote_types(anchors.dtype, candidates.dtype), torch.float32)
-    # τ divides the anchors, which are fewer numbers than the logits.
-    anchors, candidates = unit(anchors.to(wide)) / temperature, unit(candidates.to(wide))
-    found: Tensor = _InfoNCE.apply(anchors, candidates, targets.unsqueeze(-1))
-    return found
-
-
-class _InfoNCE(torch.autograd.Function):
-    """Computes its gradient in the forward pass, chunk by chunk, so that nothing as large as the logits is kept."""
-
-    @staticmethod
-    def forward(ctx: Any, anchors: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
-        gradients = [
-            torch.zeros_like(side) if needed else None
-            for side, needed in zip((anchors, candidates), ctx.needs_input_grad, strict=False)
-        ]
-        total = anchors.new_zeros(())
-        for where in row_chunks(anchors, width=len(candidates)):
-            total += _add_chunk(anchors[where], candidates, targets[where], gradients, where)
-        ctx.gradients, ctx.num = gradients, max(1, len(anchors))
-        return total / ctx.num
-
-    @staticmethod
-    @first_order
-    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        scale = arriving / ctx.num
-        return *(None if gradient is None else gradient * scale for gradient in ctx.gradients), None
-
-
-def _add_chunk(
-    part: Tensor, candidates: Tensor, targets: Tensor, gradients: list[Tensor | None], where: slice
-) -> Float[Tensor, ""]:
-    """The sum of a chunk's losses; adds their gradient. A function, so that its tensors are freed before the next."""
-    losses, shares = losses_and_shares(inner_products(part, candidates), targets)
-    shares.scatter_add_(-1, targets, shares.new_full((), -1.0).expand_as(targets))
-    of_anchors, of_candidates = gradients
-    if of_anchors is not None:
-        of_anchors[where] = inner_products(shares, candidates.T)
-    if of_candidates is not None:  # turned about so that the shares are not copied into another order
-        of_candidates += inner_products(part.T, shares.T).T
-    return losses.sum()

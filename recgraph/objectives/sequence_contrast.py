@@ -10,7 +10,6 @@ where a' is the other vector of the pair and c runs over all vectors but a itsel
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -21,13 +20,12 @@ from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.models.recommender import Recommender
 from recgraph.numerics.matmul import inner_products, unit
 from recgraph.objectives.base import Objective, after_history
+from recgraph.objectives.info_nce import Similarity
 from recgraph.objectives.rows import mean_over_rows
 from recgraph.objectives.softmax import cross_entropy
 from recgraph.registry import objectives
 from recgraph.types import Batch, Ego, Encoding, Inputs, PositiveFloat, View
 from recgraph.views.sequence import lengths
-
-Similarity = Literal["dot", "cosine"]
 
 PARTS = 4
 """See `by_length`."""
