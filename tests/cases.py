@@ -9,7 +9,9 @@ import torch
 from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
 from recgraph.graph.bipartite import BipartiteGraph
-from recgraph.types import Content, Modality
+from recgraph.models.recommender import Recommender
+from recgraph.random import isolated
+from recgraph.types import Batch, Content, Inputs, Modality
 
 
 def interactions(pairs: np.ndarray) -> Interactions:
@@ -63,3 +65,28 @@ def random_content(num_users: int, num_items: int, *, users: bool = False, seed:
         return {"text": modality(rows, 6, 3), "tags": modality(rows, 5, 4)}
 
     return Content(side(num_items), side(num_users) if users else {})
+
+
+def with_label_heads(sharing: object) -> Recommender:
+    """A small recommender with labels of users, items and interactions, and experts if `sharing` names any."""
+    heads = {
+        "sex": {"of": "user", "kind": "classes", "width": 2},
+        "genre": {"of": "item", "kind": "tags", "width": 3},
+        "liked": {"of": "interaction", "kind": "classes", "width": 2},
+    }
+    spec = {"encoder": {"name": "embedding", "dim": 4}, "heads": {"rank": "dot"}, "label_heads": heads}
+    with isolated(0, "test"):
+        return Recommender.build(5, 7, spec | {"sharing": sharing}, None).double()
+
+
+LABELLED = Batch(
+    Inputs(torch.tensor([0, 3, 3, 1])),
+    torch.tensor([1, 4, 0, 6]),
+    torch.tensor([[5], [1], [6], [4]]),
+    labels={
+        "sex": torch.tensor([0, 1, 1, 0]),
+        "genre": torch.ones(4, 3, dtype=torch.float64),
+        "liked": torch.tensor([0, 1, 1, -1]),
+    },
+)
+"""A batch for it, with a label that is missing."""

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from cases import LABELLED as BATCH
 from cases import random_interactions
+from cases import with_label_heads as recommender
 from torch import Tensor
 
 from recgraph import registry
@@ -18,7 +20,7 @@ from recgraph.models.recommender import Recommender
 from recgraph.models.sharing import PLE, Experts, MMoE
 from recgraph.objectives import BPR, Label, Objectives
 from recgraph.random import isolated
-from recgraph.types import Batch, Inputs, Past
+from recgraph.types import Inputs, Past
 
 TASKS = ["rank", "sex"], ["rank", "genre"]
 
@@ -86,29 +88,6 @@ def test_ple_of_two_levels_equals_a_loop(own: int) -> None:
     assert second.shared_gate is None
     names = sharing.expert_names("item", "genre")
     assert names == (*(f"genre {n + 1}" for n in range(own)), "shared 1", "shared 2", "shared 3")
-
-
-def recommender(sharing: object) -> Recommender:
-    heads = {
-        "sex": {"of": "user", "kind": "classes", "width": 2},
-        "genre": {"of": "item", "kind": "tags", "width": 3},
-        "liked": {"of": "interaction", "kind": "classes", "width": 2},
-    }
-    spec = {"encoder": {"name": "embedding", "dim": 4}, "heads": {"rank": "dot"}, "label_heads": heads}
-    with isolated(0, "test"):
-        return Recommender.build(5, 7, spec | {"sharing": sharing}, None).double()
-
-
-BATCH = Batch(
-    Inputs(torch.tensor([0, 3, 3, 1])),
-    torch.tensor([1, 4, 0, 6]),
-    torch.tensor([[5], [1], [6], [4]]),
-    labels={
-        "sex": torch.tensor([0, 1, 1, 0]),
-        "genre": torch.ones(4, 3, dtype=torch.float64),
-        "liked": torch.tensor([0, 1, 1, -1]),
-    },
-)
 
 
 @pytest.mark.parametrize("name", sorted(registry.sharings.components()))

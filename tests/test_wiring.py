@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import test_clicks
 import torch
-from cases import graph_of, random_content, random_interactions
+from cases import LABELLED, graph_of, random_content, random_interactions, with_label_heads
 from torch import nn
 
 from recgraph import registry
@@ -50,31 +50,8 @@ from recgraph.types import MASK, Batch, Content, Ego, Encoding, Inputs, Modality
 from recgraph.views import CropMaskReorder
 
 
-def with_labels(sharing):
-    heads = {
-        "sex": {"of": "user", "kind": "classes", "width": 2},
-        "genre": {"of": "item", "kind": "tags", "width": 3},
-        "liked": {"of": "interaction", "kind": "classes", "width": 2},
-    }
-    spec = {"encoder": {"name": "embedding", "dim": 4}, "heads": {"rank": "dot"}, "label_heads": heads}
-    with isolated(0, "test"):
-        return Recommender.build(5, 7, spec | {"sharing": sharing}, None).double()
-
-
-BATCH = Batch(
-    Inputs(torch.tensor([0, 3, 3, 1])),
-    torch.tensor([1, 4, 0, 6]),
-    torch.tensor([[5], [1], [6], [4]]),
-    labels={
-        "sex": torch.tensor([0, 1, 1, 0]),
-        "genre": torch.ones(4, 3, dtype=torch.float64),
-        "liked": torch.tensor([0, 1, 1, -1]),
-    },
-)
-
-
 def test_shared_experts_are_shared_parameters() -> None:
-    model = with_labels({"name": "mmoe", "hidden": 6})
+    model = with_label_heads({"name": "mmoe", "hidden": 6})
     shared = {id(p) for p in model.shared_parameters()}
     assert shared == {id(p) for n, p in model.named_parameters() if n.startswith(("encoder.", "sharing."))}
 
@@ -91,7 +68,7 @@ class Pull(Objective):
 @pytest.mark.parametrize("name", ["uncertainty", "gradnorm", "pcgrad"])
 def test_weights_of_tasks_come_before_balancing(name) -> None:
     model = Recommender(Embedding(5, 7, dim=4), {"rank": Dot(4)})
-    batch = replace(BATCH, generator=torch.Generator().manual_seed(0))
+    batch = replace(LABELLED, generator=torch.Generator().manual_seed(0))
     terms = {"one": (2.0, Pull(1.0)), "two": (0.25, Pull(1.5))}  # no conflict; factors begin at 1
     grads = []
     for more in ({}, {"balance": registry.balances.build(name, 2), "balanced": ("one", "two")}):
@@ -121,8 +98,8 @@ def test_the_first_e_step_is_after_the_warm_up() -> None:
 
 @pytest.mark.parametrize("of", ["sex", "genre", "liked"])
 def test_no_vector_learns_from_a_probe(of) -> None:
-    model = with_labels(None)
-    Objectives({of: (1.0, Label(of=of, probe=True))}).backward(model, BATCH)
+    model = with_label_heads(None)
+    Objectives({of: (1.0, Label(of=of, probe=True))}).backward(model, LABELLED)
     for p in model.encoder.parameters():
         assert p.grad is None or not p.grad.any()
     assert any(p.grad is not None and p.grad.any() for p in model.label_heads.parameters())
@@ -130,7 +107,7 @@ def test_no_vector_learns_from_a_probe(of) -> None:
 
 def test_weight_decay_is_of_heads_too() -> None:
     model = Recommender(Embedding(5, 7, dim=4), {"rank": MLP(4)})
-    Objectives({"wd": (1.0, WeightDecay())}).backward(model, BATCH)
+    Objectives({"wd": (1.0, WeightDecay())}).backward(model, LABELLED)
     for name, p in model.named_parameters():
         torch.testing.assert_close(p.grad, p.detach(), msg=name)
 

@@ -42,7 +42,7 @@ class Contrast(Objective):
         view: how inputs are changed; None for not at all.
     """
 
-    similarity: Similarity = "cosine"
+    similarity: Similarity = "cosine"  # this and the next are options of `view_contrast`
     bound: float | None = None
 
     needs = frozenset({"generator", "distinct"})
@@ -79,8 +79,9 @@ class ViewContrast(Contrast):
       `against: all`, `every: epoch`.
     - SimGCL (Yu et al. 2022, https://arxiv.org/abs/2112.08679): view `noise`.
     - LightGCL (Cai et al. 2023, https://arxiv.org/abs/2302.08191): view `svd`, `anchors: shared`, `against: all`. The
-      paper says cosine; the authors' code (https://github.com/HKUDS/LightGCL) has `similarity: dot`, `bound: 5`, and
-      sums over layers (`layer_weights: [1, 1, 1]`). Its anchors are under the view, and its candidates are not.
+      paper says cosine, and so does the authors' code (https://github.com/HKUDS/LightGCL) in `old_setting`. Its newer
+      one has `similarity: dot`, `bound: 5`, and sums over layers (`layer_weights: [1, 1, 1]`), with anchors under the
+      view and candidates that are not.
     - No view: SGL-WA of SimGCL's section 2.2, which only spreads vectors out; the shared encoding is contrasted with
       itself, without another pass.
 

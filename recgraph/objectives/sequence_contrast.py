@@ -28,7 +28,8 @@ from recgraph.types import Batch, Ego, Encoding, Inputs, PositiveFloat, View
 from recgraph.views.sequence import lengths
 
 PARTS = 4
-"""See `by_length`."""
+"""See `by_length`. On Beauty, a step of DuoRec took 182 ms of one CPU thread's time with one part, 140 with two, 114
+with four and 123 with eight."""
 
 
 @objectives.register("sequence_contrast")
