@@ -19,9 +19,10 @@ from recgraph.data.interactions import Interactions
 from recgraph.data.splits import Split
 from recgraph.errors import ConfigError, DataError
 from recgraph.experiments.experiment import Run, plan
-from recgraph.experiments.fitting import fit
+from recgraph.experiments.fitting import BLEND_WEIGHTS, fit
 from recgraph.experiments.running import Settings, execute
 from recgraph.experiments.task import Task
+from recgraph.models.blend import Blend
 from recgraph.models.model import Model
 from recgraph.models.recommender import Recommender
 from recgraph.random import torch_generator
@@ -130,6 +131,17 @@ def test_cold_items_of_validation_are_not_trained_on_and_called_cold(films: Path
         with pytest.raises(ConfigError, match=r"refit: the cold items of validation would be trained on, and .*:"):
             run_of(films, row, refit=True)
     run_of(films, "hybrid", refit=True, evaluate={"metrics": ["ndcg@10"]}, **{"train.monitor": "ndcg@10"})
+
+
+def test_the_weight_of_a_blend_is_the_best_in_the_scope_that_is_monitored(films: Path) -> None:
+    run = run_of(films, "blend", **{"blend.weight": None, "train.monitor": "ndcg@5:cold"})
+    model, _ = fit(run, task := Task.load("films", run.config["split"], CPU), films.parent, [])
+    assert isinstance(model, Blend)
+    chosen, found = model.weight, {}
+    for model.weight in BLEND_WEIGHTS:
+        found[model.weight] = task.validate(model, ["ndcg@5", "ndcg@5:cold"]).summary
+    best = {name: max(found, key=lambda weight: found[weight][name]) for name in ("ndcg@5", "ndcg@5:cold")}
+    assert chosen == best["ndcg@5:cold"] != best["ndcg@5"]
 
 
 def done(file: Path, row: str, **changes: Any) -> tuple[Path, dict[str, Any]]:

@@ -175,6 +175,9 @@ def test_refit_uses_validation_rows_for_as_many_epochs(toy: Path) -> None:
     assert two["test"] != one["test"]
     lines = (run.folder(Path("runs")) / "refit.jsonl").read_text().splitlines()
     assert len(lines) == one["best_epoch"] == two["best_epoch"]
+    for name, validation, test in reevaluate(run.folder(Path("runs")), ["map@5", *one["validation"]], CPU):
+        assert validation == one["validation"].get(name)  # the model itself has learned those rows
+        assert test == two["test"].get(name, test)
     graph = Model.load(run.folder(Path("runs"))).graph
     task = Task.load("toy", run.config["split"], CPU)
     assert graph.num_edges == len(task.train) + len(task.validation)

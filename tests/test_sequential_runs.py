@@ -211,8 +211,10 @@ def test_users_are_not_drawn_where_negatives_are_corrected_for_the_frequency_of_
         **{"encoder": "embedding", "train.draw_by": "user", "negatives": "in_batch"},
         "objectives.rank": {"name": "softmax", "logq": True},
     }
-    with pytest.raises(ConfigError, match=r"train\.draw_by: `logq` takes in_batch negatives"):
+    with pytest.raises(ConfigError, match=r"negatives: `logq` takes in_batch .* not where users are drawn"):
         plan(planted, rows=["SASRec"], overrides=changes)
+    with pytest.raises(ConfigError, match=r"negatives: `logq` takes in_batch .* not as targets of histories"):
+        plan(planted, rows=["SASRec"], overrides={key: changes[key] for key in ("negatives", "objectives.rank")})
     for change in ({"train.draw_by": "interaction"}, {"objectives.rank": "softmax"}, {"negatives": "popularity"}):
         assert plan(planted, rows=["SASRec"], overrides=changes | change)
 

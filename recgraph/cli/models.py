@@ -31,6 +31,8 @@ from recgraph.models.recommender import Recommender
 def evaluate(run: Path, *, metrics: str = "", device: str = "cpu") -> None:
     """Evaluate a trained model again on its own dataset and split, and print validation and test metrics.
 
+    Where the run was fitted again, validation is that before, for the metrics of the run; – for others.
+
     Args:
         run: folder of a finished run.
         metrics: metrics separated by commas, such as recall@50,map@10; those of the run by default.
@@ -38,7 +40,7 @@ def evaluate(run: Path, *, metrics: str = "", device: str = "cpu") -> None:
     """
     table = Table("metric", "validation", "test")
     for name, validation, test in reevaluate(run, listed(metrics), find_device(device)):
-        table.add_row(name, f"{validation:.4f}", f"{test:.4f}")
+        table.add_row(name, "–" if validation is None else f"{validation:.4f}", f"{test:.4f}")
     console.print(table)
 
 

@@ -78,6 +78,12 @@ class LabelData:
         return len(self.names) or 1
 
     @property
+    def learned(self) -> Int[Tensor, "rows"] | Float[Tensor, "rows *tags"]:
+        """The rows of `table` that are not masked."""
+        first = self.table if self.table.dim() == 1 else self.table[:, 0]
+        return self.table[first != MISSING if self.kind == "classes" else ~first.isnan()]
+
+    @property
     def class_weights(self) -> Float[Tensor, "classes"] | Float[Tensor, "tags 2"] | None:
         """Weight in the loss of each class, or of the absence and the presence of each tag; None if all are equal.
 
@@ -87,9 +93,9 @@ class LabelData:
         if self.settings.class_weight is None:
             return None
         if self.kind == "classes":
-            counts = torch.bincount(self.table[self.table != MISSING], minlength=self.width).double()
+            counts = torch.bincount(self.learned, minlength=self.width).double()
         else:
-            present = self.table[~self.table[:, 0].isnan()].double()
+            present = self.learned.double()
             counts = torch.stack([(1 - present).sum(0), present.sum(0)], 1)
         there = counts > 0
         weights = counts.sum(-1, keepdim=True) / (there.sum(-1, keepdim=True) * counts)

@@ -116,10 +116,9 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         heads[name] = registry.heads.check(spec, f"{where}: heads.{name}")
         check_head(heads[name], reads, f"{where}: heads.{name}", f"encoder {encoder['name']}")
     negatives = registry.samplers.check(config.negatives, f"{where}: negatives")
-    if config.train.draw_by == "user":
-        corrected = any(spec.get("logq") for spec in objectives.values()) and negatives["name"] == "in_batch"
-        rows = "labelled" if config.clicks is not None else "histories" if "history" in reads else ""
-        check_draws(rows, corrected=corrected, where=f"{where}: train.draw_by")
+    corrected = any(spec.get("logq") for spec in objectives.values()) and negatives["name"] == "in_batch"
+    rows = "labelled" if config.clicks is not None else "histories" if "history" in reads else ""
+    check_draws(config.train.draw_by, rows, corrected=corrected, where=where)
     drawn = any("negatives" in registry.objectives.find(spec["name"]).needs for spec in objectives.values())
     evenly = {"uniform": "uniform", "popularity": "popularity with alpha 0"}.get(negatives["name"])
     linked = any(entry["side"] == "item" for entry in checked.get("relations", {}).values())

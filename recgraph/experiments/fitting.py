@@ -12,6 +12,7 @@ from recgraph import registry
 from recgraph.baselines.base import Baseline
 from recgraph.data.interactions import Interactions
 from recgraph.data.labels import LabelData, Part
+from recgraph.evaluation.metrics import scope
 from recgraph.evaluation.prediction import Predictions
 from recgraph.experiments.batching import batches_of
 from recgraph.experiments.compatibility import reads_of
@@ -136,7 +137,12 @@ def _blend(run: Run, task: Task, train: Interactions, model: Model, weight: floa
     baseline, _ = _fit_baseline(run, run.config["blend"]["baseline"], task, train)
     blend = Blend(model, baseline, weight=0.0 if weight is None else weight)
     if weight is None:
-        values = task.sweep(blend, BLEND_WEIGHTS, run.config["train"]["monitor"])
+        monitor = run.config["train"]["monitor"]
+        if scope(monitor) is None:
+            values = task.sweep(blend, BLEND_WEIGHTS, monitor)
+        else:  # each scope is ranked for itself
+            tried = {weight: Blend(model, baseline, weight=weight) for weight in BLEND_WEIGHTS}
+            values = {weight: task.validate(one, [monitor]).summary[monitor] for weight, one in tried.items()}
         blend.weight = max(values, key=lambda weight: values[weight])  # among ties, the closest to the encoder
     return blend, time.perf_counter() - started
 
@@ -245,12 +251,15 @@ def _lines(folder: Path) -> list[Tracker]:
 
 
 def predicted(run: Run, task: Task, model: Model, part: Part) -> dict[str, Predictions]:
-    """The model's predictions for the labels of a part; empty if the run has none."""
+    """The model's predictions for the labels of a part; empty if the run has none.
+
+    For test, the model is the one of the second fit if the run has one: its units and texts are of both parts.
+    """
     if isinstance(model, Blend):
         model = model.recommender
     if not isinstance(model, Recommender) or "labels" not in run.config:
         return {}
-    return task.predict(model, labels_of(run, task), part)
+    return task.predict(model, labels_of(run, task, refit=part == "test" and run.config["refit"]), part)
 
 
 def labels_of(run: Run, task: Task, *, refit: bool = False) -> dict[str, LabelData]:

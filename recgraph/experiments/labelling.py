@@ -65,11 +65,11 @@ def predictions(model: Recommender, labels: Mapping[str, LabelData], part: Part)
 
 
 def guesses(labels: Mapping[str, LabelData], part: Part) -> dict[str, Predictions]:
-    """Constant predictions for a part, from the training labels alone."""
+    """Constant predictions for a part, from the labels that training sees alone."""
     found = {}
     for name, label in labels.items():
-        learned, targets = label.examples["train"].values.numpy(), label.examples[part].values.numpy()
-        guess = baseline(label.kind, label.width, learned, targets)
+        targets = label.examples[part].values.numpy()
+        guess = baseline(label.kind, label.width, label.learned.numpy(), targets)
         found[name] = _in_units(label, guess.outputs, targets)
     return found
 

@@ -114,7 +114,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
     names = run.config["evaluate"]["metrics"]
     attributes = task.attributes(run.config)
     model, progress = fit(run, task, folder, trackers)
-    validation = task.validate(model, names)
+    validation, told = task.validate(model, names), {"validation": predicted(run, task, model, "validation")}
     seconds = progress.seconds
     if run.config["refit"]:
         model, again = refit(run, task, folder, progress.best_epoch, model)
@@ -124,7 +124,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
     model.save(folder)
     test = task.test(model, names, sampled=run.config["evaluate"]["sampled"])
     test.write(folder / "per_user.parquet")
-    told = {part: predicted(run, task, model, part) for part in ("validation", "test")}
+    told["test"] = predicted(run, task, model, "test")
     result = {
         "table": run.table,
         "row": run.row,
@@ -157,7 +157,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
     if told["test"]:
         write_predictions(folder / "labels.parquet", told["test"])
         result["labels"] = {part: figures(found) for part, found in told.items()}
-        result["labels"]["guessed"] = figures(guesses(labels_of(run, task), "test"))
+        result["labels"]["guessed"] = figures(guesses(labels_of(run, task, refit=run.config["refit"]), "test"))
     if progress.parity:
         result |= {"parity_epoch": progress.parity_epoch, "parity": progress.parity}
     if isinstance(model, Blend):
@@ -214,11 +214,12 @@ def _move_aside(folder: Path) -> None:
     logger.warning("%s: was finished on other data or by other code; moved to %s", folder, aside.name)
 
 
-def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> list[tuple[str, float, float]]:
+def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> list[tuple[str, float | None, float]]:
     """Evaluate a saved model again, on its own dataset and split; rankings are of the whole catalogue.
 
     Returns:
-        (metric, value on validation, value on test) for each of `metrics`; if empty, for those of the run.
+        (metric, value on validation, value on test) for each of `metrics`; if empty, for those of the run. Where the
+        model was fitted again, it knows validation: its value is that before the second fit, None if not on record.
 
     Raises:
         DataError: `folder` has no finished run, or its dataset differs from that of the run.
@@ -235,8 +236,9 @@ def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> li
         )
     model = Model.load(folder, device=device)
     names = metrics or config["evaluate"]["metrics"]
-    validation, test = task.validate(model, names).summary, task.test(model, names).summary
-    return [(name, validation[name], test[name]) for name in names]
+    validation = result["validation"] if result["refit"] else task.validate(model, names).summary
+    test = task.test(model, names).summary
+    return [(name, validation.get(name), test[name]) for name in names]
 
 
 def _environment(folder: Path, device: torch.device, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -205,7 +205,7 @@ class Task:
         return self._rank(model, metrics, self._validation, self._train)
 
     def sweep(self, model: Blend, weights: Sequence[float], metric: str) -> dict[float, float]:
-        """A per-user metric's mean on validation for several weights of a blend, whose models score each user once."""
+        """A whole-catalogue metric on validation for several weights of a blend, whose models score each user once."""
         model.observe(self.train)
         users = np.flatnonzero(np.diff(self._validation.indptr)).repeat(len(weights))
         with torch.no_grad():

@@ -48,7 +48,8 @@ class Softmax(Ranking):
     Args:
         temperature: τ. The authors of BSL, who call this SL, use 0.08 to 0.17 with matrix factorisation.
         logq: whether to correct the negatives. It presumes that they are drawn with replacement, with known
-            probabilities; those of `in_batch` count as drawn in proportion to their frequency in training.
+            probabilities; those of `in_batch` count as drawn in proportion to their frequency in training, also the
+            row's own place among the N, so that they estimate (N - 1) / N of the sum.
         head: name of the head whose scores are compared.
     """
 

@@ -138,21 +138,24 @@ class Batches:
         return tensor.to(self.device, non_blocking=True)
 
 
-def check_draws(rows: str, *, corrected: bool, where: str) -> None:
-    """Refuse to draw users where that is meaningless or biased.
+def check_draws(draw_by: str, rows: str, *, corrected: bool, where: str) -> None:
+    """Refuse draws that are meaningless, or corrected by probabilities that are not theirs.
 
     Args:
+        draw_by: as in `Batches`.
         rows: what rows are if they are not single interactions, else empty.
         corrected: whether an objective corrects in-batch negatives for their frequency.
-        where: path of the setting, for messages.
+        where: path of the configuration, for messages.
 
     Raises:
-        ConfigError: rows are not single interactions, or an objective corrects.
+        ConfigError: users are to be drawn and rows are not single interactions; or an objective corrects, and the
+            positives of an epoch are not those of training.
     """
-    if rows:
-        raise ConfigError(f"{where}: 'user' draws single interactions, and rows are {rows} here")
-    if corrected:
+    if draw_by == "user" and rows:
+        raise ConfigError(f"{where}: train.draw_by: 'user' draws single interactions, and rows are {rows} here")
+    if corrected and (draw_by == "user" or rows == "histories"):
+        which = "where users are drawn" if draw_by == "user" else "as targets of histories, which leave some items out"
         raise ConfigError(
-            f"{where}: `logq` takes in_batch negatives to be as frequent as in training, which they are not where "
-            "users are drawn; take popularity with alpha 1"
+            f"{where}: negatives: `logq` takes in_batch negatives to be as frequent as in training, which they are not "
+            f"{which}; take popularity with alpha 1"
         )
