@@ -174,7 +174,8 @@ def locate(path: str, failure: str = "cannot load") -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{failure}: {error}") from error
+        hint = "; is its folder on PYTHONPATH?" if isinstance(error, ModuleNotFoundError) else ""
+        raise ConfigError(f"{failure}: {error}{hint}") from error
 
 
 def refuse_booleans(given: Any, checked: Any, where: str) -> None:

@@ -61,6 +61,9 @@ def test_overrides_select_and_change(recgraph, toy: Path) -> None:
     [
         (("encodr.dim=3", "--rows", "LightGCN"), "no 'encodr' here. Did you mean 'encoder'?"),
         (("encoder.dim", "--rows", "LightGCN"), "encoder.dim: expected PATH=VALUE"),
+        (("encoder.dim=3", "encoder.dim=4"), "encoder.dim: given twice, as 3 and as 4"),
+        (("seed=3",), "seed: a setting of the command, not of a run: give --seeds"),
+        (("objectives.rank=null", "--rows", "LightGCN"), "objectives: l2 alone would learn nothing from the data"),
         (("--rows", "LightGNC"), "no row 'LightGNC'. Did you mean 'LightGCN'?"),
         (("--datasets", "ml-100"), "no dataset 'ml-100'. Did you mean 'ml-100k'?"),
         (("--device", "gpu"), "--device gpu: cannot be used here"),
@@ -97,7 +100,8 @@ def test_a_table_that_lacks_a_run_replaces_none_that_has_it(
 
 def test_settings_of_some_rows_do_not_stop_the_page(recgraph, toy: Path) -> None:
     code, _, told = recgraph("table", str(toy), "encoder.num_layers=1", "--rows", "LightGCN", "--seeds", "0")
-    assert (code, told) == (0, "")
+    assert code == 0
+    assert all(line.startswith("LightGCN · toy · seed 0 · epoch ") for line in told.splitlines())
     assert Path("runs/toy/report.html").exists()
 
 
@@ -144,6 +148,13 @@ def test_evaluate_recommend_and_export(recgraph, toy: Path) -> None:
     code, output, _ = recgraph("export", folder)
     assert code == 0
     assert np.load(Path(folder) / "export" / "items.npy").shape == (40, 8)
+    assert "inner products" not in output  # they are the scores
+    changes = ("train.max_epochs=2", "train.patience=2", "heads.rank=cosine")
+    recgraph("train", str(toy), *changes, "--rows", "LightGCN", "--seeds", "0", "--runs", "cosines")
+    (made,) = Path("cosines").glob("toy/LightGCN/toy/*/seed-0")
+    assert "scores these vectors by its head Cosine, not by inner products" in recgraph("export", str(made))[1]
+    (made / "result.json").write_text("{")
+    assert "result.json: damaged: " in recgraph("evaluate", str(made))[2]
 
 
 def test_a_pattern_that_gives_several_runs_is_told_what_sets_them_apart(recgraph, toy: Path) -> None:
@@ -206,6 +217,16 @@ def test_data_commands(recgraph, toy: Path) -> None:
     assert code == 0
     assert "own.yaml" in output
     assert "own" in recgraph("data", "list")[1]
+
+
+def test_ctrl_c_says_how_to_go_on(recgraph, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.runs, "do", stop)
+    assert recgraph("train", str(toy))[::2] == (130, "stopped; the same command goes on from the last checkpoint\n")
+    monkeypatch.setattr(cli.models, "reevaluate", stop)
+    assert recgraph("evaluate", "a")[::2] == (130, "stopped\n")
 
 
 def test_an_unknown_command_suggests(recgraph) -> None:

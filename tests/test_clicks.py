@@ -303,6 +303,22 @@ def test_a_refit_and_the_catalogue_work_with_a_model_of_clicks(rated: Path) -> N
     model = Model.load(folder)
     best = model.recommend(7, 5)
     assert all(int(item.item) % 4 == 7 % 4 for item in best)
+    pairs = Task.load(
+        "rated", {"name": "random", "seed": 0}, CPU
+    ).train_and_validation  # with the rows that are dropped
+    assert (pairs.frame["rating"] == 3).any()
+    assert model.catalogue.seen_users.tolist() == pairs.user_indices.tolist()
+    assert model.catalogue.seen_items.tolist() == pairs.item_indices.tolist()
+
+
+def test_a_model_of_moments_ranks_nothing_and_has_no_metrics_of_rankings(rated: Path) -> None:
+    folder, _ = run(rated, "wide & deep")
+    model = Model.load(folder)
+    for ask in (lambda: model.recommend(7, 5), lambda: model.export(folder), lambda: model.scorer()):
+        with pytest.raises(ConfigError, match=r"Fields reads the moment of a row: .* leave out encoder.context"):
+            ask()
+    with pytest.raises(ConfigError, match=r"'ndcg@10' is not of clicks, of which there are auc, log_loss"):
+        reevaluate(folder, ["auc", "ndcg@10"], CPU)
 
 
 def test_a_ranking_by_fields_needs_no_clicks(rated: Path) -> None:

@@ -56,6 +56,16 @@ def test_the_separator_is_found(separator: str, tmp_path: Path, root: Path) -> N
     check("my-ratings", root)
 
 
+def test_ids_that_differ_by_spaces_alone_are_warned_of(
+    tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "spaced.csv").write_text("u,i\n1,2\n1 ,2\n1,3\n")
+    import_file(tmp_path / "spaced.csv", user="u", item="i", root=root)
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+        "1 ids of 'user' differ from others by spaces alone, and count as others"
+    ]
+
+
 def test_other_columns_are_ignored_and_quotes_understood(tmp_path: Path, root: Path) -> None:
     path = tmp_path / "quoted.csv"
     path.write_text('"title","userId","movie id"\n"One, ""two""","7","x, y"\n"Three","7","z"\n')

@@ -141,6 +141,14 @@ def test_a_damaged_model_is_an_error(tmp_path: Path, damage: str) -> None:
         Model.load(tmp_path)
 
 
+def test_a_model_whose_classes_have_changed_is_an_error(tmp_path: Path) -> None:
+    model = trained("lightgcn", with_text_ids())
+    model.encoder.extra = torch.nn.Parameter(torch.zeros(3))  # as if the class had had it
+    model.save(tmp_path)
+    with pytest.raises(DataError, match=r"damaged, or its classes have changed since: .*encoder\.extra"):
+        Model.load(tmp_path)
+
+
 def test_a_model_whose_module_is_missing_is_not_called_damaged(tmp_path: Path) -> None:
     trained("lightgcn", with_text_ids()).save(tmp_path)
     header = json.loads((tmp_path / "model.json").read_text())

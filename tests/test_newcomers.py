@@ -245,6 +245,9 @@ def test_helpers() -> None:
         Histories(torch.tensor([1, 2]), torch.tensor([0, 2])), torch.tensor([2, 0, 2]), torch.tensor([4, 5, 6]), 3
     )
     assert [longer.last(torch.tensor([user]), 9).tolist() for user in range(4)] == [[[1, 2]], [[6]], [[0]], [[5, 7]]]
-    made = with_rows({"a": torch.ones(2, 3), "b": torch.ones(1)}, {"a": torch.zeros(4, 3), "b": torch.zeros(1)})
+    larger = {"a": torch.zeros(4, 3), "b": torch.zeros(1)}
+    made = with_rows({"a": torch.ones(2, 3), "b": torch.ones(1)}, larger, (2, 5))
     assert made["a"].sum(1).tolist() == [3, 3, 0, 0]
     assert made["b"].tolist() == [1]
+    with pytest.raises(ConfigError, match="both has 7 rows, of 2 users and 5 items: expected"):
+        with_rows({"both": torch.ones(7, 3)}, {"both": torch.ones(9, 3)}, (2, 5))

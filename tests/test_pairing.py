@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recgraph import registry
 from recgraph.data import cards
-from recgraph.encoders import Embedding, LightGCN, SequenceEncoder
+from recgraph.encoders import Embedding, Encoder, LightGCN, SequenceEncoder
 from recgraph.errors import ConfigError
 from recgraph.experiments.checking import check
 from recgraph.experiments.compatibility import misfit, reads_of
@@ -251,11 +251,31 @@ def test_a_history_is_contrasted_with_itself_where_dropout_makes_two_of_it() -> 
         assert bool(found) == refused
 
 
+class Reader(Encoder):
+    """It reads histories, and has no `query` to rank with."""
+
+    reads = frozenset({"history"})
+
+    def __init__(self, num_users: int, num_items: int, *, dim: int = 4) -> None:
+        super().__init__(num_users, num_items, dim=dim)
+
+
+def test_an_encoder_of_histories_that_cannot_rank_is_refused_at_build() -> None:
+    with pytest.raises(ConfigError, match=r"Reader reads histories: derive it from .*SequenceEncoder"):
+        Recommender.build(5, 7, {"encoder": "test_pairing:Reader"}, None)
+
+
+def test_a_model_is_built_from_names_alone() -> None:
+    model = Recommender.build(5, 7, {"encoder": "embedding"}, None)
+    assert isinstance(model.head("rank"), Dot)
+    assert model.options() == {"encoder": "embedding", "heads": {"rank": "dot"}}
+
+
 def test_a_head_that_an_encoder_cannot_serve_is_refused_at_build_too() -> None:
     spec = {"encoder": {"name": "lightgcn", "dim": 4}, "heads": {"rank": "dot", "ctr": {"name": "din"}}}
     with pytest.raises(
         ConfigError,
-        match=r"heads\.ctr: din looks at \['history'\], which encoder lightgcn does not read; these do: .*sasrec",
+        match=r"heads\.ctr: din looks at \['history'\], which LightGCN does not read; these do: .*sasrec",
     ):
         Recommender.build(5, 7, spec, None)
 

@@ -203,6 +203,16 @@ def test_hand_computed_evaluation() -> None:
     assert result.summary["popularity@2"] == pytest.approx((20 + 30 + 10 + 30) / 4)
 
 
+def test_k_may_exceed_the_catalogue_and_takes_no_more_memory() -> None:
+    far = 10**12  # a place for each would be terabytes
+    metrics = [f"{name}@{k}" for name in PER_USER for k in (5, far)]
+    found = evaluate(lambda users: SCORES[users], test=TEST, seen=SEEN, metrics=metrics)
+    assert found.lists.shape == (2, 5)
+    for name in PER_USER:
+        share = 5 / far if name == "precision" else 1
+        assert found.per_user[f"{name}@{far}"] == pytest.approx(found.per_user[f"{name}@5"] * share)
+
+
 def test_evaluation_equals_loops() -> None:
     """Users with fewer, as many and more test items than K; lists that end early; test items never shown."""
     num_users, num_items, k = 60, 40, 10
@@ -259,7 +269,8 @@ def test_bad_input_to_evaluate() -> None:
         evaluate(lambda u: SCORES[u], **{"test": TEST, "seen": SEEN, "metrics": ["ndcg@2"], **changes})
 
     for changes, error, message in [
-        ({"metrics": []}, ConfigError, "at least one"),
+        ({"metrics": []}, ConfigError, "at least one.*got none"),
+        ({"metrics": ["ndcg@2", "auc"]}, ConfigError, "got auc"),
         ({"metrics": ["popularity@2"]}, ConfigError, "popularity@2 needs `popularity`"),
         ({"metrics": ["ndcg@2", "cold_share@2"]}, ConfigError, "cold_share@2 needs `popularity`"),
         ({"metrics": ["ndgc@2"]}, ConfigError, "Did you mean 'ndcg'"),

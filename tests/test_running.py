@@ -18,6 +18,7 @@ from rich.console import Console
 from sklearn.metrics import ndcg_score
 
 from recgraph import environment, registry
+from recgraph.baselines.base import Baseline
 from recgraph.data import datasets
 from recgraph.data.importing import import_file
 from recgraph.data.interactions import Interactions
@@ -257,6 +258,19 @@ def test_a_warm_start_is_where_training_begins(toy: Path) -> None:
     model.fit(table)
     expected = model.items * (items.norm() / model.items.norm())
     torch.testing.assert_close(items, expected, rtol=1e-4, atol=1e-5)
+
+
+class Loose(Baseline):
+    """It keeps what it learns where it would not be saved."""
+
+    def fit(self, train: Interactions) -> None:
+        self.counts = torch.from_numpy(train.item_indices).bincount(minlength=self.num_items)
+
+
+def test_a_baseline_that_could_not_be_saved_is_refused(toy: Path) -> None:
+    (run,) = plan(toy, rows=["popularity"], seeds=[0], overrides={"baseline": "test_running:Loose"})
+    with pytest.raises(TrainingError, match=r"Loose\.counts would not be saved with the model: make it a buffer"):
+        execute(run, Path("runs"), settings=Settings(CPU), console=Console(quiet=True))
 
 
 def test_the_test_part_is_read_once_and_only_after_training(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,17 @@ def shown(
     return console.file.getvalue()
 
 
+def test_a_log_gets_a_line_at_each_validation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shown(monkeypatch, [None, 0.25, None, 0.2], terminal=False).strip() == ""
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" · ")[1] for line in lines] == ["epoch 2 of 10", "epoch 4 of 10"]
+    assert all(line.startswith("LightGCN · ") and line.endswith("best ndcg@20 0.2500") for line in lines)
+    shown(monkeypatch, [0.25])
+    assert capsys.readouterr().err == ""  # a terminal has the bar
+
+
 def last(output: str) -> str:
     """The bar as it was last drawn."""
     return next(line for line in reversed(output.splitlines()) if "LightGCN" in line)

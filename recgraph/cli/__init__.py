@@ -16,6 +16,10 @@ from recgraph.errors import RecgraphError
 __all__ = ["app", "data", "main", "models", "reporting", "runs", "tuning"]
 
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 + SIGINT, as in shells."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors that the user can fix are printed without a traceback."""
     # Show the library's warnings, such as a resume by other code, on the terminal.
@@ -25,6 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if tokens[:1] and tokens[0] in ("evaluate", "recommend", "explain", "export"):
             one_run(tokens[1:])
         app(tokens)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:  # newer versions of cyclopts make one of Ctrl-C
+            raise
+        resumes = tokens[:1] and tokens[0] in ("train", "table", "ablate", "tune")
+        errors.print("stopped" + ("; the same command goes on from the last checkpoint" if resumes else ""))
+        sys.exit(INTERRUPTED)
     except (RecgraphError, OSError) as error:
         if isinstance(error, OSError) and error.filename is None:
             raise  # it concerns no file that could be named, such as a broken pipe

@@ -71,6 +71,20 @@ def assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"{address}: cannot read the value {value!r}") from None
 
 
+def assignments(texts: Sequence[str]) -> dict[str, Any]:
+    """Overrides, by dotted path.
+
+    Raises:
+        ConfigError: one is no PATH=VALUE, or a path is given twice.
+    """
+    made: dict[str, Any] = {}
+    for address, value in map(assignment, texts):
+        if address in made:
+            raise ConfigError(f"{address}: given twice, as {made[address]!r} and as {value!r}")
+        made[address] = value
+    return made
+
+
 def one_run(arguments: Sequence[str]) -> None:
     """Refuse the folders of several runs, as a pattern of the shell may give, and tell what sets them apart.
 

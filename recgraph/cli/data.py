@@ -85,11 +85,11 @@ def import_data(
         user: column of user ids.
         item: column of item ids.
         time: column of times: numbers, or dates in ISO 8601.
-        rating: column of ratings.
+        rating: column of ratings; each row is a positive, whatever it says, until the card gets a `threshold`.
         name: name of the dataset; the file's stem by default.
         separator: separator of columns; detected from the header by default.
         encoding: text encoding of the file, such as latin-1.
-        duplicates: row to keep of a repeated user-item pair: first or last; error refuses such files.
+        duplicates: row to keep of a repeated user-item pair: first or last in the file; error refuses such files.
     """
     card = import_file(
         file,

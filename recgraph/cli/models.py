@@ -22,6 +22,7 @@ from recgraph.explaining.drawing import draw, shown_rows, write_png, write_svg
 from recgraph.explaining.explanation import explain as explained
 from recgraph.explaining.panels import Bars, Grid
 from recgraph.files import write_json
+from recgraph.heads import Dot
 from recgraph.models.model import Model
 from recgraph.models.newcomers import free_id
 from recgraph.models.recommender import Recommender
@@ -157,8 +158,11 @@ def export(run: Path, *, to: Path | None = None, device: str = "cpu") -> None:
         to: folder to write to; RUN/export by default.
         device: cpu, cuda, cuda:1 ...
     """
-    for path in _with_vectors(run, device).export(to or run / "export"):
+    model = _with_vectors(run, device)
+    for path in model.export(to or run / "export"):
         say(str(path))
+    if type(head := model.head("rank")) is not Dot:
+        say(f"The model scores these vectors by its head {type(head).__name__}, not by inner products.")
 
 
 def _with_vectors(run: Path, device: str) -> Recommender:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recgraph.cli.common import app, assignment, say
+from recgraph.cli.common import app, assignments, say
 from recgraph.errors import ConfigError
 from recgraph.files import write_text
 from recgraph.reporting.report import collect, write
@@ -27,7 +27,7 @@ def report(*arguments: str, runs: Path = Path("runs"), to: Path = Path("report.h
         to: file to write.
     """
     files = [Path(text) for text in arguments if "=" not in text]
-    overrides = dict(assignment(text) for text in arguments if "=" in text)
+    overrides = assignments([text for text in arguments if "=" in text])
     studies = [collect(file, runs, overrides) for file in files or sorted(EXPERIMENTS.glob("*.yaml"))]
     for study in studies:
         if files and not study.runs:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from recgraph.cli.common import (
     app,
-    assignment,
+    assignments,
     check_positive,
     console,
     errors,
@@ -144,7 +144,7 @@ def table(
         write_text(folder / f"{file.stem}.md", text + "\n")
         write_text(folder / f"{file.stem}.tex", rendering.latex(grids))
         page = runs / file.stem / "report.html"
-        changes = dict(map(assignment, overrides))
+        changes = assignments(overrides)
         write_text(page, report.write([report.collect(file, runs, changes, planned)]))
         say(f"\nWrote {folder / file.stem}.csv, .md and .tex, and {page}.")
         if track != "none":
@@ -153,7 +153,7 @@ def table(
 
 
 def _planned(file: Path, overrides: Sequence[str], rows: str, on: str, seeds: str) -> list[Run]:
-    changes = dict(map(assignment, overrides))
+    changes = assignments(overrides)
     return plan(file, rows=listed(rows), datasets=listed(on), seeds=seed_numbers(seeds), overrides=changes)
 
 

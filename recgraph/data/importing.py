@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -30,6 +31,8 @@ NUMBER = re.compile(r"[+-]?[0-9]+\.?[0-9]*")
 HEADER = (
     "Import needs a first line that names the columns; for a file without one, write a card (see datasets/README.md)"
 )
+
+logger = logging.getLogger(__name__)
 
 READER: TypeAdapter[Format] = TypeAdapter(FileFormat)
 
@@ -86,6 +89,10 @@ def import_file(
             raise ConfigError(f"column {column!r} is given for {' and '.join(roles)}")
     layout = _layout(path, columns, separator, encoding)
     frame = READER.validate_python(layout).read(path)
+    for side in ("user", "item"):
+        ids = frame[side].unique()
+        if ids.dtype == pl.String and (same := len(ids) - ids.str.strip_chars().n_unique()):
+            logger.warning("%s: %d ids of %r differ from others by spaces alone, and count as others", path, same, side)
     try:
         raw = Interactions.from_frame(frame)
         found = counts(prepare(raw, duplicates=duplicates)) | {"duplicates": count_duplicates(raw)}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from recgraph.errors import DataError
+from recgraph.errors import ConfigError, DataError
 from recgraph.evaluation.metrics import OF_CLICKS, aucs, log_losses
 from recgraph.evaluation.ranking import Evaluation
 
@@ -40,8 +40,11 @@ def judge_clicks(
         started: `time.perf_counter()` before the rows were scored.
 
     Raises:
+        ConfigError: a metric is not of clicks.
         DataError: a score is NaN.
     """
+    if wrong := [name for name in metrics if name not in OF_CLICKS]:
+        raise ConfigError(f"metrics: {wrong[0]!r} is not of clicks, of which there are {', '.join(OF_CLICKS)}")
     if np.isnan(scores).any():
         raise DataError(f"scores of {np.isnan(scores).sum()} rows are NaN: cannot judge them")
     summary = {name: float(OF_CLICKS[name](scores, labels)) for name in metrics}

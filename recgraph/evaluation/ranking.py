@@ -85,9 +85,7 @@ def evaluate(
     chunk: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
-    """Rank the full catalogue, or only `candidates`, for users with test items, and compute metrics.
-
-    All metrics are computed from one ranking, whose length is the largest K requested.
+    """Rank the full catalogue, or only `candidates`, once for all metrics, for the users with test items.
 
     Args:
         scores: users (on `device`) -> scores of all items, on any device.
@@ -108,11 +106,11 @@ def evaluate(
     """
     start = time.perf_counter()
     parsed = {text: parse(text) for text in metrics}
-    if not parsed or any(num_sampled(text) or scope(text) or not k for text, (_, _, k) in parsed.items()):
-        raise ConfigError(f"metrics: expected at least one, all named as 'ndcg@10' is, got {[*metrics]}")
-    for text, (name, _, _) in parsed.items():
-        if popularity is None and name in ("popularity", "cold_share"):
-            raise ConfigError(f"metrics: {text} needs `popularity`, the training interactions of each item")
+    wrong = [text for text, (_, _, k) in parsed.items() if num_sampled(text) or scope(text) or not k]
+    if wrong or not parsed:
+        raise ConfigError(f"metrics: expected at least one, all like 'ndcg@10', got {(wrong or ['none'])[0]}")
+    if popularity is None and (of := [t for t, found in parsed.items() if found[0] in ("popularity", "cold_share")]):
+        raise ConfigError(f"metrics: {of[0]} needs `popularity`, the training interactions of each item")
     num_users, num_items = test.shape
     counts = torch.zeros(num_items) if popularity is None else torch.from_numpy(np.asarray(popularity))
     if counts.shape != (num_items,):
@@ -128,7 +126,7 @@ def evaluate(
         candidates = pattern(candidates)
         negatives = count_negatives(candidates, test, seen)
         parsed = {sampled(text, negatives): found for text, found in parsed.items()}
-    longest = max(k for _, _, k in parsed.values())
+    longest = min(max(k for _, _, k in parsed.values()), num_items)  # no list is longer
     lists = top_k(scores, torch.from_numpy(users).to(device), seen, longest, chunk, candidates)
     per_user = judge(lists, test[users], [text for text, (name, _, _) in parsed.items() if name in PER_USER])
     summary: dict[str, float] = {}
@@ -150,11 +148,13 @@ def judge(
     Args:
         lists: items, best first; -1 where a list is short.
         test: relevant items of the users of the lists, at least one each.
-        metrics: per-user metrics, whose K is at most the lists' length.
+        metrics: per-user metrics, whose K is at most the lists' length, or above it where they hold all there is.
     """
     hits, relevant = _hits(lists, test), torch.from_numpy(np.diff(test.indptr))
     parsed = {text: parse(text) for text in metrics}
-    return {text: metric(hits[:, :k], relevant).numpy() for text, (_, metric, k) in parsed.items()}
+    # Precision divides by K also where the catalogue, and so a list, is shorter.
+    part = {text: min(1.0, lists.shape[1] / k) if name == "precision" else 1.0 for text, (name, _, k) in parsed.items()}
+    return {text: part[text] * metric(hits[:, :k], relevant).numpy() for text, (_, metric, k) in parsed.items()}
 
 
 @torch.no_grad()

@@ -171,6 +171,10 @@ def complete(experiment: Experiment, row: str, overrides: Mapping[str, Any], car
     return config
 
 
+OPTIONS = {"seed": "--seeds", "seeds": "--seeds", "rows": "--rows", "datasets": "--datasets", "device": "--device"}
+"""What an override of a run would not find, and the option of the command that sets it."""
+
+
 def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None:
     """Set the node at a dotted path, in place.
 
@@ -190,6 +194,8 @@ def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None
             raise ConfigError(f"{where}: {address}: {key!r} is {node[key]!r} and has no parts")
         node = node[key]
     optional = parents in (["objectives"], ["heads"], ["content"], ["labels"], ["relations"])
+    if node is tree and leaf in OPTIONS:
+        raise ConfigError(f"{where}: {address}: a setting of the command, not of a run: give {OPTIONS[leaf]}")
     if node is tree and leaf not in node:
         raise ConfigError(f"{where}: {address}: no {leaf!r} here. {suggest(leaf, node)}")
     if optional and value is None:

@@ -8,10 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy.sparse import spmatrix
+from torch import Tensor
+
 from recgraph import registry
 from recgraph.baselines.base import Baseline
 from recgraph.data.interactions import Interactions
 from recgraph.data.labels import LabelData, Part
+from recgraph.errors import TrainingError
 from recgraph.evaluation.metrics import scope
 from recgraph.evaluation.prediction import Predictions
 from recgraph.experiments.batching import batches_of
@@ -128,6 +133,12 @@ def _fit_baseline(run: Run, spec: dict[str, Any], task: Task, train: Interaction
         if "content" in run.config:
             model.content = task.content(run.config["content"], train)[0]
         model.fit(train)
+        kept = (name for name, value in vars(model).items() if isinstance(value, Tensor | np.ndarray | spmatrix))
+        if name := next(kept, ""):
+            raise TrainingError(
+                f"{type(model).__name__}.{name} would not be saved with the model: make it a buffer, by "
+                "`register_buffer` in `__init__`"
+            )
         return model.to(task.device), Progress(seconds=time.perf_counter() - started)
 
 

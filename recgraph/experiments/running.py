@@ -119,7 +119,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
     if run.config["refit"]:
         model, again = refit(run, task, folder, progress.best_epoch, model)
         seconds += again
-    model.catalogue = catalogue_of(task.train, [task.train, task.validation], task.titles)
+    model.catalogue = catalogue_of(task.train, task.had, task.titles)
     model.observe(task.train_and_validation)
     model.save(folder)
     test = task.test(model, names, sampled=run.config["evaluate"]["sampled"])
@@ -170,8 +170,15 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
 
 
 def read_result(folder: Path) -> Result:
-    """The result of a finished run."""
-    result: Result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    """The result of a finished run.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        result: Result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{folder / 'result.json'}: damaged: {error}; delete it to finish the run again") from None
     return result
 
 

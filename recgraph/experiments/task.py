@@ -61,7 +61,7 @@ class Task:
     Attributes:
         split_name: name of the split.
         fingerprint: fingerprint of its three parts together.
-        train, validation: two of its parts.
+        train, validation: two of its parts; `had` has both with the rows that clicks drop.
         audit: how the parts differ (`recgraph.data.audit`); None if sealed.
 
     Raises:
@@ -81,7 +81,8 @@ class Task:
     ) -> None:
         keep_freed_memory()
         if not len(split.validation):
-            raise DataError(f"the validation part of split {split.name} is empty; it must choose the epoch")
+            raise DataError(f"the validation part of split {split.name} is empty; epochs and settings are chosen on it")
+        self.had = [split.train, split.validation]
         if clicks is not None:
             split = labelled(split, clicks)
         self.clicks, self.split_name, self.fingerprint = clicks, split.name, split.fingerprint
@@ -228,9 +229,8 @@ class Task:
             DataError: the task is sealed, or has no stored candidates.
         """
         if self.clicks is not None:
-            rows = self._unsealed
             model.observe(self.train_and_validation)
-            return self._predict(model, metrics, rows)
+            return self._predict(model, metrics, self._unsealed)
         relevant = self._test_matrix
         if sampled and self._candidates is None:
             raise DataError(f"split {self.split_name} has no stored candidates, and none are drawn")

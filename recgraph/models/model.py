@@ -156,12 +156,14 @@ class Model(nn.Module):
             raise DataError(f"{folder}: no model.json here; expected the folder of a finished run")
         try:
             return cls._read(folder).to(device).eval()
-        except (OSError, ValueError, KeyError, SafetensorError, pl.exceptions.PolarsError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pl.exceptions.PolarsError) as error:
             if isinstance(error, DataError):
                 raise
             missing = isinstance(error.__cause__, ImportError)
             what = "a module of it is not on Python's path" if missing else "the saved model is damaged"
-            raise DataError(f"{folder}: {what}: {error}") from error
+            if isinstance(error, RuntimeError):  # of `load_state_dict`
+                what = "the saved model is damaged, or its classes have changed since"
+            raise DataError(f"{folder}: {what}: {' '.join(str(error).split())}") from error
 
     @classmethod
     def _read(cls, folder: Path) -> Self:

@@ -15,7 +15,7 @@ from recgraph.data.histories import Histories
 from recgraph.data.interactions import Vocabulary
 from recgraph.data.terms import SEPARATOR
 from recgraph.data.vectors import refuse
-from recgraph.errors import DataError
+from recgraph.errors import ConfigError, DataError
 from recgraph.types import Modality
 
 
@@ -97,12 +97,27 @@ def _with_numbers(frame: pl.DataFrame, kinds: Mapping[str, Kind], where: str) ->
     return frame
 
 
-def with_rows(state: Mapping[str, Tensor], larger: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A model's parameters for a larger catalogue, with zeros in the added rows: untrained free vectors."""
+def with_rows(state: Mapping[str, Tensor], larger: Mapping[str, Tensor], sizes: tuple[int, int]) -> dict[str, Tensor]:
+    """A model's parameters for a larger catalogue, with zeros in the added rows: untrained free vectors.
+
+    Args:
+        state: of the model.
+        larger: of one like it for the larger catalogue.
+        sizes: numbers of users and of items that the model knows.
+
+    Raises:
+        ConfigError: a tensor that grows has not a row for each user or for each item, so that newcomers' rows may not
+            be its last, as in one table of users and items.
+    """
     made = {}
     for name, value in larger.items():
         old = state[name]
         more = 0 if value.shape == old.shape else len(value) - len(old)
+        if more and len(old) not in sizes:
+            raise ConfigError(
+                f"{name} has {len(old)} rows, of {sizes[0]} users and {sizes[1]} items: expected a row for each user "
+                "or for each item, to which those of newcomers are added; keep users and items in tables of their own"
+            )
         made[name] = torch.cat([old, old.new_zeros(more, *old.shape[1:])]) if more else old
     return made
 

@@ -1,4 +1,4 @@
-"""Which heads can be combined with which encoders, and the inputs that heads get from them."""
+"""Which heads can be combined with which encoders, what an encoder can do, and the inputs that heads get from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph import registry
-from recgraph.encoders.sequential import steps
+from recgraph.encoders.base import Encoder
+from recgraph.encoders.sequential import SequenceEncoder, steps
 from recgraph.errors import ConfigError
 from recgraph.heads.base import Head, with_steps
 from recgraph.types import PAD, Encoding
@@ -32,6 +33,32 @@ def check_head(head: Any, reads: frozenset[str], where: str, of: str) -> None:
         able = [one for one, kind in registry.encoders.components().items() if lacking <= kind.reads]
         raise ConfigError(
             f"{where}: {name} looks at {sorted(lacking)}, which {of} does not read; these do: {', '.join(able)}"
+        )
+
+
+def check_histories(encoder: Encoder) -> None:
+    """Refuse an encoder that reads histories but cannot rank for users after theirs.
+
+    Raises:
+        ConfigError: it is no `SequenceEncoder`.
+    """
+    if "history" in encoder.reads and not isinstance(encoder, SequenceEncoder):
+        raise ConfigError(
+            f"{type(encoder).__name__} reads histories: derive it from recgraph.encoders.sequential.SequenceEncoder, "
+            "whose `query` ranks for users after theirs"
+        )
+
+
+def check_timeless(encoder: Encoder) -> None:
+    """Refuse to rank with an encoder whose vectors depend on the moment of a row.
+
+    Raises:
+        ConfigError: they do.
+    """
+    if "context" in encoder.reads:
+        raise ConfigError(
+            f"{type(encoder).__name__} reads the moment of a row: it can `predict` rows, but has no vectors without "
+            "one; for rankings, leave out encoder.context"
         )
 
 

@@ -26,7 +26,7 @@ from recgraph.models import packing
 from recgraph.models.extending import Extensible
 from recgraph.models.model import Scorer
 from recgraph.models.newcomers import with_rows
-from recgraph.models.pairing import asked, check_head, offered
+from recgraph.models.pairing import asked, check_head, check_histories, check_timeless, offered
 from recgraph.models.sharing import RANK, Sharing
 from recgraph.random import isolated
 from recgraph.types import Content, Encoding, Inputs, Past
@@ -68,8 +68,8 @@ class Recommender(Extensible):
         pipeline: Pipeline | None = None,
     ) -> None:
         super().__init__(encoder.num_users, encoder.num_items)
-        self.encoder, self.heads = encoder, nn.ModuleDict(heads)
-        self.label_heads = nn.ModuleDict()
+        check_histories(encoder)
+        self.encoder, self.heads, self.label_heads = encoder, nn.ModuleDict(heads), nn.ModuleDict()
         self.sharing: Sharing | None = None
         self.graph, self.spec = graph, spec
         self.content, self.pipeline = content, pipeline
@@ -88,11 +88,12 @@ class Recommender(Extensible):
         pipeline: Pipeline | None = None,
     ) -> Recommender:
         """Build all parts from `spec`: `encoder`, `heads`, `sharing` as in a file; `label_heads`: label -> options."""
+        spec = {"heads": {"rank": "dot"}, **spec}
         more = {} if content is None else {"content": content}
         encoder = registry.encoders.build(spec["encoder"], num_users, num_items, where="encoder", **more)
         heads = {}
         for name, head in spec["heads"].items():
-            check_head(head, encoder.reads, f"heads.{name}", f"encoder {spec['encoder']['name']}")
+            check_head(head, encoder.reads, f"heads.{name}", type(encoder).__name__)
             heads[name] = build_head(head, encoder.dim, encoder.layout, where=f"heads.{name}")
         labels = {name: LabelHead(encoder.dim, **options) for name, options in spec.get("label_heads", {}).items()}
         sharing = None
@@ -100,7 +101,7 @@ class Recommender(Extensible):
             sides = ([RANK, *(n for n, head in labels.items() if head.of != other)] for other in ("item", "user"))
             sharing = registry.sharings.build(spec["sharing"], encoder.dim, *sides, where="sharing")
         graph = graph if "graph" in encoder.reads else None
-        made = cls(encoder, heads, graph=graph, spec=dict(spec), content=content, pipeline=pipeline)
+        made = cls(encoder, heads, graph=graph, spec=spec, content=content, pipeline=pipeline)
         made.label_heads, made.sharing = nn.ModuleDict(labels), sharing
         return made
 
@@ -187,6 +188,7 @@ class Recommender(Extensible):
 
     def encode_all(self, task: str | None = RANK) -> Encoding:
         """Vectors of all users [users, dim] and all items, as a task reads them; with None, before the experts."""
+        check_timeless(self.encoder)
         inputs = self._inputs()
         if isinstance(self.encoder, SequenceEncoder):
             catalogue = self.encoder.catalogue(inputs)
@@ -258,7 +260,7 @@ class Recommender(Extensible):
         """See `Extensible.enlarged`."""
         with isolated(0, "load"):  # initial values are drawn, then overwritten
             more = Recommender.build(num_users, num_items, self.spec or {}, graph, content, self.pipeline)
-        more.load_state_dict(with_rows(self.state_dict(), more.state_dict()))
+        more.load_state_dict(with_rows(self.state_dict(), more.state_dict(), (self.num_users, self.num_items)))
         return more.to(self.device).eval()
 
     def export(self, folder: Path | str) -> list[Path]:

@@ -61,7 +61,9 @@ class JsonLines(Tracker):
 
 
 class ProgressBar(Tracker):
-    """A bar over epochs with losses, seconds per epoch and the best validation metric; hidden if not on a terminal.
+    """A bar over epochs with losses, seconds per epoch and the best validation metric.
+
+    Not on a terminal, it is a line on stderr at each validation, for a log.
 
     Args:
         title: what is being trained.
@@ -70,7 +72,8 @@ class ProgressBar(Tracker):
     """
 
     def __init__(self, title: str, monitor: str, console: Console) -> None:
-        self.monitor, self.best = monitor, float("-inf")
+        self.title, self.monitor, self.best = title, monitor, float("-inf")
+        self.log = Console(stderr=True, quiet=console.is_terminal or console.quiet)
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -86,7 +89,7 @@ class ProgressBar(Tracker):
 
     def start(self, epoch: int, max_epochs: int, best: float) -> None:
         """Show the bar."""
-        self.best = best
+        self.best, self.max_epochs = best, max_epochs
         self.progress.start()
         self.progress.update(self.epochs, completed=epoch, total=max_epochs)
 
@@ -99,7 +102,11 @@ class ProgressBar(Tracker):
         self.best = max(self.best, record.get("validation", {}).get(self.monitor, self.best))
         losses = " ".join(f"{role} {value:.4f}" for role, value in record["losses"].items())
         best = f" · best {self.monitor} {self.best:.4f}" if self.best > float("-inf") else ""
-        self.progress.update(self.epochs, advance=1, note=f"{losses} · {record['seconds']:.2f} s/epoch{best}")
+        note = f"{losses} · {record['seconds']:.2f} s/epoch{best}"
+        self.progress.update(self.epochs, advance=1, note=note)
+        if "validation" in record:
+            done = f"{self.title} · epoch {record['epoch']} of {self.max_epochs}"
+            self.log.print(f"{done} · {note}", markup=False, highlight=False, soft_wrap=True)
 
     def finish(self) -> None:
         """Remove the bar."""
