@@ -101,7 +101,10 @@ class Sampler:
         full = (self.positives.counts >= candidates).nonzero()
         if self.shared_by is None and len(full):
             user = train.users.decode([int(full[0])]).tolist()[0]
-            raise DataError(f"user {user!r} has every item in training: there is no negative to draw")
+            raise DataError(
+                f"user {user!r} has every item in training: there is no negative to draw. Share them (`shared_by`), "
+                "or take cross_entropy, which draws none"
+            )
 
 
 @samplers.register("uniform")
