@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The rename is atomic, so a process killed at any moment leaves either the old file or the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # process ids repeat across containers
     try:
         yield temporary
         temporary.replace(path)
@@ -45,6 +46,18 @@ def locked(folder: Path) -> Iterator[None]:
         for leftover in folder.rglob(".*.tmp"):
             leftover.unlink()
         yield
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block with this folder; nothing is left in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)  # released when it is closed, or the process ends
+        yield
+    finally:
+        os.close(opened)
 
 
 def write_text(path: Path, text: str) -> None:

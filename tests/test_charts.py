@@ -86,6 +86,12 @@ def test_drawings_are_well_formed_named_and_finite(drawing: str) -> None:
     assert not {node.tag for node in tree.iter()} - {"svg", "path", "text", "rect", "title"}
 
 
+def test_values_that_differ_by_rounding_alone_are_drawn_as_equal() -> None:
+    near = math.nextafter(0.1234, 1.0)
+    one, other = marks(scatter([Series("A", 0, [1.0], [0.1234]), Series("B", 1, [2.0], [near])], "t", x="s", y="ndcg"))
+    assert one[2] == other[2]
+
+
 def test_no_two_styles_share_colour_and_marker() -> None:
     shapes = {(style % COLOURS, re.sub(r'class="mark c\d" ', "", marker(style, 0, 0))) for style in range(64)}
     assert len(shapes) == 64

@@ -101,6 +101,13 @@ def test_the_largest_are_shown_and_those_of_a_history_in_its_order() -> None:
     assert shown_rows(Grid("", ["a"] * 3, ["b"], [[0.1], [0.3], [0.2]]), 2) == [1, 2]
 
 
+@pytest.mark.parametrize("user", ["A2IBPI20UZIR0U", "W" * 80])
+def test_the_heading_stays_on_the_page(user: str) -> None:
+    heading = draw(Explanation(user, "i", "W" * 90, 1.0, [])).parts[0]
+    assert heading.x + width_of(heading.text, heading.size) <= WIDTH
+    assert f" for user {user[:14]}" in heading.text
+
+
 def test_titles_are_cut_where_they_must_be() -> None:
     assert fitted("Heat", 100, 14) == "Heat"
     cut = fitted(LONG, 200, 14)

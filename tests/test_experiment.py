@@ -230,6 +230,12 @@ def test_a_row_may_be_another_with_a_change(tmp_path: Path) -> None:
         plan(write(tmp_path, path.read_text().replace("train.lr: 0.25", "train.lr: 0.25, train.lr: 2")))
 
 
+def test_what_is_merged_may_itself_be_merged_and_changed(tmp_path: Path) -> None:
+    rows = "one layer: {objectives.l2: &r {<<: &q {name: ego_l2, weight: 1}, weight: 2}}\n  more: {objectives.l2: {<<: *r, weight: 3}}"
+    path = write(tmp_path, GOOD.replace("one layer: {encoder.num_layers: 1}", rows))
+    assert [configs(path)[row]["objectives"]["l2"]["weight"] for row in ("one layer", "more")] == [2, 3]
+
+
 def test_overrides_of_training_leave_baselines_in_the_table_as_they_are(good: Path) -> None:
     before, after = configs(good), configs(good, overrides={"train.max_epochs": 3})
     assert after["LightGCN"]["train"]["max_epochs"] == 3

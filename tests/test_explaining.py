@@ -177,6 +177,13 @@ def test_din_weighs_the_history_anew_for_each_item() -> None:
     assert found[0].values != found[1].values
 
 
+def test_a_user_without_history_has_none_to_weigh() -> None:
+    model, table = build({"name": "pooling", "max_length": LENGTH}, "din")
+    model.observe(table.select(table.user_indices != 3))
+    found = explain(model, table.users.ids[3], int(table.items.ids[5]))
+    assert [(list(panel.names), list(panel.values)) for panel in found.panels] == [([], [])]
+
+
 class Gated(Head):
     """A head with weights of its own."""
 

@@ -38,7 +38,7 @@ def sha256(content: bytes) -> str:
 class Server(ThreadingHTTPServer):
     """Serves `files`; `behave` lists what to do for the next requests, then all is well.
 
-    cut: promise everything, send half. dead: promise, send nothing. stall: send half, then wait. no range: ignore the
+    cut: promise everything, send half. slow: pause in the middle. dead: promise, send nothing. stall: send half, then wait. no range: ignore the
     header. wrong range: answer another range. no length: do not announce the size.
     """
 
@@ -84,6 +84,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with contextlib.suppress(ConnectionError):  # the client may have had enough
+            if how == "slow":
+                self.wfile.write(body[: len(body) // 2])
+                self.wfile.flush()
+                time.sleep(0.5)
+                body = body[len(body) // 2 :]
             self.wfile.write(body[: {"cut": len(body) // 2, "stall": len(body) // 2, "dead": 0}.get(how, len(body))])
             self.wfile.flush()
         if how == "stall":
@@ -400,6 +405,23 @@ def test_only_what_is_lacking_is_downloaded(server: Server, tmp_path: Path) -> N
     assert (raw / "y").read_bytes() == b"by hand"
     assert fetch("toy", two_forms(server), tmp_path) == Fetched(raw, "web")
     assert len(server.ranges) == 1
+
+
+@pytest.mark.parametrize("digest", [True, False])
+def test_of_two_that_fetch_at_once_one_downloads_and_both_have_it(server: Server, tmp_path: Path, digest: bool) -> None:
+    file = {"url": server.put("x", CONTENT)} | ({"sha256": sha256(CONTENT)} if digest else {})
+    forms = {"web": form({"x": file})}
+    found: list[Fetched] = []
+    server.behave = ["slow"]
+    both = [threading.Thread(target=lambda: found.append(fetch("toy", forms, tmp_path))) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert [one.folder for one in found] == [tmp_path / "raw" / "toy"] * 2
+    assert (tmp_path / "raw" / "toy" / "x").read_bytes() == CONTENT
+    assert len(server.ranges) == 1
+    assert files_in(tmp_path) == ["raw/toy/x"]
 
 
 def test_later_form_when_the_first_fails(server: Server, tmp_path: Path) -> None:

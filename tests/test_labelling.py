@@ -89,6 +89,8 @@ def test_a_run_measures_its_labels_and_its_model_predicts_the_same_when_loaded(f
         assert found["guessed"]["stars:rmse"] == pytest.approx((away**2).mean() ** 0.5)
     folder = run.folder(Path("runs"))
     stored = read_predictions(folder / "labels.parquet")
+    if row == "stars":
+        assert (stored["stars"].targets == task._test.frame["rating"].to_numpy()).all()  # in any fit, so comparable
     again = task.predict(Model.load(folder), labels_of(run, task, refit=run.config["refit"]), "test")
     for name, one in again.items():
         np.testing.assert_allclose(stored[name].outputs, one.outputs, rtol=1e-4, atol=1e-5)

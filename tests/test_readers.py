@@ -133,6 +133,12 @@ def review(**changes: Any) -> str:
             id="dates in json",
         ),
         pytest.param(
+            '1::"a::b"\n2::c\n',
+            {"format": "csv", "header": False, "separator": "::", "quote": '"', "columns": {"item": "int", "title": "str"}},
+            [(1, "a::b"), (2, "c")],
+            id="a long separator inside quotes",
+        ),
+        pytest.param(
             '{"4": [1, 2],\n "9": [], "5": [1]}',
             TAGS,
             [(4, 1), (4, 2), (5, 1)],

@@ -207,6 +207,19 @@ def test_runs_without_curves_groups_or_machine_are_shown(toy: Path) -> None:
     assert "Not finished: toy, seeds 1: popularity; toy, seeds 0, 1: BPR-MF, LightGCN." in page.text
 
 
+def test_a_seed_without_a_curve_leaves_its_row_out_of_those(ran: Path) -> None:
+    (results("LightGCN")[0][1] / "metrics.jsonl").unlink()
+    curves = Page(write([collect(ran, Path("runs"))])).tables["Data: Loss: rank"]
+    assert "BPR-MF" in {row[0] for row in curves}
+    assert "LightGCN" not in {row[0] for row in curves}
+
+
+def test_a_table_without_curves_is_shown(ran: Path) -> None:
+    for path in Path("runs").rglob("seed-0/metrics.jsonl"):
+        path.unlink()
+    assert not [label for label in Page(write([collect(ran, Path("runs"))])).tables if label.startswith("Data: Loss")]
+
+
 def test_other_code_and_other_settings_are_flagged(ran: Path) -> None:
     assert "Of other code" not in write([collect(ran, Path("runs"))])
     changed, folder = results("LightGCN")[0]

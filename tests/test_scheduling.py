@@ -24,7 +24,7 @@ from recgraph.baselines.popularity import Popularity
 
 class Broken(Popularity):
     def fit(self, train):
-        raise ZeroDivisionError("on purpose")
+        raise ZeroDivisionError("on purpose\\nand on two lines")
 
 class Killed(Popularity):
     def fit(self, train):
@@ -67,7 +67,7 @@ def test_one_run_that_fails_does_not_stop_the_others(broken: Path, workers: int)
     found = {one.run.row: one for one in outcomes}
     assert sorted(seen) == sorted(names)
     assert found["broken"].result is None
-    assert "ZeroDivisionError: on purpose" in found["broken"].error
+    assert found["broken"].error == "ZeroDivisionError: on purpose\nand on two lines"
     assert "on purpose" in (found["broken"].folder / "error.txt").read_text()
     assert found["popularity"].result is not None
     if workers > 1:

@@ -123,6 +123,17 @@ def test_rows_are_compared_user_by_user_with_seeds_averaged_first(ranked: tuple)
     assert groups.rows[0][1].text == "0.1000"
 
 
+def test_a_metric_of_one_user_is_not_compared(ranked: tuple) -> None:
+    runs, _ = ranked
+    for one in runs:
+        frame = pl.read_parquet(one.folder / "per_user.parquet")
+        cold = pl.when(pl.col("user") == 7).then(pl.col("ndcg@10")).otherwise(float("nan"))
+        frame.with_columns(cold.alias("ndcg@10:cold")).write_parquet(one.folder / "per_user.parquet")
+        one.result["test"]["ndcg@10:cold"] = 0.5
+    _, compared, *_ = grids(runs, against="A")
+    assert {row[1].text for row in compared.rows} == {"ndcg@10"}
+
+
 def test_seeds_of_other_users_are_refused(ranked: tuple) -> None:
     runs, _ = ranked
     path = runs[1].folder / "per_user.parquet"

@@ -95,6 +95,13 @@ def test_the_printed_command_trains_the_best(file: Path, capsys: pytest.CaptureF
     assert result["validation"] == best["validation"]
 
 
+def test_the_database_is_in_the_folder_of_the_row_whatever_its_name(file: Path) -> None:
+    file.write_text(file.read_text().replace("LightGCN:", '"a?b%20c":'))
+    tuning.tune(searches(file, rows=["a?b%20c"]), options(trials=1))
+    assert [path.name for path in Path("runs/toy").rglob("tuning.db")] == ["tuning.db"]
+    assert not [path for path in Path("runs/toy").iterdir() if not path.is_dir()]
+
+
 def test_a_search_goes_on_where_it_was_and_is_extended(file: Path) -> None:
     found = searches(file, rows=["LightGCN"])
     tuning.tune(found, options(root=Path("whole"), trials=5, prune=False))

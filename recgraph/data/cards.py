@@ -188,7 +188,7 @@ class Card(BaseModel):
         """Name -> kind (numeric or text) of the interactions' columns other than user, item and part."""
         tables = next(iter(self.forms.values())).interactions
         given = {name: kind for table in tables for name, kind in table.read.wanted.items()}
-        of_kind: dict[str, Kind] = {"float": "numeric", "int": "numeric", "str": "text"}
+        of_kind: dict[str, Kind] = {"float": "numeric", "int": "numeric", "date": "numeric", "str": "text"}
         return {
             name: of_kind[kind.rstrip("?")]
             for name, kind in given.items()

@@ -6,6 +6,7 @@ import difflib
 import functools
 import hashlib
 import http.client
+import lzma
 import stat
 import tarfile
 import urllib.error
@@ -113,7 +114,7 @@ def unpack(archive: Path, members: Mapping[Path, tuple[str, Collection[str]]], *
                 with _member(opened, member) as source, replacing(target) as temporary:
                     max_bytes -= _copy(source, temporary, max_bytes, member)
                     verify(temporary, digests, member)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         raise DataError(f"{archive.name}: damaged archive: {error}") from None
 
 

@@ -43,7 +43,7 @@ class Features:
     def title(self, item: int) -> str:
         """Title of an item, given by index, or its original id if it has no title."""
         row = self.items.frame.row(item, named=True)
-        return str(row["id"] if row.get("title") is None else row["title"])
+        return str(row.get("title") or row["id"])
 
 
 class Feature(BaseModel):

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from recgraph.data.download import download, unpack, unpack_gzip, verify
 from recgraph.errors import DataError
-from recgraph.files import digest
+from recgraph.files import digest, in_turn
 
 MAX_BYTES = 2 * 2**30
 """Default limit of a download, and of what is unpacked from it: MovieLens-32M unpacks to about 1 GB."""
@@ -141,7 +141,8 @@ def fetch(folder: str, forms: Mapping[str, Form], root: Path) -> Fetched:
                 _logger.warning("%s is not used: %s", place, "; ".join(wrong))
     for name, form in sorted(forms.items(), key=lambda entry: entry[1].wheel is not None):
         try:
-            _get(form, raw)
+            with in_turn(raw):  # another process may be fetching the same files
+                _get(form, raw)
         except (DataError, OSError) as error:
             failures.append(f"download (form {name}): {error}")
         else:

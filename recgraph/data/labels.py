@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from recgraph.data.features import Features, Side
@@ -38,13 +38,13 @@ class Examples(NamedTuple):
     Attributes:
         users: user of each row; None for labels of items.
         items: item of each row; None for labels of users.
-        values: labels, as in `LabelData.table`.
+        values: labels, as in `LabelData.table`, but numbers as they are.
         text: vectors of the rows' text, if the label is predicted from it.
     """
 
     users: Int[Tensor, "rows"] | None
     items: Int[Tensor, "rows"] | None
-    values: Int[Tensor, "rows"] | Float[Tensor, "rows *tags"]
+    values: Int[Tensor, "rows"] | Float[Tensor, "rows *tags"] | Float64[Tensor, "rows"]
     text: Float[Tensor, "rows width"] | None = None
 
 
@@ -218,11 +218,6 @@ def _assemble(
     items = index if of == "item" else items
     known = values != MISSING if kind == "classes" else ~np.isnan(values if values.ndim == 1 else values[:, 0])
     seen = known & np.any([rows[part] for part in learn], axis=0)
-    mean, scale = 0.0, 1.0
-    if kind == "number":
-        mean, spread = float(values[seen].mean()), float(values[seen].std())
-        scale = spread if spread > ROUNDING * np.abs(values[seen]).max(initial=0) else 1.0
-        values = ((values - mean) / scale).astype(np.float32)
     examples = {}
     for part, inside in rows.items():
         some = torch.from_numpy(np.flatnonzero(inside & known))
@@ -230,7 +225,11 @@ def _assemble(
         examples[part] = Examples(
             of_user, of_item, torch.from_numpy(values)[some], None if text is None else text[some]
         )
-    table = values.copy()
+    mean, scale, table = 0.0, 1.0, values.copy()
+    if kind == "number":
+        mean, spread = float(values[seen].mean()), float(values[seen].std())
+        scale = spread if spread > ROUNDING * np.abs(values[seen]).max(initial=0) else 1.0
+        table = ((values - mean) / scale).astype(np.float32)
     table[~seen] = MISSING if kind == "classes" else np.nan
     return LabelData(entry, kind, names, torch.from_numpy(table), examples, mean=mean, scale=scale)
 

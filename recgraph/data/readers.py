@@ -79,6 +79,8 @@ class Table(NamedFormat):
             height = frame.height + self.header
             rectangular = widths == {len(fields): height} if widths else text.count(mark) == height * (len(fields) - 1)
             if rectangular and clean(frame, self.wanted):
+                if mark != separator:  # inside quotes, it is text
+                    frame = frame.with_columns(pl.col(pl.String).str.replace_all(mark, separator, literal=True))
                 plain = [name for name, kind in self.wanted.items() if kind == "str"]
                 return frame.with_columns(pl.col(name).fill_null("") for name in plain)
         except pl.exceptions.PolarsError as error:

@@ -60,7 +60,7 @@ def predictions(model: Recommender, labels: Mapping[str, LabelData], part: Part)
                 text,
             )
             outputs.append(told.float().cpu())
-        found[name] = _in_units(label, torch.cat(outputs).numpy(), examples.values.numpy())
+        found[name] = Predictions(label.kind, _in_units(label, torch.cat(outputs).numpy()), examples.values.numpy())
     return found
 
 
@@ -70,7 +70,7 @@ def guesses(labels: Mapping[str, LabelData], part: Part) -> dict[str, Prediction
     for name, label in labels.items():
         targets = label.examples[part].values.numpy()
         guess = baseline(label.kind, label.width, label.learned.numpy(), targets)
-        found[name] = _in_units(label, guess.outputs, targets)
+        found[name] = Predictions(label.kind, _in_units(label, guess.outputs), targets)
     return found
 
 
@@ -87,7 +87,7 @@ def write_predictions(path: Path, predictions: Mapping[str, Predictions]) -> Non
                 "label": [name] * len(one.targets),
                 "kind": [one.kind] * len(one.targets),
                 "outputs": one.outputs.astype(np.float32).tolist(),
-                "targets": one.targets.reshape(len(one.targets), -1).astype(np.float32).tolist(),
+                "targets": one.targets.reshape(len(one.targets), -1).astype(np.float64).tolist(),
             }
         )
         for name, one in predictions.items()
@@ -97,7 +97,7 @@ def write_predictions(path: Path, predictions: Mapping[str, Predictions]) -> Non
 
 
 def read_predictions(path: Path) -> dict[str, Predictions]:
-    """Read what `write_predictions` wrote, rounded to float32."""
+    """Read what `write_predictions` wrote, its outputs rounded to float32."""
     found = {}
     for (name, kind), rows in pl.read_parquet(path, glob=False).group_by("label", "kind", maintain_order=True):
         outputs, targets = (np.array(rows[column].to_list()) for column in ("outputs", "targets"))
@@ -107,10 +107,9 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
     return found
 
 
-def _in_units(label: LabelData, outputs: np.ndarray, targets: np.ndarray) -> Predictions:
-    if label.kind == "number":
-        outputs, targets = (label.mean + label.scale * values for values in (outputs, targets))
-    return Predictions(label.kind, outputs, targets)
+def _in_units(label: LabelData, outputs: np.ndarray) -> np.ndarray:
+    """A number's predictions as it is measured, not standardised; others unchanged."""
+    return label.mean + label.scale * outputs.astype(np.float64) if label.kind == "number" else outputs
 
 
 @torch.no_grad()

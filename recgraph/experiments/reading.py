@@ -66,11 +66,18 @@ def validate(schema: type[BaseModel], tree: Any, where: str) -> Any:
 class _UniqueKeys(yaml.SafeLoader):
     """Rejects duplicate keys, of which PyYAML silently keeps the last; keys merged by `<<` may be overridden."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._read: list[yaml.MappingNode] = []
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if any(node is one for one in self._read):  # and has what it merges among its own keys by now
+            return
+        self._read.append(node)
         merge = "tag:yaml.org,2002:merge"
         seen = []
         for at in (key for key, _ in node.value if key.tag != merge):
             if (key := self.construct_object(at, deep=True)) in seen:
                 raise yaml.YAMLError(f"{key!r} stands twice{at.start_mark}")
             seen.append(key)
-        return super().construct_mapping(node, deep)
+        super().flatten_mapping(node)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -41,7 +40,7 @@ class Outcome:
         run: the run.
         folder: its folder.
         result: its result; None if it failed.
-        error: why it failed, in one line; the traceback is in the folder's error.txt, unless the run was `LOCKED` or
+        error: why it failed; the traceback is in the folder's error.txt, unless the run was `LOCKED` or
             its process was killed.
     """
 
@@ -111,9 +110,9 @@ def _attempt(run: Run, root: Path, settings: Settings, console: Console, tasks: 
     except LockedError:
         return Outcome(run, folder, None, LOCKED)
     except Exception as error:  # a bug in one row must not stop the others
-        write_text(folder / "error.txt", traceback.format_exc())
-        kind = "" if isinstance(error, RecgraphError) else f"{type(error).__name__}: "
-        return Outcome(run, folder, None, f"{kind}{error}")
+        told = f"{'' if isinstance(error, RecgraphError) else f'{type(error).__name__}: '}{error}"
+        write_text(folder / "error.txt", f"{told}\n\n{traceback.format_exc()}")
+        return Outcome(run, folder, None, told)
     (folder / "error.txt").unlink(missing_ok=True)
     return Outcome(run, folder, result)
 
@@ -194,7 +193,7 @@ def _ended(run: Run, folder: Path, process: SpawnProcess) -> Outcome:
     written = folder / "error.txt"
     if not written.exists():
         return Outcome(run, folder, None, f"its process ended with code {process.exitcode} before the run began")
-    return Outcome(run, folder, None, written.read_text(encoding="utf-8").strip().splitlines()[-1])
+    return Outcome(run, folder, None, written.read_text(encoding="utf-8").partition("\n\nTraceback")[0])
 
 
 @contextmanager
@@ -231,7 +230,7 @@ def preview(runs: Sequence[Run], root: Path, *, any_code: bool) -> list[Cell]:
     earlier: dict[tuple[str, str], list[float]] = {}
     for table in {run.table for run in runs}:
         for path in (root / table).rglob("result.json"):
-            result = json.loads(path.read_text(encoding="utf-8"))
+            result = read_result(path.parent)
             earlier.setdefault((result["row"], result["dataset"]), []).append(result["seconds"])
     tasks, cells = Tasks(torch.device("cpu")), []
     for run in runs:

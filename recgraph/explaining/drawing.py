@@ -81,7 +81,8 @@ def draw(explanation: Explanation, about: str = "", *, rows: int = 12) -> Pictur
     """
     picture, y = Picture(), 44.0
     shown = explanation.title or explanation.item
-    title = f"Why {fitted(shown, WIDTH - 2 * MARGIN - 220, 20)} for user {explanation.user}"
+    whom = f" for user {fitted(str(explanation.user), (WIDTH - 2 * MARGIN) / 2, 20)}"
+    title = f"Why {fitted(shown, WIDTH - 2 * MARGIN - width_of('Why ' + whom, 20), 20)}{whom}"
     picture.parts.append(Words(MARGIN, y, title, 20, bold=True))
     y += 24
     below = [about, f"score {explanation.score:.4f}"]

@@ -208,7 +208,11 @@ def _weighed(head: str, key: str, values: Tensor, history: Sequence[str]) -> Bar
     if key == "history":
         note = f"what head {head!r} gives each item of the history when it scores this one"
         return Bars(
-            "Attention of the item to the history", history, values[-len(history) :].tolist(), note, ordered=True
+            "Attention of the item to the history",
+            history,
+            values[len(values) - len(history) :].tolist(),
+            note,
+            ordered=True,
         )
     names = [f"{key} {number}" for number in range(1, len(values) + 1)]
     return Bars(f"Weights of {key}", names, values.tolist(), f"in head {head!r}", ordered=True)

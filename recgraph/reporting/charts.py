@@ -224,10 +224,10 @@ def _fitted(values: Sequence[float]) -> tuple[Scale, list[float]]:
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
-    """The minimum and maximum, widened if they are equal."""
+    """The minimum and maximum, widened if they are equal but for rounding, which no tick could show."""
     low, high = min(values), max(values)
     around = abs(low) * 0.05 or 0.5
-    return (low, high) if high > low else (low - around, high + around)
+    return (low, high) if high - low > 1e-9 * max(abs(low), abs(high)) else (low - around, high + around)
 
 
 def _path(points: Sequence[tuple[float, float]], kind: str, one: Series, *, closed: bool = False) -> str:

@@ -65,8 +65,10 @@ def _learning(
 BAND = "Mean over seeds, with a band from the least to the greatest; as far as all seeds went."
 
 
-def _loss(records: Mapping[str, Sequence[Sequence[Any]]], role: str, styles: Mapping[str, int]) -> Figure:
+def _loss(records: Mapping[str, Sequence[Sequence[Any]]], role: str, styles: Mapping[str, int]) -> Figure | None:
     lines, data = _lines(records, lambda record: record["losses"].get(role), styles)
+    if not lines:
+        return None
     title = f"Loss: {role}"
     drawing = charts.curves(lines, f"{title}, by epoch", x="epoch", y=f"{role}, before its weight")
     return Figure(title, drawing, BAND, _legend(lines), ("row", "epoch", "mean", "min", "max"), data)

@@ -77,7 +77,7 @@ def _compare(
             if any(not np.array_equal(one.targets, reference.targets) for one in seeds):
                 apart.append(f"{label} of {row}")
                 del own[row]
-        if len(own) > 1:
+        if len(own) > 1 and str(against) in own:
             compared = compare_predictions(own, str(against))
             found |= {f"{label}:{metric}": rows_of for metric, rows_of in compared.items()}
     return found, apart

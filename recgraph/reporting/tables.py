@@ -205,6 +205,8 @@ def _differences(
             continue
         values = {row: frame[m].to_numpy() for row, frame in frames.items()}
         counts = {row: ~np.isnan(each) for row, each in values.items()}  # NaN: the metric is not defined for the user
+        if any(each.sum() < 2 for each in counts.values()):  # a spread is of two users at least
+            continue
         found[m] = compare(
             {row: each[counts[row]] for row, each in values.items()},
             str(against),

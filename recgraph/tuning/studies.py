@@ -27,6 +27,7 @@ import optuna
 import torch
 import yaml
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from recgraph.errors import ConfigError, RecgraphError
@@ -87,7 +88,7 @@ class Shared:
         # Processes that share the SQLite file share its folder's locks. With another database, folders may differ.
         self.place = f"{platform.node()}:{self.trials.resolve()}" if options.storage else ""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        url = options.storage or f"sqlite:///{self.folder.resolve() / 'tuning.db'}"
+        url = options.storage or str(URL.create("sqlite", database=str(self.folder.resolve() / "tuning.db")))
         arguments = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else {}
         with self._alone():
             try:
