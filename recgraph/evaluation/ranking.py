@@ -108,7 +108,7 @@ def evaluate(
     parsed = {text: parse(text) for text in metrics}
     wrong = [text for text, (_, _, k) in parsed.items() if num_sampled(text) or scope(text) or not k]
     if wrong or not parsed:
-        raise ConfigError(f"metrics: expected at least one, all like 'ndcg@10', got {(wrong or ['none'])[0]}")
+        raise ConfigError(f"metrics: expected at least one, all named as 'ndcg@10' is, got {wrong}")
     if popularity is None and (of := [t for t, found in parsed.items() if found[0] in ("popularity", "cold_share")]):
         raise ConfigError(f"metrics: {of[0]} needs `popularity`, the training interactions of each item")
     num_users, num_items = test.shape
