@@ -50,7 +50,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def in_turn(folder: Path) -> Iterator[None]:
-    """Wait until no other process is in such a block with this folder; nothing is left in the folder."""
+    """Run a block in one process at a time, among those that share the folder; nothing is left there."""
     folder.mkdir(parents=True, exist_ok=True)
     opened = os.open(folder, os.O_RDONLY)
     try:

@@ -145,14 +145,14 @@ def test_evaluate_recommend_and_export(recgraph, toy: Path) -> None:
     code, _, errors = recgraph("recommend", folder, "--user", "nobody")
     assert code == 1
     assert "unknown id 'nobody'" in errors
-    code, output, _ = recgraph("export", folder)
+    code, output, errors = recgraph("export", folder)
     assert code == 0
     assert np.load(Path(folder) / "export" / "items.npy").shape == (40, 8)
-    assert "inner products" not in output  # they are the scores
+    assert "inner products" not in output + errors  # they are the scores
     changes = ("train.max_epochs=2", "train.patience=2", "heads.rank=cosine")
     recgraph("train", str(toy), *changes, "--rows", "LightGCN", "--seeds", "0", "--runs", "cosines")
     (made,) = Path("cosines").glob("toy/LightGCN/toy/*/seed-0")
-    assert "scores these vectors by its head Cosine, not by inner products" in recgraph("export", str(made))[1]
+    assert "scores these vectors by its head Cosine, not by inner products" in recgraph("export", str(made))[2]
     (made / "result.json").write_text("{")
     assert "result.json: damaged: " in recgraph("evaluate", str(made))[2]
 

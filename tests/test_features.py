@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from pydantic import ValidationError
 
@@ -41,6 +42,8 @@ def test_rows_follow_the_vocabulary_whatever_the_order_of_the_file(tmp_path: Pat
     features = Features(Attributes(attributes.frame.select("id")), attributes)
     assert [features.title(item) for item in range(3)] == ["Five", "6", "Seven"]
     assert Features(features.users, features.users).title(2) == "7"
+    empty = attributes.frame.with_columns(title=pl.lit(""))
+    assert Features(features.users, Attributes(empty, attributes.kinds)).title(2) == "7"
 
 
 def test_empty_cells_are_missing_and_spaces_around_values_nothing(tmp_path: Path) -> None:

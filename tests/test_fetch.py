@@ -7,6 +7,8 @@ import gzip
 import hashlib
 import io
 import logging
+import lzma
+import random
 import socket
 import stat
 import subprocess
@@ -311,7 +313,10 @@ def test_wrong_and_damaged_archives(server: Server, tmp_path: Path) -> None:
     corrupt = bytearray(zipped({"a": CONTENT}))
     corrupt[100] ^= 255
     broken = form({"a": {"member": "a"}}, archive={"url": server.put("broken", bytes(corrupt))})
-    forms = {"wrong": wrong, "other": other, "half": half, "text": text, "broken": broken}
+    xz = bytearray(lzma.compress(gzip.decompress(tarred({"a": random.Random(0).randbytes(10**5)}))))
+    xz[-10_000] ^= 255  # after the header of the archive, which tells what it is
+    squeezed = form({"a": {"member": "a"}}, archive={"url": server.put("xz", bytes(xz))})
+    forms = {"wrong": wrong, "other": other, "half": half, "text": text, "broken": broken, "squeezed": squeezed}
     with pytest.raises(DataError) as caught:
         fetch("toy", forms, tmp_path)
     for message in (
@@ -320,6 +325,7 @@ def test_wrong_and_damaged_archives(server: Server, tmp_path: Path) -> None:
         "damaged archive: Compressed file ended",
         "neither a zip nor a tar archive",
         "damaged archive: Error",
+        "damaged archive: Corrupt input data",
     ):
         assert message in str(caught.value)
     assert files_in(tmp_path) == []

@@ -207,6 +207,7 @@ def test_times_can_be_dates(form: str, tmp_path: Path, root: Path) -> None:
         )
     take(path, root, rating=None)
     assert load("dates", root=root).interactions.frame["time"].to_list() == [1614556800.0, 1614556799.0, 1614556800.5]
+    assert find("dates", root).columns == {"time": "numeric"}
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])

@@ -160,9 +160,12 @@ def test_batches_show_no_label_that_is_held_out(file: Path) -> None:
 
 
 def test_predictions_are_read_from_a_folder_with_brackets(tmp_path: Path) -> None:
-    liked = Predictions("number", np.array([[0.5], [2.0]]), np.array([1.0, 2.0]))
-    write_predictions(tmp_path / "a [b]" / "labels.parquet", {"liked": liked})
-    assert read_predictions(tmp_path / "a [b]" / "labels.parquet")["liked"].outputs.ravel().tolist() == [0.5, 2.0]
+    seconds = [1_600_000_001.0, 2.0]  # more digits than a float32 has
+    seen = Predictions("number", np.array([[0.5], [2.0]]), np.array(seconds))
+    write_predictions(tmp_path / "a [b]" / "labels.parquet", {"seen": seen})
+    again = read_predictions(tmp_path / "a [b]" / "labels.parquet")["seen"]
+    assert again.outputs.ravel().tolist() == [0.5, 2.0]
+    assert again.targets.tolist() == seconds
 
 
 def test_rows_with_other_labels_are_not_compared(tmp_path: Path) -> None:
@@ -175,6 +178,10 @@ def test_rows_with_other_labels_are_not_compared(tmp_path: Path) -> None:
     (grid,) = label_grids(rows, "toy", "one")
     assert [bool(line[1].mark) for line in grid.rows] == [False, False, True, False]
     assert "Other labels than one's under the same name, and not compared: stars of other." in grid.notes
+    rows["three"] = rows["two"]
+    rows["one"].append(rows["other"][0])  # a seed of the reference itself
+    (grid,) = label_grids(rows, "toy", "one")
+    assert not any(line[1].mark for line in grid.rows)
 
 
 def test_gates_of_users(file: Path) -> None:

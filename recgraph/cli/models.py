@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recgraph import registry
-from recgraph.cli.common import app, check_positive, console, find_device, listed, read_newcomers, say
+from recgraph.cli.common import app, check_positive, console, errors, find_device, listed, read_newcomers, say
 from recgraph.cli.data import list_datasets
 from recgraph.errors import ConfigError
 from recgraph.evaluation.metrics import OF_CLICKS, PER_USER, SCOPES, WHOLE_LIST
@@ -162,7 +162,7 @@ def export(run: Path, *, to: Path | None = None, device: str = "cpu") -> None:
     for path in model.export(to or run / "export"):
         say(str(path))
     if type(head := model.head("rank")) is not Dot:
-        say(f"The model scores these vectors by its head {type(head).__name__}, not by inner products.")
+        errors.print(f"The model scores these vectors by its head {type(head).__name__}, not by inner products.")
 
 
 def _with_vectors(run: Path, device: str) -> Recommender:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import spmatrix
+from scipy.sparse import issparse
 from torch import Tensor
 
 from recgraph import registry
@@ -133,10 +133,10 @@ def _fit_baseline(run: Run, spec: dict[str, Any], task: Task, train: Interaction
         if "content" in run.config:
             model.content = task.content(run.config["content"], train)[0]
         model.fit(train)
-        kept = (name for name, value in vars(model).items() if isinstance(value, Tensor | np.ndarray | spmatrix))
-        if name := next(kept, ""):
+        held = vars(model).items()
+        if kept := [name for name, value in held if isinstance(value, Tensor | np.ndarray) or issparse(value)]:
             raise TrainingError(
-                f"{type(model).__name__}.{name} would not be saved with the model: make it a buffer, by "
+                f"{type(model).__name__}.{kept[0]} would not be saved with the model: make it a buffer, by "
                 "`register_buffer` in `__init__`"
             )
         return model.to(task.device), Progress(seconds=time.perf_counter() - started)

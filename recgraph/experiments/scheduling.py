@@ -40,8 +40,8 @@ class Outcome:
         run: the run.
         folder: its folder.
         result: its result; None if it failed.
-        error: why it failed; the traceback is in the folder's error.txt, unless the run was `LOCKED` or
-            its process was killed.
+        error: why it failed; the traceback is in the folder's error.txt, unless the run was `LOCKED` or its process was
+            killed.
     """
 
     run: Run

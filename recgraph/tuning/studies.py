@@ -10,14 +10,13 @@ works only with `Study.optimize`. Locks do not reach other machines: see `Option
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import platform
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from recgraph.errors import ConfigError, RecgraphError
 from recgraph.experiments.task import Task
-from recgraph.files import locked, replacing, write_text
+from recgraph.files import in_turn, locked, replacing, write_text
 from recgraph.random import stream_seed
 from recgraph.tuning.search import Search
 
@@ -90,7 +89,7 @@ class Shared:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         url = options.storage or str(URL.create("sqlite", database=str(self.folder.resolve() / "tuning.db")))
         arguments = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else {}
-        with self._alone():
+        with in_turn(self.folder):
             try:
                 self.storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
                 optuna.create_study(
@@ -101,7 +100,7 @@ class Shared:
 
     def claim(self) -> tuple[optuna.Trial, ExitStack] | None:
         """The next trial with its lock: a killed one if there is any, else a new one; None if the budget is used up."""
-        with self._alone():
+        with in_turn(self.folder):
             study = self._study()
             for known in counted(study):
                 if known.state == TrialState.RUNNING and self._is_here(known):
@@ -131,7 +130,7 @@ class Shared:
 
     def summarise(self) -> Summary:
         """Write the results so far, and return them."""
-        with self._alone():  # of two processes that finish, the later one sees all trials and writes last
+        with in_turn(self.folder):  # of two processes that finish, the later one sees all trials and writes last
             summary = Summary(self.search, self.name, self.task.fingerprint, counted(self._study()))
             summary.write(self.folder)
         return summary
@@ -182,13 +181,6 @@ class Shared:
             except RecgraphError:
                 return None
             return stack.pop_all()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Run a block in one process at a time, among those that share the folder."""
-        with (self.folder / ".tuning.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 @dataclass(frozen=True)
