@@ -97,6 +97,10 @@ def test_no_two_styles_share_colour_and_marker() -> None:
     assert len(shapes) == 64
 
 
+def test_ticks_of_tiny_values() -> None:
+    assert ticks(0, 1e-13) == [0, 2e-14, 4e-14, 6e-14, 8e-14, 1e-13]
+
+
 @given(low=st.floats(-1e4, 1e4), span=st.floats(1e-3, 1e4), count=st.integers(2, 8))
 def test_ticks_are_round_evenly_spaced_and_inside(low: float, span: float, count: int) -> None:
     found = ticks(low, low + span, count)

@@ -232,6 +232,7 @@ def test_column_types(tmp_path: Path) -> None:
         (review(overall=None), REVIEWS, "line 1: rating is null"),
         (review(overall=float("nan")), REVIEWS, "line 1: rating nan is not finite"),
         (review(asin=7), REVIEWS, "line 1: item 7 is not a string"),
+        (f"{review()}\n{review(asin=chr(0xD800))}", REVIEWS, r"line 2: '\ud800' is half of a character"),
         (review(asin=""), REVIEWS, "line 1: item is empty"),
         (
             '{"1": [2],\n"x": [3]}', TAGS,

@@ -169,6 +169,11 @@ def _json(path: Path, number: int, text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         line = text.split("\n")[error.lineno - 1]
         raise bad_line(path, number + error.lineno - 1, f"malformed JSON ({error.msg})", line) from None
+    if "\\u" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise bad_line(path, number, f"{error.object[error.start]!r} is half of a character", text) from None
     if not isinstance(value, dict):
         raise bad_line(path, number, "expected a JSON object", text)
     return value

@@ -111,7 +111,9 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         head = checked_spec.get("head", "rank")
         if head not in config.heads:
             raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
-    if all(registry.objectives.find(spec["name"]).of_parameters for spec in objectives.values()):
+    if not any(
+        spec["weight"] and not registry.objectives.find(spec["name"]).of_parameters for spec in objectives.values()
+    ):
         raise ConfigError(f"{where}: objectives: {', '.join(objectives)} alone would learn nothing from the data")
     heads = {}
     for name, spec in config.heads.items():
