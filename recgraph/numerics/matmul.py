@@ -71,12 +71,18 @@ class _InnerProducts(torch.autograd.Function):
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         left, right = ctx.saved_tensors
         wanted = ctx.needs_input_grad
-        # The second product is transposed so that `arriving`, by far the largest, is not copied into another layout.
         return (
             inner_products(arriving, right.T) if wanted[0] else None,
-            inner_products(left.T, arriving.T).T if wanted[1] else None,
+            _across(arriving, left) if wanted[1] else None,
             arriving.sum(0) if wanted[2] else None,
         )
+
+
+def _across(one: Tensor, other: Tensor) -> Tensor:
+    """one.T @ other; of the two, the one that has fewer columns is copied into another layout."""
+    if one.shape[1] > other.shape[1]:
+        return inner_products(other.T, one.T).T
+    return inner_products(one.T, other.T)
 
 
 class _Unit(torch.autograd.Function):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.encoders.base import lookup
@@ -49,11 +50,18 @@ class EgoL2(Objective):
             mine = part.items.unsqueeze(-1)
             if part.negatives is not None and part.hits is None:
                 mine = torch.cat([mine, part.negatives], -1)
-            rows = lookup(table, mine).square().sum((-1, -2))
+            rows = _squares(table, mine).sum(-1)
             if query is not None:
                 rows = rows + query.square().sum(-1)
             if part.negatives is not None and part.hits is not None:  # a shared set counts once in the batch's sum
-                rows = rows + lookup(table, part.negatives).square().sum() / part.num_valid
+                rows = rows + _squares(table, part.negatives).sum() / part.num_valid
             return rows / 2
 
         return mean_over_rows(losses, batch, encoding, width=(1 + num) * encoding.items.shape[1])
+
+
+def _squares(table: Float[Tensor, "rows dim"], index: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Squared norms of rows of a table; if every row is read more than once on average, each is computed once."""
+    if index.numel() < len(table):
+        return lookup(table, index).square().sum(-1)
+    return table.square().sum(-1).index_select(0, index.flatten()).view(index.shape)
