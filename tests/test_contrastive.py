@@ -204,10 +204,12 @@ def test_layer_contrast_of_two_layers_equals_a_loop(anchor: int | None, layer: i
     torch.testing.assert_close(gradients(found, recommender), gradients(expected, recommender), rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("against", ["batch", "all"])
 @pytest.mark.parametrize("view", [EdgeDrop(rate=0.4), NodeDrop(rate=0.4), RandomWalk(rate=0.4)])
-def test_views_of_an_epoch_are_those_of_its_first_step(view: object) -> None:
+def test_views_of_an_epoch_are_those_of_its_first_step(view: object, against: str) -> None:
     recommender, batch = model_and_batch()
-    objective, each_step = ViewContrast(view=view, every="epoch"), ViewContrast(view=view)
+    objective = ViewContrast(view=view, every="epoch", against=against)
+    each_step = ViewContrast(view=view, against=against)
     seen = encodings(recommender)
     for epoch in (1, 2):
         objective.begin_epoch(recommender, epoch, batch.generator)
@@ -249,6 +251,8 @@ def test_views_of_an_epoch_want_to_know_where_it_begins_and_a_view_of_the_graph(
 
 CONTRASTS = [
     {"name": "view_contrast"},
+    {"name": "view_contrast", "similarity": "dot"},
+    {"name": "view_contrast", "similarity": "dot", "bound": 5.0, "view": {"name": "svd", "rank": 2}},
     {"name": "view_contrast", "view": "noise"},
     {"name": "view_contrast", "view": "edge_drop", "against": "all"},
     {"name": "view_contrast", "view": "node_drop"},

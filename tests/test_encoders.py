@@ -143,6 +143,15 @@ def test_equals_a_naive_reference(name: str, table: Interactions) -> None:
     torch.testing.assert_close(encoding.items, items)
 
 
+def test_ngcf_drops_messages_in_training_alone(table: Interactions) -> None:
+    encoder, inputs = build("ngcf", table, dim=64, num_layers=1, message_dropout=0.3), inputs_for(table, [0])
+    with isolated(0, "dropout"):
+        dropped = encoder(inputs).items == 0
+    assert dropped[:, 64:].double().mean() == pytest.approx(0.3, abs=0.06)  # four standard deviations of 832 values
+    assert not dropped[:, :64].any()
+    assert (encoder.eval()(inputs).items != 0).all()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_has_a_gradient(name: str, table: Interactions) -> None:
     encoder = build(name, table)
