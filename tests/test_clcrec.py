@@ -210,8 +210,10 @@ def test_chunks_do_not_matter(share: Callable[[Batch], Batch], monkeypatch: pyte
     torch.testing.assert_close(value(), whole)
 
 
-@pytest.mark.parametrize("objective", [CLCRec(), ContentContrast()], ids=lambda one: type(one).__name__)
-def test_it_is_finite_at_huge_scores_and_says_what_it_lacks(objective: Objective) -> None:
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("kind", [CLCRec, ContentContrast])
+def test_it_is_finite_at_huge_scores_and_says_what_it_lacks(kind: type[Objective], temperature: float) -> None:
+    objective = kind(temperature=temperature)
     recommender, batch = setting()
     with torch.no_grad():
         for table in (recommender.encoder.graph.users, recommender.encoder.graph.items):

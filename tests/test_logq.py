@@ -102,13 +102,14 @@ def test_batches_carry_what_the_objective_needs(sampler: Sampler) -> None:
     assert next(iter(Batches(TABLE, 20, *order, sampler=sampler))).log_q is None
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0, 10.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_is_finite_at_huge_scores(dtype: torch.dtype) -> None:
+def test_is_finite_at_huge_scores(dtype: torch.dtype, temperature: float) -> None:
     _, batch = setting(Dot)
     part = replace(batch, log_q=torch.tensor([[-40.0, 0.0, -1e-3]]), hits=(torch.tensor([1, 3, 4, 5]),))
     positives = torch.tensor([[1e4], [-1e4]], dtype=dtype, requires_grad=True)
     negatives = torch.tensor([[-1e4, 0.0, 1e4]], dtype=dtype).repeat(2, 1).requires_grad_()
-    values = Softmax(logq=True, temperature=0.01).part_losses(positives, negatives, part, 50)
+    values = Softmax(logq=True, temperature=temperature).part_losses(positives, negatives, part, 50)
     values.sum().backward()
     assert all(tensor.isfinite().all() for tensor in (values, positives.grad, negatives.grad))
 

@@ -103,8 +103,8 @@ class SVD(View):
     - In LightGCL each layer of the view is computed from the previous layer of the main graph. With converged singular
       vectors, as here, this is the same, since Â_q Âᵏ = Â_qᵏ⁺¹; theirs come from two iterations of a random projection.
     - The paper contrasts layer by layer; here, as in the authors' code, the sums over layers are contrasted.
-    - In the authors' code, anchors are the view's, candidates the main graph's, and similarity is the inner product,
-      clipped to [-5τ, 5τ] for positive pairs; here, as in the paper, roles are swapped, and it is the cosine.
+    - In the authors' code, anchors are the view's and candidates the main graph's; here, as in the paper, roles are
+      swapped. Its inner products, clipped to [-5τ, 5τ] for positive pairs, are `similarity: dot` and `bound: 5`.
     - Their code can drop edges of the main graph at random in training, at a rate of 0 by default.
 
     Args:
