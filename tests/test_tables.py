@@ -123,6 +123,14 @@ def test_rows_are_compared_user_by_user_with_seeds_averaged_first(ranked: tuple)
     assert groups.rows[0][1].text == "0.1000"
 
 
+def test_a_row_with_fewer_seeds_is_compared_with_the_same_seeds(ranked: tuple) -> None:
+    one, two, other = ranked[0][1:4]  # A with seed 1; B with both
+    (row,) = grids([one, two, other], against="B")[1].rows
+    own, same = (pl.read_parquet(run.folder / "per_user.parquet")["ndcg@10"].to_numpy() for run in (one, other))
+    assert row[2].text == f"{(own - same).mean():+.4f}"
+    assert row[4].text == f"{stats.ttest_rel(own, same).pvalue:.2g}"
+
+
 def test_a_metric_of_one_user_is_not_compared(ranked: tuple) -> None:
     runs, _ = ranked
     for one in runs:

@@ -163,10 +163,9 @@ def _notes(
             notes.append(f"Published, {row}: {published[row].source}{flag}.")
     if differences:
         notes.append(f"{', '.join(f'{mark}: p < {p}' for p, mark in reversed(MARKS))} against {against} ({TESTS}).")
-    if cut := [row for row, runs in rows.items() if any(_cut_short(one.result) for one in runs)]:
-        notes.append(f"Best in the last epoch, so longer training may gain: {', '.join(cut)}.")
-    uneven = {row: len(runs) for row, runs in rows.items() if len(runs) < len(seeds)}
-    if uneven:
+    if cut := [r["row"] for r in every if r["stopped"] == "max_epochs" and r["best_epoch"] == r["epochs"]]:
+        notes.append(f"Best in the last epoch, so longer training may gain: {', '.join(dict.fromkeys(cut))}.")
+    if uneven := {row: len(runs) for row, runs in rows.items() if len(runs) < len(seeds)}:
         notes.append(f"Fewer seeds than the others: {', '.join(f'{row} ({n})' for row, n in uneven.items())}.")
     if any(result["dirty"] for result in every):
         notes.append("Some runs are of code with uncommitted changes.")
@@ -175,7 +174,7 @@ def _notes(
     return notes
 
 
-TESTS = "paired t-test over users, seeds averaged first, Holm-corrected over rows"
+TESTS = "paired t-test over users, common seeds averaged first, Holm-corrected over rows"
 
 COST = ("best epoch", "train s", "rank s", "peak MiB")
 
@@ -197,7 +196,7 @@ def _differences(
     rows: Mapping[str, Sequence[Finished]], metrics: Sequence[str], against: str | None
 ) -> dict[str, dict[str, Comparison]]:
     """Metric -> row -> its comparison with `against`, for metrics with a direction and a value per user."""
-    frames = {row: _per_user(runs) for row, runs in rows.items()}
+    frames = {row: _paired(runs, rows[str(against)]) for row, runs in rows.items()}
     users = {row: frame["user"].to_numpy() for row, frame in frames.items()}
     found = {}
     for m in metrics:
@@ -213,6 +212,18 @@ def _differences(
             users={row: users[row][counts[row]] for row in values},
         )
     return found
+
+
+def _paired(runs: Sequence[Finished], others: Sequence[Finished]) -> pl.DataFrame:
+    """`_per_user`; if only some seeds are common with `others`, such that the difference from theirs is of these."""
+    mine, theirs = ({one.result["seed"] for one in each} for each in (runs, others))
+    if mine == theirs or not mine & theirs:
+        return _per_user(runs)
+    own, base = (_per_user([one for one in each if one.result["seed"] in mine & theirs]) for each in (runs, others))
+    every = _per_user(others)
+    if not own["user"].equals(every["user"]):  # `compare` names the user
+        return own
+    return own.with_columns(every[m] + own[m] - base[m] for m in own.columns[1:] if m in every.columns)
 
 
 def _per_user(runs: Sequence[Finished]) -> pl.DataFrame:
@@ -287,7 +298,3 @@ def _diagnosed(rows: Mapping[str, Sequence[Finished]], dataset: str) -> Grid:
         "Norm-popularity: rank correlation of a vector's length with its number of training interactions.",
     ]
     return Grid(f"{dataset}, how the vectors lie", ["", *(key.replace("_", " ") for key in keys)], body, notes)
-
-
-def _cut_short(result: Result) -> bool:
-    return bool(result["stopped"] == "max_epochs" and result["best_epoch"] == result["epochs"])
