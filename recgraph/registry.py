@@ -185,6 +185,9 @@ def refuse_booleans(given: Any, checked: Any, where: str) -> None:
     if isinstance(given, Mapping) and isinstance(checked, Mapping):
         for key in given.keys() & checked.keys():
             refuse_booleans(given[key], checked[key], f"{where}.{key}")
+    if isinstance(given, list) and isinstance(checked, list | tuple):
+        for number, one in enumerate(zip(given, checked, strict=False)):
+            refuse_booleans(*one, f"{where}.{number}")
 
 
 def packages(spec: Any) -> tuple[str, ...]:

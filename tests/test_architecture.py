@@ -70,6 +70,7 @@ TESTED_WITH = {
     "gru4rec": ("encoders", "sequential"),
     "label_settings": ("labels",),
     "label_tables": ("labelling",),
+    "training_tables": ("tables",),
     "layers": ("heads",),
     "low_pass": ("sasrec",),
     "info_nce": ("contrastive",),

@@ -34,21 +34,22 @@ def curve(folder: Path) -> list[Point]:
     ]
 
 
-def until(points: list[Point], mark: float) -> Point | None:
-    """The first point whose value is at least `mark`; None if there is none."""
-    return next((point for point in points if point.value >= mark), None)
-
-
-def seconds_until(mark: float, folders: Sequence[Path]) -> float | None:
-    """Mean over runs of the seconds until validation reaches `mark`; None if a run never does."""
-    points = [until(curve(folder), mark) for folder in folders]
-    return statistics.mean(point.seconds for point in points if point) if all(points) else None
+def seconds_to(part: float, whole: float, folders: Sequence[Path]) -> float | None:
+    """Mean over runs of the seconds until validation reaches part / whole of its own best; None if part > whole."""
+    if part > whole:
+        return None
+    return statistics.mean(_until(curve(folder), part / whole).seconds for folder in folders)
 
 
 def reached(points: list[Point]) -> dict[str, float]:
     """The values of `REACHED`; empty without points."""
     if not points:
         return {}
+    found = [_until(points, share) for share in (0.95, 0.99)]
+    return dict(zip(REACHED, (part for point in found for part in point[1:]), strict=True))
+
+
+def _until(points: list[Point], share: float) -> Point:
+    """The first point whose value is at least this share, up to 1, of the best."""
     best = max(point.value for point in points)
-    found = [until(points, best * share / 100) for share in (95, 99)]
-    return dict(zip(REACHED, (part for point in found if point for part in point[1:]), strict=True))
+    return next(point for point in points if point.value >= share * best)

@@ -188,8 +188,8 @@ class Experiment(BaseModel):
     """The row that the others are compared with, user by user."""
     published: dict[str, dict[str, Published]] = {}
     """Dataset -> row -> figures."""
-    marks: dict[str, dict[str, float]] = {}
-    """Dataset -> name -> validation value of the monitored metric; tables give the seconds until it is reached."""
+    marks: dict[str, dict[str, list[Annotated[float, Field(gt=0)]]]] = {}
+    """Dataset -> metric -> test figures; tables give the seconds of training until they are reached."""
     search: dict[str, dict[str, Annotated[Any, AfterValidator(space)]]] = {}
     """Row -> dotted path -> values, or a `Range`: what `recgraph tune` may try."""
     ablate: Ablation | None = None
@@ -218,6 +218,13 @@ class Experiment(BaseModel):
                 if row not in self.rows:
                     raise ValueError(f"{where}: no row {row!r}. {suggest(row, self.rows)}")
         return self
+
+    @field_validator("marks")
+    @classmethod
+    def _of_metrics(cls, value: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, list[float]]]:
+        for name in (name for marks in value.values() for name in marks):
+            metrics.parse(name)
+        return value
 
     @field_validator("rows", mode="before")
     @classmethod

@@ -13,11 +13,12 @@ import polars as pl
 from recgraph.errors import DataError
 from recgraph.evaluation.metrics import OF_CLICKS, definitions, direction, ranked
 from recgraph.evaluation.significance import Comparison, compare
-from recgraph.experiments.convergence import REACHED, seconds_until
+from recgraph.experiments.convergence import REACHED
 from recgraph.experiments.schema import Published
 from recgraph.files import write_text
 from recgraph.reporting.cells import MARKS, Cell, Finished, Grid, Result, figure, mark_of
 from recgraph.reporting.label_tables import label_grids
+from recgraph.reporting.training_tables import diagnosed, learned
 
 ABOUT = (
     *("epochs", "best_epoch", "refit", *REACHED, "train_seconds", "eval_seconds", "peak_memory_mib", "device"),
@@ -64,7 +65,7 @@ def grids(
     *,
     published: Mapping[str, Mapping[str, Published]] | None = None,
     against: str | None = None,
-    marks: Mapping[str, Mapping[str, float]] | None = None,
+    marks: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
 ) -> list[Grid]:
     """Tables of test metrics by row, differences from one row, speed of learning, groups, diagnostics and labels.
 
@@ -74,7 +75,7 @@ def grids(
         finished: finished runs.
         published: dataset -> row -> published figures.
         against: the reference row, with which the others are compared user by user; no comparison if None or missing.
-        marks: dataset -> name -> validation value; the seconds of training until it is reached are shown.
+        marks: dataset -> metric -> test figures; the seconds of training until they are reached are estimated.
 
     Raises:
         DataError: rows, or seeds of a row, were ranked for different users.
@@ -93,11 +94,11 @@ def grids(
         if differences:
             found.append(_compared(differences, dataset, str(against)))
         if any(REACHED[0] in one.result for one in runs):
-            found.append(_learned(rows, dataset, (marks or {}).get(dataset, {})))
+            found.append(learned(rows, dataset, (marks or {}).get(dataset, {})))
         if all(one.result.get("groups") for one in runs):
             found.append(_grouped(rows, metrics, dataset))
         if any("diagnostics" in one.result for one in runs):
-            found.append(_diagnosed(rows, dataset))
+            found.append(diagnosed(rows, dataset))
         found += label_grids(rows, dataset, against)
     return found
 
@@ -263,38 +264,3 @@ def _grouped(rows: Mapping[str, Sequence[Finished]], metrics: Sequence[str], dat
         body.append([Cell(row), *(Cell("" if None in v else f"{statistics.mean(v):.4f}") for v in values)])
     notes = ["Users by quartile of training interactions; items by popularity, others counted as not relevant."]
     return Grid(f"{dataset}, {metric} by group", ["", *groups], body, notes)
-
-
-def _learned(rows: Mapping[str, Sequence[Finished]], dataset: str, marks: Mapping[str, float]) -> Grid:
-    body = []
-    for row, runs in rows.items():
-        if REACHED[0] not in runs[0].result:
-            continue
-        values = [f"{statistics.mean(one.result[key] for one in runs):.1f}" for key in REACHED]
-        means = (seconds_until(mark, [one.folder for one in runs]) for mark in marks.values())
-        values += ["" if mean is None else f"{mean:.1f}" for mean in means]
-        body.append([Cell(row), *map(Cell, values)])
-    head = ["", "epochs to 95%", "seconds to 95%", "epochs to 99%", "seconds to 99%", *(f"s to {m}" for m in marks)]
-    notes = ["Until validation was at that share of its own best; seconds of training, a warm start included."]
-    if marks:
-        notes.append("s to: until it was at " + ", ".join(f"{value:g} ({name})" for name, value in marks.items()) + ".")
-    return Grid(f"{dataset}, speed of learning", head, body, notes)
-
-
-def _diagnosed(rows: Mapping[str, Sequence[Finished]], dataset: str) -> Grid:
-    """Diagnostics of the vectors, for rows that have any."""
-    found = {
-        row: [one.result["diagnostics"] for one in runs if "diagnostics" in one.result] for row, runs in rows.items()
-    }
-    keys = list(dict.fromkeys(key for values in found.values() for one in values for key in one))
-    body = []
-    for row, values in found.items():
-        known = [[one[key] for one in values if key in one] for key in keys]
-        if values:
-            body.append([Cell(row), *(Cell(f"{statistics.mean(some):.3f}" if some else "") for some in known)])
-    notes = [
-        "Alignment: mean squared distance of a user and an item of theirs, on unit vectors; lower is nearer.",
-        "Uniformity: from 0, all on one point, to about -4, evenly spread. Effective rank: of at most the width.",
-        "Norm-popularity: rank correlation of a vector's length with its number of training interactions.",
-    ]
-    return Grid(f"{dataset}, how the vectors lie", ["", *(key.replace("_", " ") for key in keys)], body, notes)
