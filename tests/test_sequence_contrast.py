@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -22,24 +22,32 @@ from recgraph.types import Batch, Inputs
 from recgraph.views import CropMaskReorder
 
 
-def loop(one: Tensor, two: Tensor, temperature: float, *, cosine: bool) -> float:
-    vectors = [row.tolist() for row in (*one, *two)]
-    size = lambda x: math.sqrt(sum(a * a for a in x)) if cosine else 1.0  # noqa: E731
-    alike = lambda x, y: sum(a * b for a, b in zip(x, y, strict=True)) / size(x) / size(y) / temperature  # noqa: E731
-    half, total = len(one), 0.0
+def loop(one: Tensor, two: Tensor, temperature: float, *, cosine: bool) -> Tensor:
+    vectors = [*one, *two]
+    size = lambda x: (x * x).sum().sqrt() if cosine else 1.0  # noqa: E731
+    alike = lambda x, y: (x * y).sum() / size(x) / size(y) / temperature  # noqa: E731
+    half, total = len(one), torch.zeros(())
     for number, mine in enumerate(vectors):
         other = vectors[(number + half) % (2 * half)]
-        below = sum(math.exp(alike(mine, c)) for place, c in enumerate(vectors) if place != number)
-        total -= math.log(math.exp(alike(mine, other)) / below)
+        below = sum(alike(mine, c).exp() for place, c in enumerate(vectors) if place != number)
+        total = total - (alike(mine, other).exp() / below).log()
     return total / (2 * half)
+
+
+def equal(found: Tensor, expected: Tensor, leaves: Iterable[Tensor]) -> None:
+    """Assert that two losses, and their gradients for some leaves, are equal."""
+    inputs = list(leaves)
+    gradients = [torch.autograd.grad(loss, inputs, retain_graph=True) for loss in (found, expected)]
+    torch.testing.assert_close([found, *gradients[0]], [expected, *gradients[1]])
 
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_equals_a_loop(rows: int, similarity: Any) -> None:
-    one, two = torch.randn(2, rows, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    both = torch.randn(2, rows, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    one, two = (vectors.clone().requires_grad_() for vectors in both)
     found = nt_xent(one, two, temperature=0.7, similarity=similarity)
-    assert found.item() == pytest.approx(loop(one, two, 0.7, cosine=similarity == "cosine"))
+    equal(found, loop(one, two, 0.7, cosine=similarity == "cosine"), [one, two])
 
 
 def test_no_rows_have_no_contrast() -> None:
@@ -52,9 +60,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = nt_xent(one, two, temperature=1.0, similarity="dot")
     monkeypatch.setattr("recgraph.objectives.rows.CHUNK_FLOATS", 5 * 18)
     parts = nt_xent(one, two, temperature=1.0, similarity="dot")
-    torch.testing.assert_close(parts, whole)
-    for loss in (whole, parts):
-        loss.backward()
+    equal(parts, whole, [one, two])
 
 
 def setting(targets: Any, **options: Any) -> tuple[Recommender, Batch]:
@@ -65,7 +71,7 @@ def setting(targets: Any, **options: Any) -> tuple[Recommender, Batch]:
     batches = SequenceBatches(
         table, 12, *generators, targets=targets, max_length=8, views=torch_generator(0, "views"), **options
     )
-    return Recommender(encoder, {"rank": Dot(4)}), next(iter(batches))
+    return Recommender(encoder, {"rank": Dot(4)}).double(), next(iter(batches))
 
 
 @pytest.mark.parametrize("targets", ["every", "last"])
@@ -80,7 +86,7 @@ def test_without_a_view_dropout_makes_the_difference(targets: str) -> None:
     one, two = calls[-2:]
     assert one.shape == two.shape == (len(batch.inputs.users), 4)
     assert not torch.allclose(one, two)
-    assert found.item() == pytest.approx(loop(one, two, 1.0, cosine=False), rel=1e-5)
+    equal(found, loop(one, two, 1.0, cosine=False), recommender.parameters())
 
 
 def test_views_are_drawn_twice() -> None:
@@ -93,7 +99,7 @@ def test_views_are_drawn_twice() -> None:
     batch.generator.set_state(state)
     one, two = (recommender.encoder(CropMaskReorder()(inputs, batch.generator)).query for _ in range(2))
     assert not torch.allclose(one, two)
-    assert found.item() == pytest.approx(loop(one, two, 0.5, cosine=False), rel=1e-5)
+    equal(found, loop(one, two, 0.5, cosine=False), recommender.parameters())
 
 
 def test_partners_are_other_histories_before_the_same_item() -> None:
@@ -129,7 +135,7 @@ def test_same_target_contrast_is_between_a_history_and_its_partner() -> None:
     encoding = recommender.encoder(batch.inputs)
     found = SameTargetContrast(temperature=2.0)(recommender, batch, encoding)
     other = recommender.encoder(Inputs(batch.inputs.users, batch.partners)).query
-    assert found.item() == pytest.approx(loop(encoding.query, other, 2.0, cosine=False), rel=1e-5)
+    equal(found, loop(encoding.query, other, 2.0, cosine=False), recommender.parameters())
 
 
 @pytest.mark.parametrize("user", ["history", "sum"])
