@@ -175,17 +175,24 @@ def din(
     *,
     softmax: bool,
 ) -> Tensor:
-    """DIN, a step at a time: layers of [item; step; item - step; item ⊙ step], whose last neuron is a weight."""
+    """DIN: layers of [query; v; item; v ⊙ item], where v is the sum of the steps by their weights."""
+    weights = din_weights(steps, item, attention, softmax=softmax)
+    found = sum((weight * step for weight, step in zip(weights, steps, strict=True)), torch.zeros_like(item))
+    *below, (weight, bias) = layers
+    return (weight @ tower(torch.cat([query, found, item, found * item]), below) + bias)[0]
+
+
+def din_weights(
+    steps: list[Tensor], item: Tensor, attention: list[tuple[Tensor, Tensor]], *, softmax: bool
+) -> list[Tensor]:
+    """A step at a time: layers of [item; step; item - step; item ⊙ step], whose last neuron is a weight."""
     weights = []
     for step in steps:
         hidden = torch.cat([item, step, item - step, item * step])
         for number, (weight, bias) in enumerate(attention):
             hidden = weight @ (hidden if number == 0 else 1 / (1 + torch.exp(-hidden))) + bias
         weights.append(torch.exp(hidden[0] / math.sqrt(len(item))) if softmax else hidden[0])
-    total = sum(weights) if softmax else 1
-    found = sum((weight / total * step for weight, step in zip(weights, steps, strict=True)), torch.zeros_like(item))
-    *below, (weight, bias) = layers
-    return (weight @ tower(torch.cat([query, found, item, found * item]), below) + bias)[0]
+    return [weight / sum(weights) for weight in weights] if softmax else weights
 
 
 def content_tower(module: Any, modalities: Any) -> Tensor:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+import references
 import references_sequence
 import torch
 from cases import graph_of, random_content, random_interactions
@@ -67,14 +68,26 @@ def test_contributions_of_a_pooled_history_add_up_to_the_score(name: str, head: 
     with torch.no_grad():
         score = model.scorer()(torch.tensor([3]))[0, 5].item()
     assert found.score == parts.total == pytest.approx(score, abs=1e-6)
-    assert sum(parts.values) + sum((parts.rest or {}).values()) == pytest.approx(score, abs=1e-5)
+    # Parts and rest, each by itself: with a rest that is a difference, any parts add up.
+    vectors = model.encoder.items.weight.detach()
+    own = torch.zeros(6) if user == "history" else model.encoder.users.weight[3].detach()
+    read = getattr(references_sequence, name)(model.encoder, history(table, 3))[-1].detach()
+    steps = vectors[history(table, 3)]
+    shares = torch.tensor(weights[0].values if weights else [1 / len(steps)] * len(steps))
+    torch.testing.assert_close(shares @ steps, read)
+    times, constant, rest = vectors[5], 0.0, {}
+    if head == "gmf":
+        output = model.head("rank").output
+        times, constant = times * output.weight[0].detach(), output.bias.item()
+    elif head != "dot":
+        times = times / ((read + own).norm() * times.norm())
+    if user == "sum" or head == "gmf":
+        rest["the user's own vector and the head's constant"] = (own @ times).item() + constant
     if isinstance(head, dict):
-        popular = 0.3 * math.log(1 + (table.item_indices == 5).sum())
-        assert parts.rest["how popular the item is"] == pytest.approx(popular)
-        assert len(parts.rest) == (1 if user == "history" else 2)
-    if user == "history" and head in ("dot", "cosine"):
-        assert not parts.rest
-        assert sum(parts.values) == pytest.approx(score, abs=1e-5)  # of the items alone, by no difference
+        rest["how popular the item is"] = 0.3 * math.log(1 + (table.item_indices == 5).sum())
+    assert parts.values == pytest.approx((shares * (steps @ times)).tolist(), abs=1e-6)
+    assert (parts.rest or {}) == pytest.approx(rest, abs=1e-5)
+    assert sum(parts.values) + sum(rest.values()) == pytest.approx(score, abs=1e-5)
 
 
 @pytest.mark.parametrize("head", ["dot", "gmf", {"name": "cosine", "popularity": 0.3}])
@@ -171,10 +184,15 @@ def test_bert4rec_looks_at_the_history_from_behind_it() -> None:
 
 def test_din_weighs_the_history_anew_for_each_item() -> None:
     model, table = build({"name": "pooling", "max_length": LENGTH}, "din")
-    found = [explain(model, table.users.ids[3], int(table.items.ids[item])).panels[-1] for item in (5, 6)]
-    assert all(list(panel.names) == titled(table, history(table, 3)) for panel in found)
-    assert all(sum(panel.values) == pytest.approx(1, abs=1e-6) for panel in found)
-    assert found[0].values != found[1].values
+    head, vectors = model.head("rank"), model.encoder.items.weight
+    parts = head.from_item, head.from_step, head.from_difference, head.from_product
+    layers = [(layer.weight, layer.bias) for layer in head.attention if isinstance(layer, nn.Linear)]
+    layers = [(torch.cat([part.weight for part in parts], 1), head.from_item.bias), *layers]
+    for item in (5, 6):
+        panel = explain(model, table.users.ids[3], int(table.items.ids[item])).panels[-1]
+        assert list(panel.names) == titled(table, history(table, 3))
+        expected = references.din_weights(list(vectors[history(table, 3)]), vectors[item], layers, softmax=True)
+        assert panel.values == pytest.approx([weight.item() for weight in expected], abs=1e-6)
 
 
 def test_a_user_without_history_has_none_to_weigh() -> None:
