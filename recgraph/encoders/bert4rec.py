@@ -28,6 +28,11 @@ class BERT4Rec(SequenceEncoder):
     LN(x + f(x)), feed-forward networks four times as wide, with GELU. The final map to item space is LN(GELU(W x + b)).
     The paper's per-item output bias is left out, since a query cannot hold it.
 
+    Training samples differ as well. The authors (gen_data_fin.py) cut a history that is longer than `max_length` into
+    overlapping windows, mask each window ten times beforehand, and once more its last item alone. Here only the latest
+    `max_length` + 1 items are learned from, masks are drawn anew in each epoch, and no sample is made to mask the last
+    item alone.
+
     Args:
         num_users: size of the user catalogue.
         num_items: size of the item catalogue.

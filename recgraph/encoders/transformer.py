@@ -28,8 +28,7 @@ class Block(nn.Module):
         attention, network: the two sublayers.
         norm: where layers are normalised.
         dropout: dropout rate of the attention output; "query" applies none, as in SASRec's code.
-        low: a filter beside the attention, only with "post"; None for none.
-        alpha: weight of the filter.
+        low, alpha: a filter beside the attention, only with "post", and its weight; None for none.
     """
 
     def __init__(
@@ -142,7 +141,8 @@ def network(dim: int, width: int, activation: nn.Module, *, inner: float, outer:
 def linear(width: int, out: int) -> nn.Linear:
     """A linear layer with Glorot-uniform initial weights, as in SASRec, and zero initial bias.
 
-    Keys and values are one layer twice as wide, so that their weights begin at 0.82 of what two layers would have.
+    BERT4Rec and BSARec begin so too, where their authors draw weights from N(0, 0.02²). Keys and values are one layer
+    twice as wide, so that their weights begin at 0.82 of what two layers would have.
     """
     layer = Linear(width, out)
     nn.init.xavier_uniform_(layer.weight)

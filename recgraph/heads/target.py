@@ -32,8 +32,9 @@ class DIN(Head):
 
     a is a network over [c; s; c - s; c ⊙ s] with sigmoids, as wide as in the authors' code; the tower has ReLUs. The
     encoder's query takes the place of the paper's user profile. The paper uses a as the weights, unnormalised, so that
-    a history may count more or less as a whole; the authors' code has the softmax. Differences from that code: no batch
-    normalisation, no item biases, and v ⊙ c beside the vectors.
+    a history may count more or less as a whole; the authors' code has the softmax. Differences from that code
+    (din/model.py): its tower has sigmoids and reads v and c alone, without a vector of the user; before the tower, v
+    goes through a linear layer; it has batch normalisation and item biases.
 
     The first layers of a and of the tower are split by input, since a linear layer of [c; s; …] is a sum over the
     parts: what depends on c or s alone is computed once per item or step. Masked items of a history get no weight, and

@@ -168,7 +168,8 @@ class PLE(Sharing):
     In each level, task k mixes its own and the shared experts by a gate on its vector from the level before. Below the
     last level, a mixture of all experts is the input of the next level's shared experts. Tang et al., "Progressive
     layered extraction (PLE): a novel multi-task learning (MTL) model for personalized recommendations", RecSys 2020,
-    https://doi.org/10.1145/3383313.3412236, section 4. One level is the paper's CGC.
+    https://doi.org/10.1145/3383313.3412236, section 4. One level is the paper's CGC. Experts end in a linear layer, as
+    in `mmoe`.
 
     Args:
         dim, query, items: see `Sharing`.

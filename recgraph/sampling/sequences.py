@@ -48,7 +48,7 @@ class SequenceBatches(Batches):
     predicted from those before it, as in SASRec. With "last", each item of a user but the first is the only target of a
     sequence of its own: all items are learned from, but each is read many times. With "masked", the sequence of
     "every", `max_length` + 1 items, is read whole; some items, drawn anew in each epoch, are hidden and predicted, as
-    in BERT4Rec.
+    in BERT4Rec, but without its windows over earlier items and its samples that hide the last item alone.
 
     Sequences are padded to the longest of their batch. To reduce padding, `BLOCK` batches at a time are sorted by
     length, cut into batches with about the same number of targets, and shuffled. So each target has about the same
