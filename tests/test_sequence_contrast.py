@@ -50,6 +50,20 @@ def test_equals_a_loop(rows: int, similarity: Any) -> None:
     equal(found, loop(one, two, 0.7, cosine=similarity == "cosine"), [one, two])
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_is_finite_at_huge_scores(dtype: torch.dtype, similarity: Any, temperature: float) -> None:
+    both = 100 * torch.randn(2, 5, 4, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    both[0, 0] = -both[1, 0]
+    both[1, 4] = 0  # a vector without direction
+    assert (both[0] @ both[1].T).abs().max() > 1e4
+    one, two = (vectors.clone().requires_grad_() for vectors in both)
+    loss = nt_xent(one, two, temperature=temperature, similarity=similarity)
+    loss.backward()
+    assert all(value.isfinite().all() for value in (loss, one.grad, two.grad))
+
+
 def test_no_rows_have_no_contrast() -> None:
     nothing = torch.zeros(0, 4, requires_grad=True)
     assert nt_xent(nothing, nothing, temperature=1.0, similarity="dot") == 0
