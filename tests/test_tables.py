@@ -198,6 +198,7 @@ def test_seconds_to_a_mark_stand_beside_the_speed_of_learning(tmp_path: Path) ->
     assert [*grid.head[-2:]] == ["s to ndcg@10 0.3000", "s to ndcg@10 0.6000"]
     # Test .5, best validation .3: .3 on test is .18 on validation, and .6 is more than the row has.
     assert [cell.text for cell in grid.rows[0]] == ["A", "2.0", "3.0", "4.0", "6.5", "3.0", ""]
+    assert "the share of its own best that this is of the row's test figure" in grid.notes[-1]
 
 
 def test_how_vectors_lie_is_a_table_and_rows_of_the_csv() -> None:

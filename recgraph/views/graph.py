@@ -104,7 +104,8 @@ class SVD(View):
       vectors, as here, this is the same, since Â_q Âᵏ = Â_qᵏ⁺¹; theirs come from two iterations of a random projection.
     - The paper contrasts layer by layer; here, as in the authors' code, the sums over layers are contrasted.
     - In the authors' code, anchors are the view's and candidates the main graph's; here, as in the paper, roles are
-      swapped. Its inner products, clipped to [-5τ, 5τ] for positive pairs, are `similarity: dot` and `bound: 5`.
+      swapped. That code's similarity, inner products that are clipped to [-5τ, 5τ] for positive pairs, is `similarity:
+      dot` and `bound: 5` of `view_contrast`.
     - Their code can drop edges of the main graph at random in training, at a rate of 0 by default.
 
     Args:
