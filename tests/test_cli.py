@@ -64,7 +64,10 @@ def test_overrides_select_and_change(recgraph, toy: Path) -> None:
         (("encoder.dim=3", "encoder.dim=4"), "encoder.dim: given twice, as 3 and as 4"),
         (("seed=3",), "seed: a setting of the command, not of a run: give --seeds"),
         (("objectives.rank=null", "--rows", "LightGCN"), "objectives: l2 alone would learn nothing from the data"),
-        (("objectives.rank={name: bpr, weight: 0}", "--rows", "LightGCN"), "rank, l2 alone would learn nothing"),
+        (
+            ("objectives.rank={name: bpr, weight: 0}", "--rows", "LightGCN"),
+            "rank (weight 0), l2 alone would learn nothing",
+        ),
         (("--rows", "LightGNC"), "no row 'LightGNC'. Did you mean 'LightGCN'?"),
         (("--datasets", "ml-100"), "no dataset 'ml-100'. Did you mean 'ml-100k'?"),
         (("--device", "gpu"), "--device gpu: cannot be used here"),

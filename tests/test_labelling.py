@@ -174,12 +174,12 @@ def test_rows_with_other_labels_are_not_compared(tmp_path: Path) -> None:
         values = Predictions("number", outputs + len(rows), outputs[:, 0] + shift)
         write_predictions(tmp_path / row / "labels.parquet", {"stars": values})
         labels = {"test": {"stars:rmse": float(len(rows))}, "guessed": {"stars:rmse": 1.0}}
-        rows[row] = [Finished({"labels": labels}, tmp_path / row)]
+        rows[row] = [Finished({"labels": labels, "seed": 0}, tmp_path / row)]
     (grid,) = label_grids(rows, "toy", "one")
     assert [bool(line[1].mark) for line in grid.rows] == [False, False, True, False]
     assert "Other labels than one's under the same name, and not compared: stars of other." in grid.notes
     rows["three"] = rows["two"]
-    rows["one"].append(rows["other"][0])  # a seed of the reference itself
+    rows["one"].append(Finished({**rows["other"][0].result, "seed": 1}, tmp_path / "other"))  # of the reference itself
     (grid,) = label_grids(rows, "toy", "one")
     assert not any(line[1].mark for line in grid.rows)
 

@@ -45,9 +45,9 @@ def test_auc_without_both_kinds_is_not_a_number() -> None:
 @pytest.mark.parametrize("kind", ["classes", "tags", "number"])
 def test_a_better_row_is_found_and_an_equal_one_is_not(kind: str) -> None:
     rows = {
-        "reference": [predictions(kind, 200, 1, 0.5), predictions(kind, 200, 2, 0.5)],
-        "better": [predictions(kind, 200, 3, 3.0), predictions(kind, 200, 4, 3.0)],
-        "same": [predictions(kind, 200, 1, 0.5), predictions(kind, 200, 2, 0.5)],
+        "reference": {0: predictions(kind, 200, 1, 0.5), 1: predictions(kind, 200, 2, 0.5)},
+        "better": {0: predictions(kind, 200, 3, 3.0), 1: predictions(kind, 200, 4, 3.0)},
+        "same": {0: predictions(kind, 200, 1, 0.5), 1: predictions(kind, 200, 2, 0.5)},
     }
     for metric, found in compare_predictions(rows, "reference", resamples=300).items():
         sign = -1 if metric == "rmse" else 1
@@ -62,12 +62,21 @@ def test_a_better_row_is_found_and_an_equal_one_is_not(kind: str) -> None:
 def test_p_is_even_where_there_is_no_difference() -> None:
     found = []
     for seed in range(40):
-        rows = {"a": [predictions("two", 80, seed, 0.5)], "b": [predictions("two", 80, 1000 + seed, 0.5)]}
+        rows = {"a": {0: predictions("two", 80, seed, 0.5)}, "b": {0: predictions("two", 80, 1000 + seed, 0.5)}}
         found.append(compare_predictions(rows, "a", resamples=200)["auc"]["b"].p)
     assert np.mean(np.array(found) < 0.05) < 0.2
     assert 0.3 < np.mean(found) < 0.7
 
 
+def test_a_row_with_fewer_seeds_is_compared_with_the_same_seeds() -> None:
+    good, bad = predictions("classes", 100, 1, 3.0), predictions("classes", 100, 2, 0.5)
+    rows = {"a": {0: good, 1: bad}, "all": {0: good, 1: bad}, "good": {0: good}, "bad": {1: bad}, "new": {2: good}}
+    found = compare_predictions(rows, "a", resamples=100)["auc"]
+    assert [found[row].difference for row in ("all", "good", "bad")] == [0, 0, 0]
+    auc = [measure(one)["auc"] for one in (good, bad)]
+    assert found["new"].difference == pytest.approx((auc[0] - auc[1]) / 2)  # no seed in common: the mean of all
+
+
 def test_other_examples_are_refused() -> None:
     with pytest.raises(DataError, match="row 'b' has predictions of other labels than 'a'"):
-        compare_predictions({"a": [predictions("classes")], "b": [predictions("two")]}, "a")
+        compare_predictions({"a": {0: predictions("classes")}, "b": {0: predictions("two")}}, "a")

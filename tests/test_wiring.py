@@ -404,7 +404,7 @@ def predictions(kind, rows, width, seed):
 
 
 def test_resamples_do_not_depend_on_chunks(monkeypatch) -> None:
-    rows = {name: [predictions("classes", 30, 2, seed)] for seed, name in enumerate(["a", "b"])}
+    rows = {name: {0: predictions("classes", 30, 2, seed)} for seed, name in enumerate(["a", "b"])}
     whole = resampling.compare_predictions(rows, "a", resamples=50)
     monkeypatch.setattr(resampling, "CHUNK", 30 * 7)
     assert resampling.compare_predictions(rows, "a", resamples=50) == whole

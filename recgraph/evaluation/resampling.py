@@ -6,7 +6,7 @@ the same resamples of the same examples; a row's value in a resample is its mean
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -24,15 +24,15 @@ CHUNK = 2**21
 
 
 def compare_predictions(
-    rows: Mapping[str, Sequence[Predictions]], reference: str, *, resamples: int = RESAMPLES, seed: int = 0
+    rows: Mapping[str, Mapping[int, Predictions]], reference: str, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, dict[str, Comparison]]:
-    """Metric -> row -> its comparison with the reference row.
+    """Metric -> row -> its comparison with the reference row, over the seeds that both have, or else all.
 
     p = 2 (b + 1) / (resamples + 1), at most 1, with b resamples whose difference is 0 or on the other side of 0. It is
     Holm-corrected over the rows of a metric.
 
     Args:
-        rows: row -> the predictions of one label by each of its seeds.
+        rows: row -> seed -> its predictions of one label.
         reference: the row that the others are compared with.
         resamples: number of resamples.
         seed: seed of the resamples.
@@ -40,33 +40,35 @@ def compare_predictions(
     Raises:
         DataError: rows differ in their targets.
     """
-    targets = rows[reference][0].targets
-    for row, seeds in rows.items():
-        if any(not np.array_equal(one.targets, targets) for one in seeds):
+    runs = {(row, number): one for row, seeds in rows.items() for number, one in seeds.items()}
+    first = next(iter(rows[reference].values()))
+    for (row, _), one in runs.items():
+        if not np.array_equal(one.targets, first.targets):
             raise DataError(f"row {row!r} has predictions of other labels than {reference!r}")
-    generator, size = numpy_generator(seed, "bootstrap"), max(1, CHUNK // len(targets))
-    drawn: dict[str, list[dict[str, np.ndarray]]] = {row: [] for row in rows}
+    generator, examples = numpy_generator(seed, "bootstrap"), len(first.targets)
+    size = max(1, CHUNK // examples)
+    drawn: dict[tuple[str, int], list[dict[str, np.ndarray]]] = {run: [] for run in runs}
     for start in range(0, resamples, size):
-        times = generator.multinomial(
-            len(targets), np.full(len(targets), 1 / len(targets)), size=min(size, resamples - start)
-        )
-        for row, seeds in rows.items():
-            found = [resampled(one, times) for one in seeds]
-            drawn[row].append({metric: np.mean([one[metric] for one in found], 0) for metric in found[0]})
-    values = {
-        row: {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
-        for row, parts in drawn.items()
-    }
-    plain = {row: [measure(one) for one in seeds] for row, seeds in rows.items()}
+        times = generator.multinomial(examples, np.full(examples, 1 / examples), size=min(size, resamples - start))
+        for run, one in runs.items():
+            drawn[run].append(resampled(one, times))
+    plain = {run: measure(one) for run, one in runs.items()}
     others = [row for row in rows if row != reference]
     compared: dict[str, dict[str, Comparison]] = {}
-    for metric in METRICS[rows[reference][0].kind]:
-        mean = {row: float(np.mean([one[metric] for one in found])) for row, found in plain.items()}
-        differences = {row: values[row][metric] - values[reference][metric] for row in others}
-        p = np.array([_two_sided(differences[row]) for row in others])
-        ends = {row: np.nanquantile(differences[row], [0.025, 0.975]).tolist() for row in others}
+    for metric in METRICS[first.kind]:
+        values = {run: np.concatenate([part[metric] for part in parts]) for run, parts in drawn.items()}
+        changes = {}  # row -> its difference, then those of the resamples
+        for row in others:
+            shared = rows[row].keys() & rows[reference].keys()
+            ours, theirs = (
+                np.mean([np.append(plain[name, n][metric], values[name, n]) for n in sorted(shared) or rows[name]], 0)
+                for name in (row, reference)
+            )
+            changes[row] = ours - theirs
+        p = np.array([_two_sided(changes[row][1:]) for row in others])
+        ends = {row: np.nanquantile(changes[row][1:], [0.025, 0.975]).tolist() for row in others}
         compared[metric] = {
-            row: Comparison(mean[row] - mean[reference], ends[row][0], ends[row][1], one, corrected)
+            row: Comparison(float(changes[row][0]), ends[row][0], ends[row][1], one, corrected)
             for row, one, corrected in zip(others, p.tolist(), holm(p).tolist(), strict=True)
         }
     return compared

@@ -114,7 +114,8 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     if not any(
         spec["weight"] and not registry.objectives.find(spec["name"]).of_parameters for spec in objectives.values()
     ):
-        raise ConfigError(f"{where}: objectives: {', '.join(objectives)} alone would learn nothing from the data")
+        roles = ", ".join(role if spec["weight"] else f"{role} (weight 0)" for role, spec in objectives.items())
+        raise ConfigError(f"{where}: objectives: {roles} alone would learn nothing from the data")
     heads = {}
     for name, spec in config.heads.items():
         heads[name] = registry.heads.check(spec, f"{where}: heads.{name}")

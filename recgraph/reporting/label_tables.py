@@ -57,7 +57,7 @@ def label_grids(rows: Mapping[str, Sequence[Finished]], dataset: str, against: s
         marks = ", ".join(f"{mark}: p < {p}" for p, mark in reversed(MARKS))
         notes.append(
             f"{marks} against {against} (paired bootstrap of {RESAMPLES} resamples over the examples, metrics averaged "
-            "over seeds, Holm-corrected over rows)."
+            "over common seeds, Holm-corrected over rows)."
         )
     if apart:
         notes.append(f"Other labels than {against}'s under the same name, and not compared: {', '.join(apart)}.")
@@ -68,13 +68,20 @@ def _compare(
     rows: Mapping[str, Sequence[Finished]], against: str | None
 ) -> tuple[dict[str, dict[str, Comparison]], list[str]]:
     """label:metric -> row -> its comparison with the reference; and what cannot be compared, as "label of row"."""
-    read = {row: [read_predictions(one.folder / "labels.parquet") for one in runs] for row, runs in rows.items()}
+    read = {
+        row: {one.result["seed"]: read_predictions(one.folder / "labels.parquet") for one in runs}
+        for row, runs in rows.items()
+    }
     found: dict[str, dict[str, Comparison]] = {}
     apart = []
-    for label, reference in read[str(against)][0].items():
-        own = {row: [one[label] for one in seeds] for row, seeds in read.items() if label in seeds[0]}
+    for label, reference in next(iter(read[str(against)].values())).items():
+        own = {
+            row: {seed: one[label] for seed, one in seeds.items()}
+            for row, seeds in read.items()
+            if label in next(iter(seeds.values()))
+        }
         for row, seeds in list(own.items()):
-            if any(not np.array_equal(one.targets, reference.targets) for one in seeds):
+            if any(not np.array_equal(one.targets, reference.targets) for one in seeds.values()):
                 apart.append(f"{label} of {row}")
                 del own[row]
         if len(own) > 1 and str(against) in own:
