@@ -199,6 +199,21 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, checkpoint_ever
     assert without_seconds[0] == without_seconds[1]
 
 
+def test_epochs_that_take_long_end_with_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killing(recommender: Recommender) -> Mapping[str, float]:
+        raise Killed
+
+    monkeypatch.setattr("recgraph.training.trainer.AT_RISK", 0.0)
+    settings = {"checkpoint_every": 1000, "validate_every": 3, "patience": 3}
+    with pytest.raises(Killed):
+        make_trainer(tmp_path, validate=killing, **settings).fit()
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["progress"]["epoch"] == 2
+    monkeypatch.undo()
+    with pytest.raises(Killed):
+        make_trainer(tmp_path / "quick", validate=killing, **settings).fit()
+    assert not (tmp_path / "quick/last.pt").exists()
+
+
 @pytest.mark.parametrize("ssl", VIEWS)
 def test_views_go_on_where_a_killed_run_stopped(tmp_path: Path, ssl: Objective) -> None:
     validations = iter([0.0, 0.0, 0.0])

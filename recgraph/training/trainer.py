@@ -23,6 +23,8 @@ from recgraph.sampling.batches import Batches
 from recgraph.training.optimization import Optimization
 from recgraph.training.trackers import Tracker
 
+AT_RISK = 60.0  # seconds of training after which an epoch ends with a checkpoint in any case
+
 
 class WideSettings(BaseModel):
     """The `train.wide:` block: a separate optimiser for the linear part of the encoder `fields` and of its heads."""
@@ -71,7 +73,7 @@ class TrainSettings(BaseModel):
     monitor: str = "ndcg@20"
     """The validation metric that picks the epoch; higher is better."""
     checkpoint_every: PositiveInt = 10
-    """Epochs between checkpoints, from which a killed run resumes."""
+    """Epochs between checkpoints, from which a killed run resumes. After a minute of training there is one anyway."""
     max_grad_norm: PositiveFloat | None = None
     """Clip the gradient's norm to this; null for no clipping."""
     wide: WideSettings | None = None
@@ -86,16 +88,12 @@ class TrainSettings(BaseModel):
         return {key: value for key, value in self.model_dump().items() if young.get(key, ...) != value}
 
     @model_validator(mode="after")
-    def _validates_before_it_stops(self) -> TrainSettings:
+    def _epochs_are_in_order(self) -> TrainSettings:
         if self.patience < self.validate_every:
             raise ValueError(
                 f"patience ({self.patience}) is below validate_every ({self.validate_every}): "
                 "training would stop before it was ever validated"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _warms_up_before_the_end(self) -> TrainSettings:
         if self.warmup >= self.max_epochs:
             raise ValueError(f"warmup ({self.warmup:g}) is not below max_epochs ({self.max_epochs})")
         return self
@@ -158,6 +156,7 @@ class Trainer:
         settings = self.settings
         optimization = Optimization(self.recommender, self.objectives, settings, len(self.batches))
         progress = self._restore(optimization)
+        saved = progress.seconds
         for tracker in self.trackers:
             tracker.start(progress.epoch, self.last_epoch, progress.best_value)
         try:
@@ -169,8 +168,10 @@ class Trainer:
                     progress.stopped = "max_epochs"
                 elif validated and progress.epoch - progress.best_epoch >= settings.patience:
                     progress.stopped = "patience"
-                if progress.stopped or progress.epoch % settings.checkpoint_every == 0:
+                due = progress.epoch % settings.checkpoint_every == 0 or progress.seconds - saved >= AT_RISK
+                if progress.stopped or due:
                     self._save(progress, optimization)
+                    saved = progress.seconds
         finally:
             for tracker in self.trackers:
                 tracker.finish()
@@ -193,7 +194,6 @@ class Trainer:
         self.recommender.train()
         self.objectives.train()
         self.objectives.begin_epoch(self.recommender, progress.epoch + 1, self.generators.get("views"))
-        steps = len(self.batches)
         for step, batch in enumerate(self.batches, start=1):
             optimization.zero_grad()
             with _precision(self.settings.precision, device):  # not longer: autocast keeps its copies of parameters
@@ -202,10 +202,10 @@ class Trainer:
             sums += parts
             first_bad = torch.where((first_bad < 0) & ~parts.isfinite(), step, first_bad)
             for tracker in self.trackers:
-                tracker.step(step, steps)
+                tracker.step(step, len(self.batches))
         self._check_finite(progress.epoch + 1, dict(zip(roles, first_bad.tolist(), strict=True)))
         progress.epoch += 1
-        losses = dict(zip(roles, (sums / steps).tolist(), strict=True))
+        losses = dict(zip(roles, (sums / len(self.batches)).tolist(), strict=True))
         seconds = time.perf_counter() - started
         progress.seconds += seconds
         times = {"seconds": round(seconds, 4), "elapsed": round(progress.seconds, 4)}
