@@ -105,6 +105,8 @@ def test_the_hash_is_of_the_complete_configuration(good: Path) -> None:
     assert len(set(by_row.values())) == 5
     explicit = plan(good, rows=["LightGCN"], overrides={"encoder.num_layers": 3})[0]
     assert explicit.config_hash == by_row["LightGCN"]  # naming a default changes nothing
+    again = plan(good, rows=["LightGCN"], overrides={"train": {"lr": 1e-3, "monitor": "ndcg@10"}})[0]
+    assert again.config_hash == by_row["LightGCN"]  # nor does writing out a block
     assert plan(good, rows=["LightGCN"], seeds=[1])[0].config_hash == by_row["LightGCN"]  # nor does the seed
     changed = plan(good, rows=["LightGCN"], overrides={"train.lr": 2e-3})[0]
     assert changed.config_hash != by_row["LightGCN"]

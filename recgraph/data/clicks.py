@@ -31,7 +31,7 @@ class ClickSettings(BaseModel):
 
     column: str = "rating"
     """Column of the interactions that the label is computed from."""
-    positive: float = 4
+    positive: float = 4.0
     """The label is 1 where the column is at least this, else 0 (4 in RecBole's settings for MovieLens-1M)."""
     drop: tuple[float, ...] = ()
     """Rows with these values are dropped from all parts (3 in those settings: neither liked nor disliked)."""

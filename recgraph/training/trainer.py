@@ -35,7 +35,7 @@ class WideSettings(BaseModel):
     """The paper of wide & deep uses FTRL-Proximal for this part."""
     lr: PositiveFloat = 0.1
     """Its learning rate, constant over all steps."""
-    l1: NonNegativeFloat = 0
+    l1: NonNegativeFloat = 0.0
     """L1 weight of FTRL: a parameter stays 0 until its summed gradients exceed it."""
 
     @model_validator(mode="after")
@@ -54,9 +54,9 @@ class TrainSettings(BaseModel):
     """Learning rate of Adam (1e-3 in LightGCN, NGCF and most of the field)."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How the learning rate falls, step by step, to 0 after `max_epochs`."""
-    warmup: NonNegativeFloat = 0
+    warmup: NonNegativeFloat = 0.0
     """Epochs in which the learning rate first rises evenly to `lr`."""
-    average: NonNegativeFloat = 0
+    average: NonNegativeFloat = 0.0
     """Epochs over which weights are averaged: an exponential moving average with decay 1 - 1 / (average · steps per
     epoch). The average is what is validated, kept and saved. 0 for none."""
     batch_size: PositiveInt = 2048
