@@ -23,7 +23,7 @@ from recgraph.sampling.batches import Batches
 from recgraph.training.optimization import Optimization
 from recgraph.training.trackers import Tracker
 
-AT_RISK = 60.0  # seconds of training after which an epoch ends with a checkpoint in any case
+AT_RISK = 60.0  # seconds of training after which an epoch ends with a checkpoint in any case; our choice
 
 
 class WideSettings(BaseModel):
