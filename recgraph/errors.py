@@ -29,7 +29,9 @@ class TrainingError(RecgraphError, RuntimeError):
 def suggest(word: str, options: Iterable[str]) -> str:
     """A sentence that names the option closest to `word`, or all options if none is close."""
     known = sorted(set(options))
-    close = difflib.get_close_matches(word, known, 1, cutoff=0.5)  # 0.6 misses swapped letters in a short name
+    folded = {option.casefold(): option for option in known}  # papers write BPR
+    # At the default cutoff of 0.6, swapped letters in a short name are missed.
+    close = difflib.get_close_matches(word.casefold(), folded, 1, cutoff=0.5)
     if close:
-        return f"Did you mean {close[0]!r}?"
+        return f"Did you mean {folded[close[0]]!r}?"
     return f"Known: {', '.join(known)}." if known else "None are known."

@@ -9,9 +9,12 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import operator
 import pkgutil
+import types
 import typing
 from collections.abc import Callable, Mapping
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from recgraph.errors import ConfigError, suggest
@@ -49,6 +52,8 @@ class Registry:
             # The same definition, run again (a notebook cell, a reload), replaces the earlier one.
             if (known.__module__, known.__qualname__) != (component.__module__, component.__qualname__):
                 raise ConfigError(f"{self.kind} {name!r} is already registered by {known.__module__}")
+            if inspect.isclass(component) and "__init__" in vars(component):
+                component.__init__ = _checked(component.__init__, component)  # type: ignore[method-assign]
             self._components[name] = component
             return component
 
@@ -78,7 +83,8 @@ class Registry:
             return component
         known = self.components()
         if name not in known:
-            raise ConfigError(f"{prefix}no {self.kind} {name!r}. {suggest(name, known)}")
+            other = "; one of another package is written package.module:Class" if "." in name else ""
+            raise ConfigError(f"{prefix}no {self.kind} {name!r}{other}. {suggest(name, known)}")
         return known[name]
 
     def check(self, spec: Any, where: str, more: Mapping[str, Option] | None = None) -> dict[str, Any]:
@@ -152,6 +158,47 @@ def options(component: Any) -> dict[str, Option]:
         for name, parameter in inspect.signature(component).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
+
+
+def _checked(make: Callable[..., None], component: type) -> Callable[..., None]:
+    """The `__init__` of a class, such that it refuses in Python what `check` refuses in a file."""
+
+    @functools.wraps(make)
+    def checked(self: Any, *data: Any, **given: Any) -> None:
+        for key, (kind, _) in options(component).items():
+            if key in given and (expected := mismatch(given[key], kind)):
+                raise ConfigError(f"{component.__name__}: {key} is {given[key]!r}; expected {expected}")
+        make(self, *data, **given)
+
+    return checked
+
+
+NUMBERS = {int: (Integral, "an integer"), float: (Real, "a number")}
+LIMITS = {"gt": ("above", operator.gt), "ge": ("of at least", operator.ge)}
+LIMITS |= {"lt": ("below", operator.lt), "le": ("of at most", operator.le)}
+
+
+def mismatch(value: Any, kind: Any) -> str:
+    """What an option's type expects instead of a value; empty if it fits, or the type has neither numbers nor names.
+
+    Arrays and tensors fit as numbers, whatever is in them.
+    """
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return "" if value in parts else f"one of {', '.join(map(repr, parts))}"
+    if origin in (typing.Union, types.UnionType):
+        wrong = [mismatch(value, part) for part in parts]
+        return "" if "" in wrong else " or ".join(wrong)
+    if origin is typing.Annotated:
+        wrong_kind = mismatch(value, parts[0])
+        limits = [(*LIMITS[name], getattr(one, name)) for one in parts[1:] for name in LIMITS if hasattr(one, name)]
+        if wrong_kind or (isinstance(value, Real) and not all(within(value, end) for _, within, end in limits)):
+            return f"{wrong_kind or NUMBERS[parts[0]][1]} {' and '.join(f'{word} {end}' for word, _, end in limits)}"
+    if kind in NUMBERS:
+        fits, name = NUMBERS[kind]
+        number = isinstance(value, fits) and not isinstance(value, bool)
+        return "" if number or hasattr(value, "__array__") else name
+    return "None" if kind is types.NoneType and value is not None else ""
 
 
 @functools.cache

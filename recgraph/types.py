@@ -184,7 +184,7 @@ class Batch:
         num_rows, users = len(self.items), self.users
         shared = self.hits is not None
         if self.negatives is not None and shared:
-            rows = -(-num_rows // len(self.negatives))
+            rows = max(1, -(-num_rows // len(self.negatives)))
         for number, start in enumerate(range(0, num_rows, rows)):
             where = slice(start, start + rows)
             one = slice(number, number + 1) if shared else where

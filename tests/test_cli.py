@@ -106,7 +106,7 @@ def test_settings_of_some_rows_do_not_stop_the_page(recgraph, toy: Path) -> None
     code, _, told = recgraph("table", str(toy), "encoder.num_layers=1", "--rows", "LightGCN", "--seeds", "0")
     assert code == 0
     assert all(line.startswith("LightGCN · toy · seed 0 · epoch ") for line in told.splitlines())
-    assert Path("runs/toy/report.html").exists()
+    assert Path("runs/toy/part.html").exists()
 
 
 def test_results_that_cannot_be_written_are_refused_before_anything_runs(recgraph, toy: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_table_is_written_in_every_form(toy: Path, recgraph) -> None:
     folder = Path("runs") / toy.stem
     for suffix in ("csv", "md", "tex"):
         assert "LightGCN" in (folder / f"{toy.stem}.{suffix}").read_text()
-    page = (folder / "report.html").read_text()
+    page = (folder / "part.html").read_text()
     assert page.count("popularity") > 1
     assert "train.max_epochs=2" in page
-    assert str(folder / "report.html") in output.replace("\n", "")
+    assert str(folder / "part.html") in output.replace("\n", "")

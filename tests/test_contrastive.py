@@ -99,6 +99,12 @@ def test_info_nce_of_one_tensor_with_itself_has_the_gradient_of_both_sides() -> 
     torch.testing.assert_close(one, two)
 
 
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
+def test_info_nce_refuses_temperatures_not_above_0(temperature: float) -> None:
+    with pytest.raises(ConfigError, match=r"info_nce: temperature is .*; expected a number above 0"):
+        info_nce(torch.eye(2), torch.eye(2), torch.arange(2), temperature=temperature)
+
+
 def test_info_nce_of_as_many_orthogonal_vectors_has_a_closed_form() -> None:
     found = info_nce(torch.eye(6), 5 * torch.eye(6), torch.arange(6), temperature=0.5)
     torch.testing.assert_close(found, torch.log1p(5 * torch.exp(torch.tensor(-2.0))))
@@ -388,8 +394,10 @@ def test_an_encoder_without_the_layer_is_named() -> None:
     recommender, batch = model_and_batch()
     with pytest.raises(ConfigError, match="no layer 3: LightGCN has 3, counted from 0"):
         value(LayerContrast(layer=3), recommender, batch)
+    with pytest.raises(ConfigError, match="no layer 5: LightGCN has 3"):
+        value(LayerContrast(anchor=5, layer=0), recommender, batch)
     other = Recommender(Embedding(12, 17, dim=4), {"rank": Dot(4)})
-    with pytest.raises(ConfigError, match="no layer 1: Embedding has 0"):
+    with pytest.raises(ConfigError, match="an encoding of Embedding without layers"):
         value(LayerContrast(), other, batch)
 
 

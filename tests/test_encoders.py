@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from cases import checkerboard, graph_of, random_content, random_interactions
 from test_trainer import NoWaiting
-from torch import Tensor
+from torch import Tensor, nn
 
 from recgraph import registry
 from recgraph.data.interactions import Interactions
@@ -32,6 +32,8 @@ from recgraph.sampling.sequences import SequenceBatches
 from recgraph.types import Content, Inputs, Modality
 
 NAMES = list(registry.encoders.components())
+OF_TABLES = [name for name in NAMES if registry.encoders.find(name).reads <= {"graph"}]
+OF_STD = [name for name in NAMES if "std" in registry.options(registry.encoders.find(name))]
 
 Reference = Callable[[Encoder, Interactions], tuple[Tensor, Tensor]]
 
@@ -141,6 +143,28 @@ def test_equals_a_naive_reference(name: str, table: Interactions) -> None:
     encoding = encoder(inputs_for(table, [3, 0, 3]))
     torch.testing.assert_close(encoding.query, users[[3, 0, 3]])
     torch.testing.assert_close(encoding.items, items)
+
+
+@pytest.mark.parametrize("name", OF_TABLES)
+def test_ego_holds_the_rows_of_the_tables(name: str, table: Interactions) -> None:
+    encoder = build(name, table)
+    ego = encoder(inputs_for(table, [3, 0, 3])).ego
+    assert torch.equal(ego.query, encoder.users.weight[[3, 0, 3]])
+    assert torch.equal(ego.items, encoder.items.weight)
+
+
+@pytest.mark.parametrize("std", [0.02, 0.5])
+@pytest.mark.parametrize("name", OF_STD)
+def test_tables_start_with_the_standard_deviation_that_is_asked_for(name: str, std: float) -> None:
+    encoder = build(name, random_interactions(1000, 1000, density=0.01), dim=64, std=std)
+    tables = [part.weight for part in encoder.modules() if isinstance(part, nn.Embedding) and len(part.weight) == 1000]
+    assert tables
+    assert [one.std().item() for one in tables] == pytest.approx([std] * len(tables), rel=0.02)
+
+
+def test_ngcf_starts_xavier_uniform(table: Interactions) -> None:
+    for weight in build("ngcf", table, dim=64).parameters():
+        assert weight.abs().max().item() == pytest.approx((6 / sum(weight.shape)) ** 0.5, rel=0.02)
 
 
 def test_ngcf_drops_messages_in_training_alone(table: Interactions) -> None:

@@ -311,6 +311,10 @@ def test_an_ablation_makes_rows_of_its_base(good: Path) -> None:
     assert "l2" not in runs["objectives.l2=null"]["objectives"]
     assert runs["encoder.dim=8 negatives=uniform num=4"]["negatives"]["num"] == 4
     assert read(good).against == "LightGCN"
+    layers = runs["LightGCN"]["encoder"]["num_layers"]
+    good.write_text(good.read_text().replace("num_layers: [1, 2]", f"num_layers: [1, {layers}]"))
+    with pytest.raises(ConfigError, match=f"ablate: the row 'encoder.num_layers={layers}' is the same as 'LightGCN'"):
+        plan(good)
     good.write_text(good.read_text().replace("{LightGCN: {}}", "{LightGCN: {}, other: {}}"))
     with pytest.raises(ConfigError, match="with `ablate` there is one row"):
         plan(good)
@@ -335,9 +339,9 @@ def test_an_ablation_makes_rows_of_its_base(good: Path) -> None:
         ),
         (
             "published: {ml-100: {LightGCN: {source: x, metrics: {ndcg@10: 0.1}}}}",
-            "published: no dataset 'ml-100' in `datasets`. Did you mean 'ml-100k'",
+            "published: 'ml-100' is not among `datasets`: ml-100k",
         ),
-        ("marks: {ml-1m: {ndcg@10: [0.1]}}", "marks: no dataset 'ml-1m' in `datasets`"),
+        ("marks: {ml-1m: {ndcg@10: [0.1]}}", "marks: 'ml-1m' is not among `datasets`: ml-100k"),
         (
             "published: {ml-100k: {LightGCN: {source: x, metrics: {ndcg@20: 0.1}}}}",
             "published.ml-100k.LightGCN.metrics: the row does not measure 'ndcg@20'. Did you mean 'ndcg@10'",

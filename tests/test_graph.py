@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,6 +93,16 @@ def test_rates_outside_their_range_are_refused(name: str, rate: float) -> None:
         registry.views.build({"name": name, "rate": rate}, where="view")
 
 
+def test_almost_all_edges_are_dropped_at_a_rate_of_almost_1() -> None:
+    seen = EdgeDrop(rate=1 - 2**-52)(inputs(), generator()).graph
+    assert seen.weights.sum() <= 1  # each stays with probability 2⁻³²
+
+
+def test_inputs_without_a_graph_are_refused() -> None:
+    with pytest.raises(ConfigError, match="the inputs have none: give Inputs a `graph`"):
+        EdgeDrop()(Inputs(torch.tensor([0])), generator())
+
+
 def test_edges_are_dropped_independently_at_their_rate() -> None:
     stays = many(EdgeDrop(rate=0.3), inputs(), 4000)
     assert set(stays.unique().tolist()) == {0.0, 1.0}
@@ -150,8 +161,9 @@ def test_a_random_walk_goes_over_another_graph_in_each_layer() -> None:
     torch.testing.assert_close(torch.autograd.grad(encoding.query.square().sum(), encoder.items.weight), expected)
 
 
-def test_a_random_walk_keeps_its_graphs_and_at_rate_zero_is_the_identity() -> None:
-    given, encoder = inputs(), LightGCN(12, 17, dim=4).double()
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.6, "beta": -0.1, "unit_messages": True, "layer_weights": 0.2}])
+def test_a_random_walk_keeps_its_graphs_and_at_rate_zero_is_the_identity(options: dict[str, Any]) -> None:
+    given, encoder = inputs(), LightGCN(12, 17, dim=4, **options).double()
     seen = RandomWalk(rate=0.4)(given, generator())
     assert torch.equal(encoder(seen).items, encoder(seen).items)
     again = RandomWalk(rate=0.4)(given, generator())

@@ -16,6 +16,7 @@ from recgraph.baselines.ials import IALS
 from recgraph.errors import ConfigError, DataError
 from recgraph.evaluation.ranking import evaluate
 from recgraph.models.model import Model, catalogue_of
+from recgraph.random import torch_generator
 
 SETTINGS = [
     {"dim": 4, "l2": 0.1, "unobserved_weight": 0.3, "frequency_exponent": 1.0},
@@ -41,6 +42,22 @@ def test_half_an_epoch_solves_each_row(settings: dict, chunk: int, monkeypatch: 
     table = torch.randn(17, model.dim, generator=torch.Generator().manual_seed(0))
     expected = ials_half(history.toarray().astype(float), table.double().numpy(), *naive(model))
     np.testing.assert_allclose(model._solve(history, table).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_fit_solves_for_users_and_items_in_turn_and_once_more_for_users(settings: dict) -> None:
+    table = random_interactions()
+    matrix = table.csr().toarray().astype(float)
+    model = IALS(12, 17, **settings, epochs=2, stdev=0.5)
+    model.fit(table)
+    drawn = torch.randn(17, model.dim, generator=torch_generator(0, "ials")) * 0.5 / model.dim**0.5
+    items = drawn.double().numpy()
+    for _ in range(2):
+        users = ials_half(matrix, items, *naive(model))
+        items = ials_half(matrix.T, users, *naive(model))
+    users = ials_half(matrix, items, *naive(model))
+    np.testing.assert_allclose(model.users.numpy(), users, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(model.items.numpy(), items, rtol=1e-3, atol=1e-4)
 
 
 def test_the_loss_never_rises_and_ends_where_its_gradient_is_zero() -> None:

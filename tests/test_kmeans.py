@@ -49,6 +49,17 @@ def test_a_centroid_without_vectors_stays_where_it_is() -> None:
     assert found.places.tolist() == [0, 0, 2]
 
 
+def test_a_centroid_that_loses_its_vectors_stays_where_it_was_last() -> None:
+    chance = generator(285)
+    given, start = (torch.randn(count, 1, generator=chance, dtype=torch.float64) * 3 for count in (6, 3))
+    found = kmeans(given, start, 4)
+    centroids, places = references_contrast.kmeans(given.tolist(), start.tolist(), 4)
+    torch.testing.assert_close(found.centroids, torch.tensor(centroids, dtype=torch.float64))
+    assert found.places.tolist() == places
+    (empty,) = {0, 1, 2} - set(places)
+    assert found.centroids[empty] != start[empty]
+
+
 def test_starts_are_different_vectors_and_depend_on_the_generator_alone() -> None:
     given = vectors()
     start = chosen(given, 60, generator())

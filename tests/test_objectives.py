@@ -22,6 +22,7 @@ from recgraph.graph import BipartiteGraph
 from recgraph.heads import Cosine, Dot
 from recgraph.models.recommender import Recommender
 from recgraph.objectives import BPR, EgoL2, Objective, Objectives, WeightDecay
+from recgraph.objectives.base import masked_mean
 from recgraph.random import isolated
 from recgraph.types import Batch, Distinct, Encoding, Inputs
 
@@ -250,6 +251,16 @@ def test_what_does_not_keep_to_its_part_is_named() -> None:
         Objectives({"rank": (1.0, BPR()), "mine": (1.0, Rows())})(kept, batch)
     with pytest.raises(ConfigError, match="encoder: Pair returned a tuple; expected an Encoding"):
         Objectives({"rank": (1.0, BPR())})(Recommender(Pair(5, 7, dim=2), {"rank": Dot(2)}), batch)
+
+
+def test_without_negatives_they_are_asked_for() -> None:
+    recommender, batch = model_and_batch()
+    with pytest.raises(ValueError, match="give Batch `negatives`"):
+        value(BPR(), recommender, replace(batch, negatives=None))
+
+
+def test_no_rows_have_a_mean_of_0() -> None:
+    assert masked_mean(torch.zeros(0), None) == 0
 
 
 def test_random_interactions_have_no_user_with_everything() -> None:

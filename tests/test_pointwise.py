@@ -18,6 +18,10 @@ def test_ccl_has_no_gradient_below_the_margin() -> None:
     assert negatives.grad.tolist() == [[0.0, 2.0, 2.0]]
 
 
+def test_ccl_of_a_positive_above_1_is_0() -> None:
+    assert CCL().row_losses(torch.tensor([[3.0]]), torch.tensor([[0.0]]), None, 10) == 0
+
+
 @pytest.mark.parametrize(("calibration", "expected"), [(0.0, 0.9), (1.0, 0.5)])
 def test_gbce_at_1_undoes_what_sampling_does_to_probabilities(calibration: float, expected: float) -> None:
     """An item is liked with probability ½; as a negative it is met at the sampling rate α = 1/9 only.

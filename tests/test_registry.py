@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
+import torch
 
 from recgraph import registry
+from recgraph.encoders import LightGCN
 from recgraph.errors import ConfigError
-from recgraph.registry import Registry
+from recgraph.objectives import Softmax, ViewContrast
+from recgraph.registry import Registry, mismatch
+from recgraph.types import PositiveFloat, PositiveInt
+from recgraph.views import EdgeDrop, Noise
 
 KINDS = ("encoders", "heads", "objectives", "views", "samplers", "splits", "baselines")
 
@@ -46,6 +54,11 @@ def test_defaults_are_filled_in_and_types_converted() -> None:
         (3, r"encoder: expected the name"),
         ("no.such.module:Mine", r"encoder: cannot load encoder 'no\.such\.module:Mine'"),
         ("recgraph.types:Mine", r"encoder: cannot load .*no attribute 'Mine'"),
+        (
+            "recgraph.types.Mine",
+            r"no encoder 'recgraph\.types\.Mine'; one of another package is written package\.module:",
+        ),
+        ("LIGHTGCN", r"Did you mean 'lightgcn'\?"),
         (":X", r"encoder: cannot load encoder ':X': Empty module name"),
         ("torch.nn:Linear", r"'torch\.nn:Linear' is not a recgraph\.encoders\.base:Encoder"),
         ("builtins:exec", r"'builtins:exec' is not a recgraph\.encoders\.base:Encoder"),
@@ -57,6 +70,37 @@ def test_defaults_are_filled_in_and_types_converted() -> None:
 def test_mistakes_are_explained(spec: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         registry.encoders.check(spec, "encoder")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LightGCN(3, 4, dim=0), "LightGCN: dim is 0; expected an integer above 0"),
+        (lambda: LightGCN(3, 4, num_layers=2.5), r"num_layers is 2\.5; expected an integer of at least 0"),
+        (lambda: LightGCN(3, 4, dim=True), "dim is True; expected an integer above 0"),
+        (lambda: EdgeDrop(rate=1.0), r"EdgeDrop: rate is 1\.0; expected a number of at least 0 and below 1"),
+        (lambda: Noise(eps=float("nan")), "Noise: eps is nan; expected a number of at least 0"),
+        (lambda: ViewContrast(similarity="cos"), "similarity is 'cos'; expected one of 'cosine', 'dot'"),
+        (lambda: ViewContrast(bound=0), "bound is 0; expected a number above 0 or None"),
+        (lambda: Softmax(temperature="0.1"), "temperature is '0.1'; expected a number above 0"),
+    ],
+)
+def test_classes_refuse_in_python_what_files_may_not_say(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_default_fits_the_type_of_its_option(kind: str) -> None:
+    for component in getattr(registry, kind).components().values():
+        for name, (of, default) in registry.options(component).items():
+            assert default is ... or not mismatch(default, of), (component, name)
+
+
+@pytest.mark.parametrize("number", [3, np.int64(3), torch.tensor(3)])
+def test_numbers_of_other_libraries_fit(number: object) -> None:
+    assert not mismatch(number, PositiveInt | None)
+    assert not mismatch(number, PositiveFloat)
 
 
 def test_a_component_of_another_package_needs_no_registration() -> None:

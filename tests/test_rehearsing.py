@@ -9,11 +9,19 @@ import pytest
 import torch
 import yaml
 
+from recgraph.encoders import Encoder
 from recgraph.errors import ConfigError
 from recgraph.experiments.experiment import plan
 
 SASREC = {"name": "sasrec", "dim": 10}
 FIELDS = {"name": "fields", "dim": 4}
+
+
+class Broken(Encoder):
+    """An encoder of a user, with a mistake in it."""
+
+    def __init__(self, num_users: int, num_items: int, *, dim: int = 4) -> None:
+        super().__init__(num_users, num_items, dim={}["dim"])
 
 
 @pytest.mark.parametrize(
@@ -34,6 +42,16 @@ FIELDS = {"name": "fields", "dim": 4}
             {"heads.extra": "mlp"},
             r"heads\.extra: mlp has weights, and no objective has `head: extra` and trains them; take it out",
         ),
+        ({"heads.extra": "cosine"}, r"heads\.extra does nothing here: no objective has `head: extra`; take it out"),
+        (
+            {"encoder": "test_rehearsing:Broken"},
+            r"encoder: test_rehearsing:Broken cannot be built: KeyError: 'dim' \(.*:",
+        ),
+        (
+            {"encoder.num_layers": 0, "objectives.ssl": {"name": "view_contrast", "view": "edge_drop"}},
+            r"objectives\.ssl\.view: edge_drop changes layers from 1 on, and lightgcn has none: num_layers is 0",
+        ),
+        ({"split.ratios": [0.8, 0.2, 0]}, r"split\.ratios: expected train > 0, validation >= 0 and test > 0, got"),
         ({"encoder": FIELDS}, r"heads\.rank: Dot takes vectors as they are"),
         ({"encoder": FIELDS, "heads.rank": "dcn"}, r"heads\.rank: head dcn has no linear part"),
         (

@@ -100,6 +100,21 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
     assert rows_of(other) != epoch1
 
 
+def test_epochs_of_the_same_order_have_other_negatives() -> None:
+    made, drawn = make_batches(), []
+    for _ in range(2):
+        made.order.manual_seed(0)
+        drawn.append(torch.cat([batch.negatives for batch in made]))
+    assert not torch.equal(*drawn)
+
+
+def test_an_epoch_leaves_the_generator_of_views_as_it_is() -> None:
+    made = replace(make_batches(), views=torch_generator(0, "views"))
+    state = made.views.get_state()
+    list(made)
+    assert torch.equal(made.views.get_state(), state)
+
+
 def test_the_number_of_negatives_does_not_move_the_order() -> None:
     more = make_batches()
     more = Batches(more.train, 10, more.order, more.sampling, sampler=Uniform(more.train, num=5))
@@ -184,7 +199,7 @@ def test_rows_share_sets_evenly(make: type[Sampler]) -> None:
     assert [sample(rows).shape for rows in (3, 10, 100)] == [(4, 5), (1, 5), (1, 5)]
 
 
-@pytest.mark.parametrize("size", [1, 3, 7, 40])
+@pytest.mark.parametrize("size", [2, 3, 7, 40])
 def test_in_batch_can_keep_what_the_user_likes_but_not_the_row_itself(size: int) -> None:
     table = random_interactions()
     users, items = torch.from_numpy(table.user_indices)[:23], torch.from_numpy(table.item_indices)[:23]
@@ -199,9 +214,14 @@ def test_in_batch_can_keep_what_the_user_likes_but_not_the_row_itself(size: int)
             row += 1
     assert row == 23
     masked = InBatch(table, shared_by=size).hits(users, sets)
-    assert sum(map(len, masked)) > 23 or size == 1
+    assert sum(map(len, masked)) > 23
     for own, all_of_them in zip(found, masked, strict=True):
         assert set(own.tolist()) <= set(all_of_them.tolist())
+
+
+def test_a_row_by_itself_has_no_other_rows_for_negatives() -> None:
+    with pytest.raises(ConfigError, match="InBatch: shared_by is 1; expected an integer of at least 2"):
+        InBatch(random_interactions(), shared_by=1)
 
 
 def test_in_batch_sets_are_the_items_of_the_rows_that_share_them() -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from cases import random_interactions
 from torch import Tensor
 
-from recgraph.encoders import Embedding
+from recgraph.encoders import Embedding, SASRec
 from recgraph.errors import ConfigError
 from recgraph.heads import MLP, Cosine, Dot, Head
 from recgraph.models.recommender import Recommender
@@ -190,20 +190,35 @@ def test_softmax_over_all_other_items_is_cross_entropy() -> None:
     torch.testing.assert_close(found, with_gradients(recommender, full))
 
 
+def check_bsl_by_user(recommender: Recommender, batch: Batch, users: list[int], scores: Tensor) -> None:
+    """BSL by user equals a loop over the rows, of these users and with these scores of all items."""
+    some = range(len(batch.items)) if batch.mask is None else torch.arange(len(batch.items))[batch.mask].tolist()
+    items, negatives = batch.items.tolist(), batch.negatives.tolist()
+    total = torch.zeros((), dtype=torch.float64)
+    for row in some:
+        mine = [torch.exp(scores[other, items[other]] / 0.2) for other in some if users[other] == users[row]]
+        below = sum(torch.exp(scores[row, item] / 0.2) for item in negatives[row]) / NUM
+        total = total - torch.log(sum(mine) / len(mine) / below**1.1)
+    found = both(BSL(temperature=0.2, exponent=1.1, by_user=True), recommender, batch)
+    torch.testing.assert_close(found, with_gradients(recommender, total / len(some)), rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_bsl_by_user_takes_the_mean_over_the_positives_of_the_user(masked: bool) -> None:
     recommender, batch = setting(Cosine)
     batch = batch if masked else replace(batch, mask=None)
-    some = range(len(batch.items)) if batch.mask is None else torch.arange(len(batch.items))[batch.mask].tolist()
     scores = naive.cosines(recommender.encoder.users.weight, recommender.encoder.items.weight)
-    users, items, negatives = batch.inputs.users.tolist(), batch.items.tolist(), batch.negatives.tolist()
-    total = torch.zeros((), dtype=torch.float64)
-    for row in some:
-        mine = [torch.exp(scores[users[row], items[other]] / 0.2) for other in some if users[other] == users[row]]
-        below = sum(torch.exp(scores[users[row], item] / 0.2) for item in negatives[row]) / NUM
-        total = total - torch.log(sum(mine) / len(mine) / below**1.1)
-    found = both(BSL(temperature=0.2, exponent=1.1, by_user=True), recommender, batch)
-    torch.testing.assert_close(found, with_gradients(recommender, total / len(some)), rtol=1e-9, atol=1e-10)
+    check_bsl_by_user(recommender, batch, batch.inputs.users.tolist(), scores[batch.inputs.users])
+
+
+def test_bsl_by_user_of_steps_takes_the_mean_over_all_steps_of_the_user() -> None:
+    with isolated(0, "test"):
+        recommender = Recommender(SASRec(6, 17, dim=4, std=0.8), {"rank": Cosine(4)}).double().eval()
+    history = torch.tensor([[0, 1, 2], [4, 5, 6], [0, 0, 7]])
+    inputs = Inputs(torch.tensor([3, 5, 3]), history, positions=torch.tensor([1, 2, 3, 4, 5, 8]))
+    items, encoding = torch.tensor([1, 8, 4, 5, 9, 2]), recommender.encoder(inputs)
+    batch = Batch(inputs, items, (items[:, None] + torch.arange(1, 1 + NUM)) % 17)
+    check_bsl_by_user(recommender, batch, [3, 3, 5, 5, 5, 3], naive.cosines(encoding.query, encoding.items))
 
 
 def test_bsl_with_two_temperatures_is_the_papers_loss() -> None:
@@ -284,6 +299,12 @@ def test_log_sum_exp_of_coarse_scores_sums_in_32_bits() -> None:
     found.sum().backward()
     assert found.item() == pytest.approx(math.log(20_000), rel=1e-6)
     assert values.grad.dtype == torch.bfloat16
+
+
+def test_scores_may_lie_in_memory_in_any_order() -> None:
+    scores, hits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).T, torch.tensor([1, 5])
+    assert not scores.is_contiguous()
+    torch.testing.assert_close(log_sum_exp(scores, hits, 0.1), log_sum_exp(scores.contiguous(), hits, 0.1))
 
 
 def test_masked_negatives_do_not_count() -> None:

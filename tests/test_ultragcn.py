@@ -11,7 +11,7 @@ import torch
 from cases import graph_of
 from test_softmax import TABLE, both, counted, setting, shared, with_gradients
 
-from recgraph.heads import Dot
+from recgraph.heads import GMF, MLP, Dot, Head
 from recgraph.objectives import UltraGCN, rows
 from recgraph.types import Batch
 
@@ -39,6 +39,15 @@ def test_equals_a_loop(
     found = both(objective, recommender, batch)
     # Weights of the graph are float32.
     torch.testing.assert_close(found, with_gradients(recommender, expected), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", [GMF, MLP])
+def test_l2_leaves_the_parameters_of_the_head_alone(head: type[Head]) -> None:
+    recommender, batch = setting(head)
+    batch = replace(batch, inputs=replace(batch.inputs, graph=GRAPH))
+    size = len(list(recommender.heads.parameters()))
+    without, found = (both(UltraGCN(l2=l2), recommender, batch)[-size:] for l2 in (0.0, 1.0))
+    torch.testing.assert_close(found, without)
 
 
 def test_what_the_graph_says_is_found_once_a_graph() -> None:

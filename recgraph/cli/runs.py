@@ -111,8 +111,8 @@ def table(
         device: cpu, cuda, cuda:1 ...
         runs: folder of all runs.
         results: folder of the CSV, Markdown and LaTeX; by default `results` beside the file for a whole table, else
-            the table's folder of runs, which is also where the table goes if a run failed. The HTML page is always
-            report.html in the table's folder of runs.
+            the table's folder of runs, which is also where the table goes if a run failed. The HTML page is in the
+            table's folder of runs: report.html of a whole table, else part.html.
     """
     check_positive({"--workers": workers})
     if select == "test":
@@ -137,13 +137,14 @@ def table(
     )
     text = rendering.markdown(grids)
     say("\n" + text)
+    complete = whole and len(_finished(outcomes)) == len(outcomes)
     if len(_finished(outcomes)) < len(outcomes):  # a table that lacks rows must not replace one that has them
         folder = runs / file.stem
     if grids:
         tables.write_csv(folder / f"{file.stem}.csv", [one.result for one in _finished(outcomes)])
         write_text(folder / f"{file.stem}.md", text + "\n")
         write_text(folder / f"{file.stem}.tex", rendering.latex(grids))
-        page = runs / file.stem / "report.html"
+        page = runs / file.stem / ("report.html" if complete else "part.html")
         changes = assignments(overrides)
         write_text(page, report.write([report.collect(file, runs, changes, planned)]))
         say(f"\nWrote {folder / file.stem}.csv, .md and .tex, and {page}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ def plan(
     chosen_cards = [_card(name, path) for name in dict.fromkeys(datasets) or experiment.datasets]
     own = {row: complete(experiment, row, {}, chosen_cards[0], path) for row in experiment.rows}
     _check_published(experiment, own, path)
+    _refuse_twins(own if experiment.ablate else {}, f"{path}: ablate")
     baselines = {row for row, config in own.items() if "baseline" in config}
     for row, space in experiment.search.items():
         tried = [{address: value} for address, values in space.items() for value in samples(values)]
@@ -249,6 +251,13 @@ def _check_published(experiment: Experiment, configs: Mapping[str, dict[str, Any
                         f"{path}: published.{dataset}.{row}.metrics: the row does not measure {metric!r}. "
                         f"{suggest(metric, measured)}"
                     )
+
+
+def _refuse_twins(configs: Mapping[str, Mapping[str, Any]], where: str) -> None:
+    """Reject rows of one configuration, which would be trained twice and counted as two in corrections of p."""
+    for one, other in combinations(configs, 2):
+        if configs[one] == configs[other]:
+            raise ConfigError(f"{where}: the row {other!r} is the same as {one!r}; take one out")
 
 
 def _refuse_lost(changes: Mapping[str, Any], where: str) -> None:

@@ -22,7 +22,9 @@ def read(path: Path) -> Experiment:
         ConfigError: the file is missing, is not YAML, repeats a key, or does not fit the schema.
     """
     if path.is_dir():
-        raise ConfigError(f"{path} is a folder; expected an experiment file, such as {path / 'ml100k.yaml'}")
+        inside = sorted(path.glob("*.yaml"))
+        such = f", such as {inside[0]}" if inside else ""
+        raise ConfigError(f"{path} is a folder; expected an experiment file{such}")
     if not path.is_file():
         others = [str(other) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ConfigError(f"no experiment file {path}. {suggest(str(path), others)}")

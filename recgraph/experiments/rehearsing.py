@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,7 +43,14 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
 
     def built(address: str, make: Callable[..., Any], spec: Mapping[str, Any], *data: Any, **more: Any) -> Any:
         own = {key: value for key, value in spec.items() if key not in ("init", "weight")}
-        return made(address, make, own, *data, where=address, **more)
+        try:
+            return made(address, make, own, *data, where=address, **more)
+        except Exception as error:
+            if isinstance(error, ConfigError) or ":" not in spec["name"]:
+                raise
+            file, line, *_ = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__}: {error} ({file}:{line})"
+            raise ConfigError(f"{where}: {address}: {spec['name']} cannot be built: {what}") from error
 
     sides: dict[str, dict[str, Modality]] = {"item": {}, "user": {}}
     for name, entry in config.get("content", {}).items():
@@ -50,7 +58,7 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
         sides[entry["side"]][name] = Modality(values, torch.ones(1, dtype=torch.bool))
     more = {"content": Content(sides["item"], sides["user"])} if content else {}
     needs: frozenset[str] = frozenset()
-    trained = set()
+    trained, named = set(), {RANK}
     with isolated(0, "rehearsal"):
         encoder = built("encoder", registry.encoders.build, config["encoder"], 1, 1, **more)
         heads = {
@@ -60,6 +68,7 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
         for role, spec in config["objectives"].items():
             objective = built(f"objectives.{role}", registry.objectives.build, spec)
             needs |= objective.needs
+            named.add(getattr(objective, "head", RANK))
             if objective.task == RANK and spec["weight"] and not (objective.of_parameters or objective.of_vectors):
                 trained.add(getattr(objective, "head", RANK))
     for name, head in heads.items():
@@ -69,6 +78,8 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
                 f"`head: {name}` and trains them"
                 + (": the catalogue would be ranked by random ones" if name == RANK else "; take it out")
             )
+        if name not in named:
+            raise ConfigError(f"{where}: heads.{name} does nothing here: no objective has `head: {name}`; take it out")
     made("train.wide", wide_optimizer, nn.ModuleDict({"encoder": encoder, "heads": nn.ModuleDict(heads)}), train)
     if isinstance(encoder, SequenceEncoder):
         made("sequences", sequence_options, encoder, config["sequences"], needs)

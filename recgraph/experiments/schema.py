@@ -210,7 +210,7 @@ class Experiment(BaseModel):
             *(("marks", name) for name in self.marks),
         ):
             if name not in self.datasets:
-                raise ValueError(f"{where}: no dataset {name!r} in `datasets`. {suggest(name, self.datasets)}")
+                raise ValueError(f"{where}: {name!r} is not among `datasets`: {', '.join(self.datasets)}")
         named: dict[str, Iterable[str]] = {f"published.{name}": rows for name, rows in self.published.items()}
         named |= {"search": self.search, "against": [] if self.against is None else [self.against]}
         for where, rows in named.items():

@@ -159,7 +159,7 @@ class PCGrad(Balance):
 
 
 TINY = 1e-12
-"""Lower bound of denominators, in place of a norm or a loss of 0."""
+"""Lower bound of GradNorm's denominators, in place of a norm or a loss of 0."""
 
 Gradients = list[tuple[Tensor | None, ...]]
 """For each task, its gradient for each shared parameter; None where the task does not depend on it."""
@@ -199,7 +199,9 @@ def projected(products: Float[Tensor, "tasks tasks"], generator: torch.Generator
             at = other.unsqueeze(0)
             against = products.index_select(1, at).squeeze(1)  # of each gradient with the other one
             inner = combined[task] @ against
-            # A gradient has nothing against itself, but for rounding.
-            share = torch.where(other == task, 0, inner.clamp(max=0) / against.index_select(0, at).clamp(min=TINY))
+            square = against.index_select(0, at)
+            # A gradient has nothing against itself, but for rounding, and nothing is against a gradient of 0.
+            idle = (other == task) | (square == 0)
+            share = torch.where(idle, 0, inner.clamp(max=0) / square.masked_fill(idle, 1))
             combined = combined.index_put((torch.full_like(at, task), at), -share, accumulate=True)
     return combined.sum(0)

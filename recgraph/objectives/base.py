@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from recgraph.encoders.base import Encoder
@@ -148,8 +148,19 @@ class Objectives(nn.Module):
 def masked_mean(values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"] | None) -> Float[Tensor, ""]:
     """Mean over the rows where `mask` is True (all of them without a mask); 0 when there are none."""
     if mask is None:
-        return values.mean()
+        return values.sum() / max(1, values.numel())
     return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
+
+
+def negatives_of(batch: Batch) -> Int[Tensor, "rows negatives"]:
+    """The batch's negatives, which training builds for objectives that need them.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if batch.negatives is None:
+        raise ValueError("the objective compares positives with negatives: give Batch `negatives`")
+    return batch.negatives
 
 
 def after_history(inputs: Inputs, encoder: Encoder) -> Inputs:

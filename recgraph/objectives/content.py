@@ -18,7 +18,7 @@ from recgraph.encoders.base import lookup
 from recgraph.errors import ConfigError
 from recgraph.models.recommender import Recommender
 from recgraph.numerics.matmul import inner_products, unit
-from recgraph.objectives.base import Objective
+from recgraph.objectives.base import Objective, negatives_of
 from recgraph.objectives.contrastive import distinct
 from recgraph.objectives.info_nce import info_nce
 from recgraph.objectives.rows import first_order, mean_over_rows
@@ -128,7 +128,6 @@ class CLCRec(Objective):
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """See the class."""
         known, content = sides_of(encoding, recommender, "clcrec")
-        assert batch.negatives is not None  # `needs` has them built
         if batch.generator is None:
             raise ValueError("CLCRec draws what to replace: give Batch a `generator` on the device of its inputs")
         # Row i of the stacked table is item i's collaborative vector, row i + items its content vector.
@@ -138,7 +137,7 @@ class CLCRec(Objective):
             chosen = torch.rand(items.shape, generator=batch.generator, device=items.device) < self.rate
             return items + num_items * chosen
 
-        mixed = replace(batch, items=drawn(batch.items), negatives=drawn(batch.negatives))
+        mixed = replace(batch, items=drawn(batch.items), negatives=drawn(negatives_of(batch)))
         users = self._contrast(
             partial(recommender.score, head=self.head),
             mixed,
@@ -166,8 +165,7 @@ class CLCRec(Objective):
             positives = score(encoding, part.items.unsqueeze(-1))
             return self.softmax.row_losses(positives, score(encoding, negatives), hits, len(encoding.items))
 
-        assert batch.negatives is not None
-        num = batch.negatives.shape[-1]
+        num = negatives_of(batch).shape[-1]
         width = num * floats if batch.hits is not None else (1 + num) * max(floats, encoding.items.shape[1])
         return mean_over_rows(losses, batch, encoding, width=width, parameters=parameters)
 

@@ -207,12 +207,16 @@ class LayerContrast(Contrast):
         """See the class.
 
         Raises:
-            ConfigError: the encoder has no such layer.
+            ConfigError: the encoding has no layers, or the encoder no such layer.
         """
-        found = encoding.layers or ()
+        found, name = encoding.layers, type(recommender.encoder).__name__
+        if found is None:
+            raise ConfigError(
+                f"layer_contrast: an encoding of {name} without layers: encode `objective.inputs(inputs, batch)`, "
+                "by an encoder that shows them"
+            )
         wanted = max(self.layer, self.anchor or 0)
         if wanted >= len(found):
-            name = type(recommender.encoder).__name__
             raise ConfigError(f"layer_contrast: no layer {wanted}: {name} has {len(found)}, counted from 0")
         rows, items = distinct(batch)
         users = batch.inputs.users.index_select(0, rows)

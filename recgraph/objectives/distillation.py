@@ -18,7 +18,7 @@ from torch import Tensor
 from recgraph.encoders.base import graph_of, lookup
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.models.recommender import Recommender
-from recgraph.objectives.base import Objective, masked_mean
+from recgraph.objectives.base import Objective, masked_mean, negatives_of
 from recgraph.objectives.content import sides_of
 from recgraph.objectives.contrastive import distinct
 from recgraph.registry import objectives
@@ -200,16 +200,16 @@ class GAR(Pairs):
 
 def one_negative(batch: Batch) -> tuple[Int[Tensor, "batch"], Bool[Tensor, "batch"] | None]:
     """A negative for each row, chosen as described in `Pairs`, and the mask of rows that count."""
-    assert batch.negatives is not None  # `needs` has them built
+    negatives = negatives_of(batch)
     if batch.hits is None:
-        return batch.negatives[:, 0], batch.mask
-    sets, width = batch.negatives.shape
+        return negatives[:, 0], batch.mask
+    sets, width = negatives.shape
     rows = torch.arange(len(batch.items), device=batch.items.device)
     run = -(-len(rows) // sets)
     place = (rows % run + 1) % width
     flat = rows % run * width + place
     liked = torch.cat([torch.isin(part, hits) for part, hits in zip(flat.split(run), batch.hits, strict=True)])
-    return batch.negatives[rows // run, place], ~liked if batch.mask is None else ~liked & batch.mask
+    return negatives[rows // run, place], ~liked if batch.mask is None else ~liked & batch.mask
 
 
 def _same(logits: Float[Tensor, "batch"], teacher: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:

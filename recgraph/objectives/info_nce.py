@@ -8,9 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from recgraph.errors import ConfigError
 from recgraph.numerics.matmul import inner_products, unit
 from recgraph.objectives.rows import first_order, row_chunks
 from recgraph.objectives.softmax import losses_and_shares
+from recgraph.registry import mismatch
+from recgraph.types import PositiveFloat
 
 Similarity = Literal["cosine", "dot"]
 
@@ -36,7 +39,13 @@ def info_nce(
         temperature: τ, above 0.
         similarity: s, the cosine or the inner product.
         bound: b, if s / τ of the target counts as at least -b and at most b where it is not in the softmax's sum.
+
+    Raises:
+        ConfigError: the temperature is not above 0, or there is no such similarity.
     """
+    for name, value, kind in (("temperature", temperature, PositiveFloat), ("similarity", similarity, Similarity)):
+        if expected := mismatch(value, kind):
+            raise ConfigError(f"info_nce: {name} is {value!r}; expected {expected}")
     # 16 bits are too coarse for sums.
     wide = torch.promote_types(torch.promote_types(anchors.dtype, candidates.dtype), torch.float32)
     anchors, candidates = anchors.to(wide), candidates.to(wide)

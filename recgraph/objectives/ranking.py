@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.models.recommender import Recommender
-from recgraph.objectives.base import Objective
+from recgraph.objectives.base import Objective, negatives_of
 from recgraph.objectives.rows import mean_over_rows
 from recgraph.registry import objectives
 from recgraph.types import Batch, Encoding
@@ -70,8 +70,7 @@ class Ranking(Objective):
             negatives = score(encoding, part.negatives[0])
             return self.part_losses(score(encoding, positives), negatives, part, num_items)
 
-        assert batch.negatives is not None
-        num, head = batch.negatives.shape[-1], recommender.head(self.head)
+        num, head = negatives_of(batch).shape[-1], recommender.head(self.head)
         pairs, dim = num * head.pair_floats, encoding.items.shape[1]
         if batch.hits is None:  # each row has vectors of its own negatives
             pairs = (1 + num) * max(head.pair_floats, dim)

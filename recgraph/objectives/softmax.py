@@ -189,7 +189,7 @@ class _LogSumExp(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, hits: Tensor | None, temperature: float) -> Tensor:
         ctx.dtype = values.dtype
         # autocast's are too coarse for sums
-        shares = values.to(torch.promote_types(values.dtype, torch.float32)) / temperature
+        shares = (values.to(torch.promote_types(values.dtype, torch.float32)) / temperature).contiguous()
 
         def fill(value: float) -> None:
             if hits is not None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -195,12 +197,15 @@ class InBatch(Sampler):
 
     Args:
         train: the training interactions.
-        shared_by: how many rows share a set, which is also approximately its size.
+        shared_by: how many rows share a set, which is also approximately its size; at least 2, for a row's own item is
+            no negative.
         keep_positives: count all items of the other rows as negatives, even those the row's user likes, as the authors
             of BSL do; otherwise such items are left out.
     """
 
-    def __init__(self, train: Interactions, *, shared_by: PositiveInt = 2048, keep_positives: bool = False) -> None:
+    def __init__(
+        self, train: Interactions, *, shared_by: Annotated[int, Ge(2)] = 2048, keep_positives: bool = False
+    ) -> None:
         super().__init__(train, num=shared_by, shared_by=shared_by)
         self.keep_positives = keep_positives
         counts = torch.bincount(torch.from_numpy(train.item_indices), minlength=self.num_items)

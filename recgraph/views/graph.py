@@ -130,6 +130,8 @@ class SVD(View):
 
 def _graph(inputs: Inputs) -> BipartiteGraph:
     """The training graph, which is always built since the encoder reads it."""
+    if inputs.graph is None:
+        raise ConfigError("the view changes the graph, and the inputs have none: give Inputs a `graph`")
     if not isinstance(inputs.graph, BipartiteGraph):
         raise ConfigError(
             f"an earlier view left a {type(inputs.graph).__name__}, which this one cannot change: let one objective "
@@ -144,7 +146,7 @@ def _edges_dropped(graph: BipartiteGraph, rate: float, generator: torch.Generato
 
 def _stays(count: int, rate: float, generator: torch.Generator) -> Bool[Tensor, "count"]:
     """True with probability 1 - rate, to 2⁻³²."""
-    return random_integers(count, torch.int32, generator) >= round(rate * 2**32) - 2**31
+    return random_integers(count, torch.int32, generator) >= min(round(rate * 2**32), 2**32 - 1) - 2**31
 
 
 def _kept(graph: BipartiteGraph, mask: Bool[Tensor, "edges"]) -> BipartiteGraph:
