@@ -26,6 +26,11 @@ class TrainingError(RecgraphError, RuntimeError):
     """Training cannot continue, for example because a loss is not finite."""
 
 
+def plainly(message: str) -> str:
+    """A message of pydantic's, in the words of YAML."""
+    return message.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
+
+
 def suggest(word: str, options: Iterable[str]) -> str:
     """A sentence that names the option closest to `word`, or all options if none is close."""
     known = sorted(set(options))

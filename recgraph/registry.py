@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from recgraph.errors import ConfigError, suggest
+from recgraph.errors import ConfigError, plainly, suggest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -125,7 +125,7 @@ class Registry:
             first = error.errors()[0]
             path = ".".join(map(str, (where, *first["loc"])))
             got = "" if first["type"] == "missing" else f", got {first['input']!r}"
-            raise ConfigError(f"{path}: {first['msg']}{got}") from None
+            raise ConfigError(f"{path}: {plainly(first['msg'])}{got}") from None
         refuse_booleans(given, checked, where)
         for key, registry in inner.items():
             if key not in given and fields[key][1] is ...:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from recgraph.errors import ConfigError, suggest
+from recgraph.errors import ConfigError, plainly, suggest
 from recgraph.experiments.schema import Experiment
 from recgraph.registry import refuse_booleans
 
@@ -49,8 +49,9 @@ def validate(schema: type[BaseModel], tree: Any, where: str) -> Any:
         address = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,any]"))
         if first["type"] != "extra_forbidden":
             ours, missing = (first["type"] == kind for kind in ("value_error", "missing"))
-            what = [where, address, str(first["ctx"]["error"]) if ours else first["msg"]]
-            got = "" if missing or (ours and isinstance(first["input"], dict)) else f", got {first['input']!r}"
+            what = [where, address, str(first["ctx"]["error"]) if ours else plainly(first["msg"])]
+            said = missing or what[-1].endswith("?") or (ours and isinstance(first["input"], dict))
+            got = "" if said else f", got {first['input']!r}"
             raise ConfigError(": ".join(filter(None, what)) + got) from None
         *parents, leaf = first["loc"]
         known: Any = schema
