@@ -205,6 +205,25 @@ def test_list_shows_every_kind(recgraph, toy: Path) -> None:
         assert name in output, name
 
 
+def test_list_shows_all_of_a_component(recgraph) -> None:
+    code, output, _ = recgraph("list", "view_contrast")
+    assert code == 0
+    for text in (
+        "https://arxiv.org/abs/2112.08679",
+        "every: how often",
+        "one of 'batch', 'all'",
+        "a number above 0 or None",
+    ):
+        assert text in output, text
+    both = recgraph("list", "popularity")[1]
+    assert "sampler popularity" in both
+    assert "baseline popularity" in both
+    assert " init " in recgraph("list", "gat")[1]
+    assert recgraph("list", "veiw_contrast")[2] == (
+        "error: no component 'veiw_contrast'. Did you mean 'view_contrast'?\n"
+    )
+
+
 def test_data_commands(recgraph, toy: Path) -> None:
     code, output, _ = recgraph("data", "info", "toy")
     assert code == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +15,7 @@ from rich.table import Table
 from recgraph import registry
 from recgraph.cli.common import app, check_positive, console, errors, find_device, listed, read_newcomers, say
 from recgraph.cli.data import list_datasets
-from recgraph.errors import ConfigError
+from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation.metrics import OF_CLICKS, PER_USER, SCOPES, WHOLE_LIST
 from recgraph.experiments.checking import INIT
 from recgraph.experiments.running import reevaluate
@@ -173,9 +175,16 @@ def _with_vectors(run: Path, device: str) -> Recommender:
 
 
 @app.command(name="list")
-def list_components() -> None:
-    """List every component, metric and dataset that a file can name, with a one-line description."""
+def list_components(name: str = "") -> None:
+    """List every component, metric and dataset that a file can name, with a one-line description; or one in full.
+
+    Args:
+        name: a component, such as view_contrast, of which to print all: equations, sources, options and their defaults.
+    """
     kinds = ("encoders", "sharings", "heads", "objectives", "balances", "views", "samplers", "splits", "baselines")
+    if name:
+        _describe(name, [getattr(registry, kind) for kind in kinds])
+        return
     for kind in kinds:
         table = Table("name", "what it is", "options", title=kind, title_justify="left")
         for name, component in getattr(registry, kind).components().items():
@@ -190,3 +199,21 @@ def list_components() -> None:
         table.add_row(f"...:{suffix}", escape(text) + ".")
     console.print(table)
     list_datasets()
+
+
+def _describe(name: str, registries: Sequence[registry.Registry]) -> None:
+    """Print the docstring and the options of the components of that name."""
+    known = {one for each in registries for one in each.components()}
+    if name not in known:
+        raise ConfigError(f"no component {name!r}. {suggest(name, known)}")
+    for each in registries:
+        if component := each.components().get(name):
+            table = Table("option", "expected", "default", title=f"{each.kind} {name}", title_justify="left")
+            hints = {"init": "a baseline with vectors, or None"}
+            hints |= {key: str(one.annotation) for key, one in inspect.signature(component).parameters.items()}
+            init = INIT if each is registry.encoders else {}
+            for option, (kind, default) in {**registry.options(component), **init}.items():
+                expected = registry.mismatch(object(), kind) or hints[option]
+                table.add_row(option, escape(expected), "" if default is ... else escape(repr(default)))
+            say(f"{each.kind} {name}: {inspect.getdoc(component)}\n")
+            console.print(table)
