@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import math
 import operator
 import pkgutil
 import types
@@ -161,7 +162,7 @@ def options(component: Any) -> dict[str, Option]:
 
 
 def _checked(make: Callable[..., None], component: type) -> Callable[..., None]:
-    """The `__init__` of a class, such that it refuses in Python what `check` refuses in a file."""
+    """The `__init__` of a class, such that it refuses numbers and names that `check` refuses, without pydantic."""
 
     @functools.wraps(make)
     def checked(self: Any, *data: Any, **given: Any) -> None:
@@ -196,7 +197,7 @@ def mismatch(value: Any, kind: Any) -> str:
             return f"{wrong_kind or NUMBERS[parts[0]][1]} {' and '.join(f'{word} {end}' for word, _, end in limits)}"
     if kind in NUMBERS:
         fits, name = NUMBERS[kind]
-        number = isinstance(value, fits) and not isinstance(value, bool)
+        number = isinstance(value, fits) and not isinstance(value, bool) and math.isfinite(value)
         return "" if number or hasattr(value, "__array__") else name
     return "None" if kind is types.NoneType and value is not None else ""
 

@@ -79,6 +79,7 @@ def test_mistakes_are_explained(spec: object, message: str) -> None:
         (lambda: LightGCN(3, 4, num_layers=2.5), r"num_layers is 2\.5; expected an integer of at least 0"),
         (lambda: LightGCN(3, 4, dim=True), "dim is True; expected an integer above 0"),
         (lambda: EdgeDrop(rate=1.0), r"EdgeDrop: rate is 1\.0; expected a number of at least 0 and below 1"),
+        (lambda: LightGCN(3, 4, alpha=float("inf")), "LightGCN: alpha is inf; expected a number"),
         (lambda: Noise(eps=float("nan")), "Noise: eps is nan; expected a number of at least 0"),
         (lambda: ViewContrast(similarity="cos"), "similarity is 'cos'; expected one of 'cosine', 'dot'"),
         (lambda: ViewContrast(bound=0), "bound is 0; expected a number above 0 or None"),

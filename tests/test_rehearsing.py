@@ -51,8 +51,15 @@ class Broken(Encoder):
             {"encoder.num_layers": 0, "objectives.ssl": {"name": "view_contrast", "view": "edge_drop"}},
             r"objectives\.ssl\.view: edge_drop changes layers from 1 on, and lightgcn has none: num_layers is 0",
         ),
+        (
+            {
+                "encoder": SASREC | {"items": {"name": "lightgcn", "dim": 10, "num_layers": 0}},
+                "objectives.ssl": {"name": "view_contrast", "view": "edge_drop", "every": "epoch"},
+            },
+            r"objectives\.ssl\.view: edge_drop changes layers from 1 on, and sasrec has none: num_layers is 0",
+        ),
         ({"evaluate.metrics": "ndcg@10"}, r"evaluate\.metrics: Input should be a list, got 'ndcg@10'"),
-        ({"split.ratios": [0.8, 0.2, 0]}, r"split\.ratios: expected train > 0, validation >= 0 and test > 0, got"),
+        ({"split.ratios": [0.8, 0.2, 0]}, r"split\.ratios\.2: Input should be greater than 0, got 0"),
         ({"encoder": FIELDS}, r"heads\.rank: Dot takes vectors as they are"),
         ({"encoder": FIELDS, "heads.rank": "dcn"}, r"heads\.rank: head dcn has no linear part"),
         (

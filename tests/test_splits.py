@@ -344,8 +344,22 @@ def test_splits_say_what_the_data_lacks(spec: str, message: str) -> None:
 )
 def test_impossible_shares_are_refused(spec: dict[str, Any]) -> None:
     interactions = table({(user, item) for user in range(4) for item in "abcdef"}, 0)
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items() if key != "name"}
     with pytest.raises(ConfigError, match="expected train > 0"):
-        splits.build(spec, interactions, np.random.default_rng(0))
+        splits.find(spec["name"])(interactions, np.random.default_rng(0), **options)
+    if "ratios" in spec:
+        with pytest.raises(ConfigError, match=r"split\.ratios\.[01]: Input should be greater than"):
+            splits.check(spec, "split")
+
+
+def test_only_cold_items_need_no_share_of_warm_rows_for_test() -> None:
+    interactions = table({(user, item) for user in range(9) for item in "abcdef"}, 0)
+    split = splits.build(
+        {"name": "warm_and_cold", "cold": 0.5, "ratios": [0.9, 0.1, 0]}, interactions, np.random.default_rng(0)
+    )
+    assert not set(split.test.item_indices) & set(split.train.item_indices)
+    with pytest.raises(ConfigError, match=r"split\.ratios\.2: Input should be greater than 0"):
+        splits.check({"name": "random_by_user", "ratios": [0.9, 0.1, 0]}, "split")
 
 
 def test_the_fingerprint_tells_parts_apart() -> None:

@@ -131,20 +131,17 @@ def table(
     to_write_to(runs, "--runs")
     to_write_to(folder, "--results")
     outcomes = _do(planned, runs, Settings(find_device(device), any_code, track), workers)
-    experiment = read(file)
-    grids = tables.grids(
-        _finished(outcomes), published=experiment.published, against=experiment.against, marks=experiment.marks
-    )
+    finished, experiment = _finished(outcomes), read(file)
+    grids = tables.grids(finished, published=experiment.published, against=experiment.against, marks=experiment.marks)
     text = rendering.markdown(grids)
     say("\n" + text)
-    complete = whole and len(_finished(outcomes)) == len(outcomes)
-    if len(_finished(outcomes)) < len(outcomes):  # a table that lacks rows must not replace one that has them
-        folder = runs / file.stem
+    if len(finished) < len(outcomes):  # a table that lacks rows must not replace one that has them
+        whole, folder = False, runs / file.stem
     if grids:
-        tables.write_csv(folder / f"{file.stem}.csv", [one.result for one in _finished(outcomes)])
+        tables.write_csv(folder / f"{file.stem}.csv", [one.result for one in finished])
         write_text(folder / f"{file.stem}.md", text + "\n")
         write_text(folder / f"{file.stem}.tex", rendering.latex(grids))
-        page = runs / file.stem / ("report.html" if complete else "part.html")
+        page = runs / file.stem / ("report.html" if whole else "part.html")
         changes = assignments(overrides)
         write_text(page, report.write([report.collect(file, runs, changes, planned)]))
         say(f"\nWrote {folder / file.stem}.csv, .md and .tex, and {page}.")

@@ -18,9 +18,11 @@ from recgraph.data.interactions import PARTS, Interactions
 from recgraph.data.prepare import describe
 from recgraph.errors import ConfigError, DataError
 from recgraph.registry import splits
+from recgraph.types import NonNegativeFloat, PositiveFloat
 
 TRAIN, VALIDATION, TEST = range(3)
 Ratios = tuple[float, float, float]
+Shares = tuple[PositiveFloat, NonNegativeFloat, PositiveFloat]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,7 @@ class Split:
 
 @splits.register("random_by_user")
 def random_by_user(
-    interactions: Interactions, generator: np.random.Generator, *, ratios: Ratios = (0.8, 0.1, 0.1)
+    interactions: Interactions, generator: np.random.Generator, *, ratios: Shares = (0.8, 0.1, 0.1)
 ) -> Split:
     """Shuffle each user's rows and cut them by ratios, rounded as RecBole does (see `shares`).
 
@@ -82,7 +84,7 @@ def random_by_user(
 
 
 @splits.register("random")
-def random(interactions: Interactions, generator: np.random.Generator, *, ratios: Ratios = (0.8, 0.1, 0.1)) -> Split:
+def random(interactions: Interactions, generator: np.random.Generator, *, ratios: Shares = (0.8, 0.1, 0.1)) -> Split:
     """Shuffle all rows, regardless of user, and cut them by ratios, rounded as in `shares`.
 
     A user may have no row in train. This split suits click prediction, where each row is predicted by itself.
@@ -120,7 +122,7 @@ def leave_last_out(
 
 @splits.register("global_time")
 def global_time(
-    interactions: Interactions, generator: np.random.Generator, *, ratios: Ratios = (0.8, 0.1, 0.1)
+    interactions: Interactions, generator: np.random.Generator, *, ratios: Shares = (0.8, 0.1, 0.1)
 ) -> Split:
     """Cut all users' rows at the same two points in time; rows of equal time stay together, in the later part.
 
@@ -212,7 +214,7 @@ def warm_and_cold(
     *,
     side: Literal["item", "user"] = "item",
     cold: float = 0.2,
-    ratios: Ratios = (0.8, 0.1, 0.1),
+    ratios: tuple[PositiveFloat, NonNegativeFloat, NonNegativeFloat] = (0.8, 0.1, 0.1),
 ) -> Split:
     """Cold and warm items: validation and test contain all rows of the cold items and some rows of the warm ones.
 

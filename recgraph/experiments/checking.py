@@ -247,11 +247,4 @@ def _check_split(spec: Spec | None, card: Card, where: str) -> dict[str, Any]:
     """The split, with the options that the dataset's card sets for it unless the file does."""
     given = spec if isinstance(spec, Mapping) else {"name": spec} if spec else {}
     given = {"name": card.default_split, **given}
-    checked = registry.splits.check({**card.splits.get(str(given["name"]), {}), **given}, f"{where}: split", SEED)
-    if "ratios" in checked:
-        train, validation, test = checked["ratios"]
-        if not (train > 0 and validation >= 0 and test > 0):
-            raise ConfigError(
-                f"{where}: split.ratios: expected train > 0, validation >= 0 and test > 0, got {checked['ratios']}"
-            )
-    return checked
+    return registry.splits.check({**card.splits.get(str(given["name"]), {}), **given}, f"{where}: split", SEED)

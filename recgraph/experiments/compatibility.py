@@ -80,7 +80,8 @@ def check_view(view: Mapping[str, Any] | None, encoder: Mapping[str, Any], where
     kind, name = registry.views.find(view["name"]), encoder["name"]
     if not kind.changes & (reads_of(encoder) | {"perturb"}):
         raise ConfigError(f"{where}: {view['name']} changes {sorted(kind.changes)}, which {name} does not read")
-    if kind.changes <= {"graph", "perturb"} and encoder.get("num_layers") == 0:
+    seen = [entry for reader, entry in within(encoder) if reader.reads & kind.changes] or [encoder]
+    if kind.changes <= {"graph", "perturb"} and all(entry.get("num_layers") == 0 for entry in seen):
         raise ConfigError(f"{where}: {view['name']} changes layers from 1 on, and {name} has none: num_layers is 0")
     if linked and not kind.linked:
         raise ConfigError(f"{where}: {view['name']} is of interactions alone: it has no place for relations")

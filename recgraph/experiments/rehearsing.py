@@ -45,8 +45,10 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
         own = {key: value for key, value in spec.items() if key not in ("init", "weight")}
         try:
             return made(address, make, own, *data, where=address, **more)
+        except ConfigError:
+            raise
         except Exception as error:
-            if isinstance(error, ConfigError) or ":" not in spec["name"]:
+            if ":" not in spec["name"]:
                 raise
             file, line, *_ = traceback.extract_tb(error.__traceback__)[-1]
             what = f"{type(error).__name__}: {error} ({file}:{line})"
@@ -68,9 +70,9 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
         for role, spec in config["objectives"].items():
             objective = built(f"objectives.{role}", registry.objectives.build, spec)
             needs |= objective.needs
-            named.add(getattr(objective, "head", RANK))
+            named.add(used := getattr(objective, "head", RANK))
             if objective.task == RANK and spec["weight"] and not (objective.of_parameters or objective.of_vectors):
-                trained.add(getattr(objective, "head", RANK))
+                trained.add(used)
     for name, head in heads.items():
         if name not in trained and any(True for _ in head.parameters()):
             raise ConfigError(

@@ -129,7 +129,7 @@ class SVD(View):
 
 
 def _graph(inputs: Inputs) -> BipartiteGraph:
-    """The training graph, which is always built since the encoder reads it."""
+    """The training graph, which training has built since the encoder reads it."""
     if inputs.graph is None:
         raise ConfigError("the view changes the graph, and the inputs have none: give Inputs a `graph`")
     if not isinstance(inputs.graph, BipartiteGraph):
