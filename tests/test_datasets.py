@@ -206,7 +206,9 @@ def test_splits_take_the_options_of_the_card_unless_given(root: Path) -> None:
         dataset.split("ofical", seed=0)
     with pytest.raises(ConfigError, match=r"split\.carv: .*Did you mean 'carve'\?"):
         dataset.split({"name": "official", "carv": "tail"}, seed=0)
-    with pytest.raises(DataError, match="dataset tiny: split random_by_user: the test part is empty"):
+    with pytest.raises(DataError, match="dataset tiny: split global_time: the dataset has no `time` column"):
+        dataset.split("global_time", seed=0)
+    with pytest.raises(ConfigError, match=r"split\.ratios\.2: Input should be greater than 0, got 0"):
         dataset.split({"name": "random_by_user", "ratios": [1, 1, 0]}, seed=0)
 
 
