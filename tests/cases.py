@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
+import pytest
 import torch
 
 from recgraph.data.interactions import Interactions
@@ -11,6 +14,7 @@ from recgraph.data.splits import Split
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.models.recommender import Recommender
 from recgraph.random import isolated
+from recgraph.training.trainer import Trainer
 from recgraph.types import Batch, Content, Inputs, Modality
 
 
@@ -90,3 +94,18 @@ LABELLED = Batch(
     },
 )
 """A batch for it, with a label that is missing."""
+
+
+def count_epochs(monkeypatch: pytest.MonkeyPatch, *, kill_at: int | None = None) -> list[int]:
+    """Records the epochs that are trained from here on; the process may die in one."""
+    trained: list[int] = []
+    epoch = Trainer._epoch
+
+    def counted(self: Trainer, progress: Any, optimizer: Any) -> dict[str, Any]:
+        if len(trained) == kill_at:
+            raise KeyboardInterrupt
+        trained.append(progress.epoch + 1)
+        return epoch(self, progress, optimizer)
+
+    monkeypatch.setattr(Trainer, "_epoch", counted)
+    return trained

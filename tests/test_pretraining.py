@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from cases import count_epochs
 from rich.console import Console
 from torch import Tensor
 
@@ -18,7 +19,6 @@ from recgraph.experiments import pretraining
 from recgraph.experiments.experiment import Run, plan, smoke
 from recgraph.experiments.running import Settings, execute
 from recgraph.models.model import Model
-from recgraph.training.trainer import Trainer
 from recgraph.tuning.search import searches
 
 FROZEN = {"train.lr": 1e-12}
@@ -66,21 +66,6 @@ def do(run: Run, root: str = "runs") -> Mapping[str, Any]:
 def scores(run: Run, root: str = "runs") -> Tensor:
     with torch.no_grad():
         return Model.load(run.folder(Path(root))).scorer()(torch.arange(60))
-
-
-def count_epochs(monkeypatch: pytest.MonkeyPatch, *, kill_at: int | None = None) -> list[int]:
-    """Records the epochs that are trained from here on; the process may die in one."""
-    trained: list[int] = []
-    epoch = Trainer._epoch
-
-    def counted(self: Trainer, progress: Any, optimizer: Any) -> dict[str, Any]:
-        if len(trained) == kill_at:
-            raise KeyboardInterrupt
-        trained.append(progress.epoch + 1)
-        return epoch(self, progress, optimizer)
-
-    monkeypatch.setattr(Trainer, "_epoch", counted)
-    return trained
 
 
 @pytest.mark.parametrize("encoder", ["embedding", LIGHTGCN], ids=["embedding", "lightgcn"])

@@ -117,7 +117,7 @@ def refit(run: Run, task: Task, folder: Path, epochs: int, fitted: Model) -> tup
         folder / "checkpoint" / "refit.pt",
         [JsonLines(folder / "refit.jsonl")],
         pretrain=pretrain,
-        validate=lambda _: {settings.monitor: 0.0},  # the last epoch is the one to keep
+        validate=lambda _: {settings.monitor: 0.0},
         epochs=epochs,
     )
     if not isinstance(fitted, Blend):

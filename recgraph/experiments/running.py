@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,25 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from recgraph.data.clicks import clicks_of
-from recgraph.environment import code_digest, environment, peak_memory, reset_peak_memory
+from recgraph.environment import environment, peak_memory, reset_peak_memory
 from recgraph.errors import DataError, TrainingError
 from recgraph.experiments.convergence import curve, reached
 from recgraph.experiments.experiment import Run
+from recgraph.experiments.finished import (
+    ATTRIBUTES,
+    LAST,
+    Result,
+    config_of,
+    is_current,
+    plain,
+    read_result,
+    take_over,
+    trained,
+)
 from recgraph.experiments.fitting import fit, labels_of, predicted, refit, source_folder
 from recgraph.experiments.labelling import figures, guesses, write_predictions
 from recgraph.experiments.task import Task
-from recgraph.files import locked, replacing, write_json, write_text
+from recgraph.files import locked, write_json, write_text
 from recgraph.models.blend import Blend
 from recgraph.models.model import Model, catalogue_of
 from recgraph.models.recommender import Recommender
@@ -34,12 +44,6 @@ from recgraph.training.trackers import JsonLines, ProgressBar, Tracker
 from recgraph.training.weights_biases import WeightsAndBiases
 
 logger = logging.getLogger(__name__)
-
-Result = dict[str, Any]
-"""The content of `result.json`."""
-
-ATTRIBUTES = "attributes_fingerprint"
-"""Key in `result.json` of the fingerprint of the attributes that a run reads; absent if it reads none."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,11 @@ def execute(run: Run, root: Path, *, settings: Settings, console: Console, task:
             trackers.append(ProgressBar(title, run.config["train"]["monitor"], console))
         if settings.track != "none":
             trackers.append(WeightsAndBiases(run, folder, mode=settings.track))
-        for part, source in run.sources.items():
-            _adopt(source, root, source_folder(folder, part), task, any_code=settings.any_code)
+        sources = {source_folder(folder, part): source for part, source in run.sources.items()}
+        for here, one in {folder: run, **sources}.items():
+            if not (here / LAST).exists() and (there := trained(one, root, task, any_code=settings.any_code)):
+                logger.warning("%s: takes over what %s has trained", here, there)
+                take_over(there, here)
         try:
             result = _execute(run, task, folder, trackers)
             for tracker in trackers:
@@ -107,7 +114,7 @@ def execute(run: Run, root: Path, *, settings: Settings, console: Console, task:
 def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> Result:
     started = time.perf_counter()
     reset_peak_memory()
-    write_text(folder / "config.yaml", yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True))
+    write_text(folder / "config.yaml", yaml.safe_dump(plain(run.config), sort_keys=False, allow_unicode=True))
     machine = _environment(folder, task.device, run.config)
     write_json(folder / "env.json", machine)
     write_json(folder / "split.json", task.audit)
@@ -169,46 +176,6 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
     return result
 
 
-def read_result(folder: Path) -> Result:
-    """The result of a finished run.
-
-    Raises:
-        DataError: the file is damaged.
-    """
-    try:
-        result: Result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{folder / 'result.json'}: damaged: {error}; delete it to finish the run again") from None
-    return result
-
-
-def is_current(result: Result, task: Task, config: Mapping[str, Any], *, any_code: bool = False) -> bool:
-    """Whether a result comes from the current data and the current code, that of other packages' components included.
-
-    Args:
-        result: result of a run.
-        task: the current data.
-        config: configuration of the run, which names the attributes to compare.
-        any_code: accept other code, including code that did not record the attributes it read.
-    """
-    same_code = any_code or result["code"] == code_digest(packages(config))
-    if result["data_fingerprint"] != task.fingerprint or not same_code:
-        return False
-    return ATTRIBUTES not in result or bool(result[ATTRIBUTES] == task.attributes(config))
-
-
-def _adopt(source: Run, root: Path, here: Path, task: Task, *, any_code: bool) -> None:
-    """Copy checkpoints and logs of a finished row, if it is current: training it again would give the same."""
-    there = source.folder(root)
-    if here.exists() or not (there / "result.json").is_file():
-        return
-    if is_current(read_result(there), task, source.config, any_code=any_code):
-        for name in ("metrics.jsonl", "refit.jsonl", "checkpoint/refit.pt", "checkpoint/last.pt"):
-            if (there / name).is_file():
-                with replacing(here / name) as temporary:
-                    shutil.copyfile(there / name, temporary)
-
-
 def _move_aside(folder: Path) -> None:
     """Empty a run's folder without losing anything: its content moves to a folder beside it."""
     number = next(n for n in count(1) if not (folder.parent / f"{folder.name}.old-{n}").exists())
@@ -233,7 +200,7 @@ def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> li
     """
     if not (folder / "result.json").is_file():
         raise DataError(f"{folder}: no result.json here; expected the folder of a finished run")
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config = config_of(folder)
     result = read_result(folder)
     task = Task.load(result["dataset"], config["split"], device, clicks=clicks_of(config))
     if result["data_fingerprint"] != task.fingerprint:
@@ -263,8 +230,3 @@ def _environment(folder: Path, device: torch.device, config: Mapping[str, Any]) 
             if before["code"] != now["code"]:
                 now |= {"code": "mixed", "dirty": True}
     return now
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, for YAML."""
-    return json.loads(json.dumps(value))

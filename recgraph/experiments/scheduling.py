@@ -22,7 +22,8 @@ from rich.console import Console
 from recgraph.data.clicks import clicks_of
 from recgraph.errors import LockedError, RecgraphError
 from recgraph.experiments.experiment import Run
-from recgraph.experiments.running import Result, Settings, execute, is_current, read_result
+from recgraph.experiments.finished import Result, config_of, is_current, plain, read_result, trained
+from recgraph.experiments.running import Settings, execute
 from recgraph.experiments.task import Task
 from recgraph.files import digest, write_text
 
@@ -216,8 +217,10 @@ class Cell:
 
     Attributes:
         run: the run.
-        state: "done", "stale" (finished on other data or by other code), "begun" or "to do".
-        seconds: expected duration, the mean of earlier runs of the row on the dataset; 0 if done, None if unknown.
+        state: "done", "stale" (finished on other data or by other code), "trained" (as a finished run is, only to be
+            evaluated), "begun" (by itself, or as a shorter run that is finished) or "to do".
+        seconds: expected duration, the mean of earlier runs of the row on the dataset; 0 if done or trained, None if
+            unknown.
     """
 
     run: Run
@@ -240,6 +243,10 @@ def preview(runs: Sequence[Run], root: Path, *, any_code: bool) -> list[Cell]:
             state = "done" if current else "stale"
         elif (folder / "checkpoint").exists():
             state = "begun"
-        times = earlier.get((run.row, run.dataset))
-        cells.append(Cell(run, state, 0.0 if state == "done" else statistics.mean(times) if times else None))
+        elif there := trained(run, root, tasks(run), any_code=any_code):
+            state = "trained" if config_of(there)["train"] == plain(run.config["train"]) else "begun"
+        seconds = 0.0 if state in ("done", "trained") else None
+        if seconds is None and (times := earlier.get((run.row, run.dataset))):
+            seconds = statistics.mean(times)
+        cells.append(Cell(run, state, seconds))
     return cells

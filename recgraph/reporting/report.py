@@ -13,8 +13,8 @@ from typing import Any
 from recgraph import __version__
 from recgraph.environment import code_digest
 from recgraph.experiments.experiment import Run, plan
+from recgraph.experiments.finished import read_result
 from recgraph.experiments.reading import read
-from recgraph.experiments.running import read_result
 from recgraph.experiments.schema import Experiment
 from recgraph.reporting import page
 from recgraph.reporting.cells import Cell, Grid

@@ -1,4 +1,4 @@
-"""The optimisation step: gradient clipping, Adam with a learning-rate schedule, and weight averaging."""
+"""The optimisation step: precision, gradient clipping, Adam with a learning-rate schedule, and weight averaging."""
 
 from __future__ import annotations
 
@@ -157,3 +157,15 @@ class Average:
         """Exchange parameters and averages without copying."""
         for place, parameter in enumerate(self.parameters):
             parameter.data, self.means[place] = self.means[place], parameter.data
+
+
+@contextmanager
+def precision(name: str, device: torch.device) -> Iterator[None]:
+    """Compute matrix products within the block in a precision of `train.precision`."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if name == "tf32" else before)
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=name == "bf16"):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from recgraph.files import replacing
 from recgraph.models.recommender import Recommender
 from recgraph.objectives.base import Objectives
 from recgraph.sampling.batches import Batches
-from recgraph.training.optimization import Optimization
+from recgraph.training.optimization import Optimization, precision
 from recgraph.training.trackers import Tracker
 
 AT_RISK = 60.0  # seconds of training after which an epoch ends with a checkpoint in any case; our choice
@@ -130,7 +129,8 @@ class Trainer:
         data: fingerprint of the training data; a checkpoint of other data is rejected.
         trackers: notified of every epoch.
         spent: seconds spent on preparing the recommender; they count as training.
-        epochs: number of epochs to train; None for `settings.max_epochs`, where the learning-rate schedule ends anyway.
+        epochs: number of epochs to train, of which the last is kept; None for at most `settings.max_epochs`, where the
+            learning-rate schedule ends anyway, and the best.
     """
 
     recommender: Recommender
@@ -164,10 +164,8 @@ class Trainer:
                 record = self._epoch(progress, optimization)
                 with optimization.averaged():
                     validated = self._record(progress, record)
-                if progress.epoch == self.last_epoch:
-                    progress.stopped = "max_epochs"
-                elif validated and progress.epoch - progress.best_epoch >= settings.patience:
-                    progress.stopped = "patience"
+                if validated:
+                    progress.stopped = self._ended(progress)
                 due = progress.epoch % settings.checkpoint_every == 0 or progress.seconds - saved >= AT_RISK
                 if progress.stopped or due:
                     self._save(progress, optimization)
@@ -183,6 +181,12 @@ class Trainer:
         """The last epoch, unless training stops early."""
         return self.settings.max_epochs if self.epochs is None else self.epochs
 
+    def _ended(self, progress: Progress) -> Literal["", "patience", "max_epochs"]:
+        """Why training ends with an epoch that was validated; "" if it goes on."""
+        if progress.epoch >= self.last_epoch:
+            return "max_epochs"
+        return "patience" if progress.epoch - progress.best_epoch >= self.settings.patience else ""
+
     def _epoch(self, progress: Progress, optimization: Optimization) -> dict[str, Any]:
         """Train for one epoch; returns its number, seconds and mean losses."""
         started = time.perf_counter()
@@ -196,7 +200,7 @@ class Trainer:
         self.objectives.begin_epoch(self.recommender, progress.epoch + 1, self.generators.get("views"))
         for step, batch in enumerate(self.batches, start=1):
             optimization.zero_grad()
-            with _precision(self.settings.precision, device):  # not longer: autocast keeps its copies of parameters
+            with precision(self.settings.precision, device):  # not longer: autocast keeps its copies of parameters
                 parts = self.objectives.backward(self.recommender, batch)
             optimization.step()
             sums += parts
@@ -229,7 +233,7 @@ class Trainer:
             raise TrainingError(f"train.monitor: {self.settings.monitor} is not a number at epoch {progress.epoch}")
         if parity and parity[self.settings.monitor] > progress.parity.get(self.settings.monitor, float("-inf")):
             progress.parity, progress.parity_epoch = parity, progress.epoch
-        if metrics[self.settings.monitor] > progress.best_value:
+        if metrics[self.settings.monitor] > progress.best_value or self.epochs is not None:
             progress.best_value, progress.best_epoch = metrics[self.settings.monitor], progress.epoch
             progress.best_state = {key: value.clone() for key, value in self.recommender.state_dict().items()}
         return metrics
@@ -285,16 +289,6 @@ class Trainer:
             torch.cuda.set_rng_state(state["cuda"], device)
         progress = Progress(**state["progress"])
         progress.best_state = {key: value.to(device) for key, value in progress.best_state.items()}
+        if progress.stopped:  # a shorter run is taken over
+            progress.stopped = self._ended(progress)
         return progress
-
-
-@contextmanager
-def _precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Compute matrix products in `precision` within the block."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else before)
-    try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
