@@ -90,8 +90,8 @@ def table(
     """Run what is missing of a table or an ablation, and write it as CSV, Markdown, LaTeX and an HTML page with charts.
 
     A run that has a result for the same configuration, data and code is not run again, and a killed run resumes from
-    its last checkpoint. Nor is trained again what a finished run of any row has trained alike: to add a metric, a refit
-    or a blend costs no training, and at a constant rate more `max_epochs` go on from the last epoch. A failed run does not stop the others: its traceback is in its folder, and the command ends
+    its last checkpoint. What a finished run of any row has trained alike is not trained again: a new metric or blend
+    costs no training, and at a constant rate a raised `max_epochs` goes on from the last epoch. A failed run does not stop the others: its traceback is in its folder, and the command ends
     with an error.
 
     Args:
