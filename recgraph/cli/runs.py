@@ -91,8 +91,8 @@ def table(
 
     A run that has a result for the same configuration, data and code is not run again, and a killed run resumes from
     its last checkpoint. What a finished run of any row has trained alike is not trained again: a new metric or blend
-    costs no training, and at a constant rate a raised `max_epochs` goes on from the last epoch. A failed run does not stop the others: its traceback is in its folder, and the command ends
-    with an error.
+    costs no training, and at a constant rate a raised `max_epochs` goes on from the last epoch. A failed run does not
+    stop the others: its traceback is in its folder, and the command ends with an error.
 
     Args:
         file: experiment file, such as experiments/ml100k.yaml.
