@@ -170,12 +170,20 @@ def test_a_run_of_other_code_or_data_is_not_taken_over(toy: Path, what: str, mon
     assert not trained  # of the run just done, at least
 
 
-@pytest.mark.parametrize("damaged", ["config.yaml", "result.json"])
-def test_another_run_that_is_damaged_is_left_alone(toy: Path, damaged: str) -> None:
+@pytest.mark.parametrize("damaged", ["config.yaml", "result.json", "checkpoint/last.pt"])
+def test_another_run_that_is_damaged_or_has_no_checkpoint_is_left_alone(
+    toy: Path, damaged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(toy.with_name("runs"))  # configurations that were read are remembered by their paths
     first = planned(toy)
-    do(first)
-    (first.folder(Path("runs")) / damaged).write_text("{")
-    assert math.isfinite(do(planned(toy, evaluate__metrics=["ndcg@10"]))["test"]["ndcg@10"])
+    do(first, root)
+    path = first.folder(Path(root)) / damaged
+    path.unlink()
+    if path.suffix != ".pt":
+        path.write_text("{")
+    trained = count_epochs(monkeypatch)
+    do(planned(toy, evaluate__metrics=["ndcg@10"]), root)
+    assert trained
 
 
 def test_taking_over_that_is_cut_off_is_done_again(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

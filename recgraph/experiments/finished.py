@@ -86,7 +86,7 @@ def trained(run: Run, root: Path, task: Task, *, any_code: bool) -> Path | None:
             result = read_result(path.parent)
         except (OSError, yaml.YAMLError, DataError):  # what is wrong there concerns the row that it is of
             continue
-        if is_current(result, task, run.config, any_code=any_code):
+        if (path.parent / LAST).is_file() and is_current(result, task, run.config, any_code=any_code):
             found[path.parent] = result["epochs"]
     return max(found, key=lambda folder: found[folder], default=None)
 
