@@ -88,7 +88,8 @@ class Inputs:
         graph: the training graph, or a view of it: other weights, a graph for each layer, or a low-rank graph.
         features: attributes of users and items.
         content: modalities of users and items.
-        perturb: applied by encoders to each hidden layer; set by views (noise, dropout).
+        perturb: applied by encoders to each hidden layer; set by views (noise, dropout). If it has a true attribute
+            `shifts`, the gradient passes through it unchanged, and need not be recorded.
         positions: request a query at these steps, given as indices into the flattened `history`, instead of after the
             last step of each history.
         every_layer: request `Encoding.layers`.

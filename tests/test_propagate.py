@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from references import lightgcn, normalised_adjacency, propagation
 from torch import Tensor
 
-from recgraph.graph import BipartiteGraph, layer_mean, layer_sum, layers, neighbour_sum
+from recgraph.graph import BipartiteGraph, GraphPerLayer, layer_mean, layer_sum, layers, neighbour_sum
 
 USERS, ITEMS, DIM = 13, 9, 4
 
@@ -217,15 +217,90 @@ def test_wrong_arguments_are_refused():
 
 def test_layers_are_powers_of_the_adjacency():
     graph, edges, users, items = case(10)
-    every = layers(graph, users, items, 3)
+    total, every = layers(graph, users, items, [0.25] * 4)
     for number, layer in enumerate(every):
         powers = layer_sum(graph, users, items, [0.0] * number + [1.0])
         assert_same(layer, powers)
     mean = tuple(sum(side) / 4 for side in zip(*every, strict=True))
     expected = lightgcn(users, items, edges, 3)
     assert_same(mean, expected)
-    gradients = [torch.autograd.grad(dot(result, result), (users, items)) for result in (mean, expected)]
-    assert_same(*gradients)
+    assert_same(total, expected)
+    gradients = [torch.autograd.grad(dot(result, result), (users, items)) for result in (mean, total, expected)]
+    assert_same(gradients[0], gradients[2])
+    assert_same(gradients[1], gradients[2])
+
+
+class Shift:
+    """Adds the next of some fixed tables, which depend on nothing."""
+
+    shifts = True
+
+    def __init__(self, tables: list[torch.Tensor]) -> None:
+        self.tables = iter(tables)
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden + next(self.tables)
+
+
+def dense(graph: BipartiteGraph) -> Tensor:
+    """D^-α A D^-β, for a graph whose links all have the weight 1."""
+    (alpha, beta), size = graph.exponents, graph.num_users + graph.num_items
+    adjacency = torch.zeros(size, size)
+    adjacency[graph.users, graph.num_users + graph.items] = 1
+    adjacency = adjacency + adjacency.T
+    degrees = adjacency.sum(1).clamp(min=1)
+    return degrees.pow(-alpha)[:, None] * adjacency * degrees.pow(-beta)
+
+
+READ = {
+    "the sum": lambda total, every: dot(total, total),
+    "one layer": lambda total, every: every[2][0].square().sum(),
+    "layer 0": lambda total, every: every[0][1].square().sum() + every[1][1].exp().sum(),
+    "the sum of one side, and layers": lambda total, every: total[1].square().sum() + dot(every[1], every[3]),
+    "all": lambda total, every: dot(total, every[3]) + dot(every[1], every[2]) + dot(every[0], total),
+}
+
+
+@pytest.mark.parametrize("read", READ.values(), ids=READ)
+@pytest.mark.parametrize("per_layer", [False, True])
+@pytest.mark.parametrize("weights", [(0.25, 0.25, 0.25, 0.25), (0.0, 2.0, -1.0, 0.5)])
+def test_shifted_layers_and_their_gradients_are_those_of_dense_products(read, per_layer, weights):
+    generator = torch.Generator().manual_seed(11)
+    graph, _, users, items = case(11)
+    graph = graph.normalised(0.7, 0.2)  # the gradient has another matrix
+    nodes = torch.cat([users, items]).detach().requires_grad_()
+    tables = [torch.rand(len(side), users.shape[1], generator=generator) for _ in range(3) for side in (users, items)]
+    graphs = [graph] * 3
+    if per_layer:
+        graphs = [graph.keep(torch.rand(graph.num_edges, generator=generator) < 0.7) for _ in range(3)]
+    drawn = iter(graphs)
+    given = GraphPerLayer(lambda: next(drawn)) if per_layer else graph
+    total, every = layers(given, users, items, weights, perturb=Shift(tables))
+    hidden, naive = nodes, [nodes]
+    for each, shift in zip(graphs, zip(tables[::2], tables[1::2], strict=True), strict=True):
+        hidden = dense(each) @ hidden + torch.cat(shift)
+        naive.append(hidden)
+    sizes = [len(users), len(items)]
+    naive_total = sum(weight * layer for weight, layer in zip(weights, naive, strict=True)).split(sizes)
+    naive_every = [layer.split(sizes) for layer in naive]
+    assert_same(total, naive_total)
+    for one, other in zip(every, naive_every, strict=True):
+        assert_same(one, other)
+    found = torch.autograd.grad(read(total, every), (users, items), allow_unused=True)
+    (expected,) = torch.autograd.grad(read(naive_total, naive_every), nodes)
+    found = [torch.zeros_like(side) if each is None else each for each, side in zip(found, (users, items), strict=True)]
+    assert_same(found, expected.split(sizes))
+
+
+def test_layers_can_be_differentiated_twice():
+    graph, _, users, items = case(12)
+    users, items = (side[:, :2].detach().double().requires_grad_() for side in (users, items))
+
+    def both(users, items):
+        total, every = layers(graph, users, items, (0.5, 1.0, 3.0))
+        return *total, *every[1]
+
+    assert torch.autograd.gradgradcheck(both, (users, items))
 
 
 @pytest.mark.gpu

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import nn
 
 from recgraph.encoders.base import Encoder, embedding_table, graph_of, lookup
 from recgraph.errors import ConfigError
@@ -100,18 +101,18 @@ class LightGCN(Encoder):
         graph = graph_of(inputs, self).normalised(self.alpha, self.beta)
         users, items = self.users.weight, self.items.weight
         ego = Ego(lookup(users, inputs.users), items)
-        first, weights = self.first_layer, self.layer_weights
+        first, own = self.first_layer, self.layer_weights
+        weights = [0.0] * first + own if isinstance(own, list) else F.pad(own, (first, 0))
         linear = inputs.perturb is identity and not self.unit_messages and not isinstance(graph, GraphPerLayer)
         if linear and isinstance(weights, list) and not inputs.every_layer:
-            users, items = layer_sum(graph, users, items, [0.0] * first + weights, backend=self.backend)
+            users, items = layer_sum(graph, users, items, weights, backend=self.backend)
             return Encoding(lookup(users, inputs.users), items, ego)
-        every = layers(
-            *(graph, users, items, self.num_layers),
+        (users, items), every = layers(
+            *(graph, users, items, weights),
             backend=self.backend,
             perturb=inputs.perturb,
             unit_messages=self.unit_messages,
         )
-        users, items = (_sum(side[first:], weights) for side in zip(*every, strict=True))
         return Encoding(lookup(users, inputs.users), items, ego, every if inputs.every_layer else None)
 
 
@@ -130,11 +131,3 @@ def _weights(given: str | float | Sequence[float], first: int, last: int) -> lis
             f"num_layers 1 or more, got {first} and {last}"
         )
     return [given] + [(1 - given) / last] * last
-
-
-def _sum(layers: Sequence[Tensor], weights: Sequence[float] | Tensor) -> Tensor:
-    """The weighted sum of layers; each is one pass over memory."""
-    total = weights[0] * layers[0]
-    for weight, layer in zip(weights[1:], layers[1:], strict=True):
-        total = total.add_(layer, alpha=weight) if isinstance(weight, float) else total.addcmul_(weight, layer)
-    return total

@@ -103,8 +103,7 @@ def layer_sum(
         ValueError: the numbers of rows do not match the graph, or there are no weights.
         ConfigError: no backend has this name, its library is not installed, or it does not support the graph's links.
     """
-    if (len(users), len(items)) != (graph.num_users, graph.num_items):
-        raise ValueError(f"vectors of {len(users)} users and {len(items)} items do not fit {graph}")
+    _check_sizes(graph, users, items)
     if not weights:
         raise ValueError("weights is empty; expected one for each layer from 0 to L")
     if backend == "torch" or isinstance(graph, LowRankGraph):
@@ -124,30 +123,54 @@ def layers(
     graph: Graph | GraphPerLayer,
     users: Tensor,
     items: Tensor,
-    num_layers: int,
+    weights: Sequence[float] | Float[Tensor, "layers"],
     *,
     backend: Backend = "torch",
     perturb: Callable[[Tensor], Tensor] = identity,
     unit_messages: bool = False,
-) -> list[Vectors]:
-    """Layers 0 to L one by one, for callers that contrast or weigh them; the gradient takes L products as well.
+) -> tuple[Vectors, list[Vectors]]:
+    """A weighted sum of layers as in `layer_sum`, and layers 0 to L one by one, for callers that contrast them.
+
+    The gradient takes L products as well.
 
     Args:
         graph: one for all layers, or one for each.
-        num_layers: L, 0 or more.
-        perturb: applied to each layer from 1 on, before the next is computed from it.
+        weights: α₀ to α_L; a tensor, if they are learned.
+        perturb: applied to each layer from 1 on, before the next is computed from it. See `recgraph.types.Inputs`.
         unit_messages: scale the vectors of a layer to length 1 before they are multiplied by Â, as in LightGCN++;
             vectors of length 0 stay.
 
     Shapes, backends and errors are those of `layer_sum`.
     """
-    found = [(users, items)]
-    for layer in range(num_layers):
-        here = graph[layer] if isinstance(graph, GraphPerLayer) else graph
-        sent = (unit(side) for side in found[-1]) if unit_messages else found[-1]
-        users, items = map(perturb, neighbour_sum(here, *sent, backend=backend))
-        found.append((users, items))
-    return found
+    graphs = [graph[k] if isinstance(graph, GraphPerLayer) else graph for k in range(len(weights) - 1)]
+    shifts = perturb is identity or getattr(perturb, "shifts", False)
+    if shifts and backend == "torch" and not unit_messages and not isinstance(weights, Tensor):
+        for each in graphs:
+            _check_sizes(each, users, items)
+        total_users, total_items, *found = _Layers.apply(
+            [each.operators_in(users.dtype) for each in graphs], weights, perturb, users, items
+        )
+        return (total_users, total_items), [(users, items), *zip(found[::2], found[1::2], strict=True)]
+    every = [(users, items)]
+    for each in graphs:
+        sent = (unit(side) for side in every[-1]) if unit_messages else every[-1]
+        users, items = map(perturb, neighbour_sum(each, *sent, backend=backend))
+        every.append((users, items))
+    total_users, total_items = (_sum(side, weights) for side in zip(*every, strict=True))
+    return (total_users, total_items), every
+
+
+def _check_sizes(graph: Graph, users: Tensor, items: Tensor) -> None:
+    if (len(users), len(items)) != (graph.num_users, graph.num_items):
+        raise ValueError(f"vectors of {len(users)} users and {len(items)} items do not fit {graph}")
+
+
+def _sum(layers: Sequence[Tensor], weights: Sequence[float] | Tensor) -> Tensor:
+    """The weighted sum of layers; each is one pass over memory."""
+    total = weights[0] * layers[0]
+    for weight, layer in zip(weights[1:], layers[1:], strict=True):
+        total = total.add_(layer, alpha=weight) if isinstance(weight, float) else total.addcmul_(weight, layer)
+    return total
 
 
 class _LayerSum(torch.autograd.Function):
@@ -163,6 +186,52 @@ class _LayerSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, None, *_LayerSum.apply(ctx.transposed, ctx.operator, ctx.weights, *gradients)
+
+
+class _Layers(torch.autograd.Function):
+    """`layers` if the gradient passes through `perturb` unchanged: that of all is one sum by Horner's rule."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        operators: Sequence[tuple[AnyOperator, AnyOperator]],
+        weights: Sequence[float],
+        perturb: Callable[[Tensor], Tensor],
+        users: Tensor,
+        items: Tensor,
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)  # most layers have none
+        ctx.operators, ctx.weights, ctx.shapes = operators, weights, (users.shape, items.shape)
+        total_users, total_items = weights[0] * users, weights[0] * items
+        found: list[Tensor] = []
+        for (operator, _), weight in zip(operators, weights[1:], strict=True):
+            users, items = map(perturb, _step(operator, users, items, 1.0))
+            total_users.add_(users, alpha=weight)
+            total_items.add_(items, alpha=weight)
+            found += users, items
+        return total_users, total_items, *found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        like = next(each for each in gradients if each is not None)
+        of_sum = [
+            like.new_zeros(shape) if each is None else each for each, shape in zip(gradients, ctx.shapes, strict=False)
+        ]
+        of_layers = gradients[2:]
+        if ctx.operators and all(each is None for each in of_layers):
+            operator, transposed = ctx.operators[0]
+            if all(each is operator for each, _ in ctx.operators):
+                return None, None, None, *_LayerSum.apply(transposed, operator, ctx.weights, *of_sum)
+        hidden = [ctx.weights[-1] * each for each in of_sum]
+        for layer in reversed(range(len(ctx.operators))):  # what arrives at layer + 1 passes on to layer
+            operator, transposed = ctx.operators[layer]
+            for here, own in zip(hidden, of_layers[2 * layer : 2 * layer + 2], strict=True):
+                if own is not None:
+                    here.add_(own)
+            hidden = list(_LayerSum.apply(transposed, operator, (0.0, 1.0), *hidden))
+            for here, each in zip(hidden, of_sum, strict=True):
+                here.add_(each, alpha=ctx.weights[layer])
+        return None, None, None, *hidden
 
 
 def _polynomial(operator: AnyOperator, weights: Sequence[float], users: Tensor, items: Tensor) -> Vectors:

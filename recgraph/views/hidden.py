@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from recgraph.random import random_integers
 from recgraph.registry import views
-from recgraph.types import Fraction, Inputs, NonNegativeFloat, View
+from recgraph.types import Fraction, Inputs, NonNegativeFloat, View, identity
 
 CPU_ROWS = 4096
 """Rows that get noise at a time on a CPU: of 64 numbers, a megabyte. All of Gowalla at once took a third to a half
@@ -43,12 +44,19 @@ class Noise(View):
 
     def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
         """The inputs with noise after any earlier perturbation; the encoder draws from `generator` as it runs."""
+        return replace(inputs, perturb=_Noisy(inputs.perturb, self.eps, generator))
 
-        def perturb(hidden: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
-            moved: Tensor = _Moved.apply(inputs.perturb(hidden), self.eps, generator)
-            return moved
 
-        return replace(inputs, perturb=perturb)
+class _Noisy:
+    """The perturbation `before`, and then noise."""
+
+    def __init__(self, before: Callable[[Tensor], Tensor], eps: float, generator: torch.Generator) -> None:
+        self.before, self.eps, self.generator = before, eps, generator
+        self.shifts = before is identity or getattr(before, "shifts", False)
+
+    def __call__(self, hidden: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
+        moved: Tensor = _Moved.apply(self.before(hidden), self.eps, self.generator)
+        return moved
 
 
 class _Moved(torch.autograd.Function):
