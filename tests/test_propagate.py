@@ -211,8 +211,11 @@ def test_wrong_arguments_are_refused():
         neighbour_sum(graph, users[:1], items)
     with pytest.raises(ValueError, match="num_layers is -1; expected 0 or more"):
         layer_mean(graph, users, items, -1)
-    with pytest.raises(ValueError, match="weights is empty"):
-        layer_sum(graph, users, items, [])
+    for function in (layer_sum, layers):
+        with pytest.raises(ValueError, match="weights is empty"):
+            function(graph, users, items, [])
+        with pytest.raises(ValueError, match="13 users and 1 items do not fit"):
+            function(graph, users, items[:1], [1.0, 1.0])
 
 
 def test_layers_are_powers_of_the_adjacency():

@@ -103,9 +103,7 @@ def layer_sum(
         ValueError: the numbers of rows do not match the graph, or there are no weights.
         ConfigError: no backend has this name, its library is not installed, or it does not support the graph's links.
     """
-    _check_sizes(graph, users, items)
-    if not weights:
-        raise ValueError("weights is empty; expected one for each layer from 0 to L")
+    _check(graph, users, items, weights)
     if backend == "torch" or isinstance(graph, LowRankGraph):
         return _LayerSum.apply(*graph.operators_in(users.dtype), weights, users, items)
     if graph.has_links:
@@ -142,14 +140,13 @@ def layers(
 
     Shapes, backends and errors are those of `layer_sum`.
     """
+    _check(graph, users, items, weights)
     graphs = [graph[k] if isinstance(graph, GraphPerLayer) else graph for k in range(len(weights) - 1)]
     shifts = perturb is identity or getattr(perturb, "shifts", False)
-    if shifts and backend == "torch" and not unit_messages and not isinstance(weights, Tensor):
-        for each in graphs:
-            _check_sizes(each, users, items)
-        total_users, total_items, *found = _Layers.apply(
-            [each.operators_in(users.dtype) for each in graphs], weights, perturb, users, items
-        )
+    if graphs and shifts and backend == "torch" and not unit_messages and not isinstance(weights, Tensor):
+        built = {id(each): each.operators_in(users.dtype) for each in graphs}
+        operators = [built[id(each)] for each in graphs]
+        total_users, total_items, *found = _Layers.apply(operators, weights, perturb, users, items)
         return (total_users, total_items), [(users, items), *zip(found[::2], found[1::2], strict=True)]
     every = [(users, items)]
     for each in graphs:
@@ -160,9 +157,12 @@ def layers(
     return (total_users, total_items), every
 
 
-def _check_sizes(graph: Graph, users: Tensor, items: Tensor) -> None:
-    if (len(users), len(items)) != (graph.num_users, graph.num_items):
+def _check(graph: Graph | GraphPerLayer, users: Tensor, items: Tensor, weights: Sequence[float] | Tensor) -> None:
+    sizes = len(users), len(items)
+    if not isinstance(graph, GraphPerLayer) and sizes != (graph.num_users, graph.num_items):
         raise ValueError(f"vectors of {len(users)} users and {len(items)} items do not fit {graph}")
+    if not len(weights):
+        raise ValueError("weights is empty; expected one for each layer from 0 to L")
 
 
 def _sum(layers: Sequence[Tensor], weights: Sequence[float] | Tensor) -> Tensor:
@@ -202,14 +202,17 @@ class _Layers(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)  # most layers have none
         ctx.operators, ctx.weights, ctx.shapes = operators, weights, (users.shape, items.shape)
-        total_users, total_items = weights[0] * users, weights[0] * items
+        total = [weights[0] * side for side in (users, items)] if weights[0] else []
         found: list[Tensor] = []
         for (operator, _), weight in zip(operators, weights[1:], strict=True):
             users, items = map(perturb, _step(operator, users, items, 1.0))
-            total_users.add_(users, alpha=weight)
-            total_items.add_(items, alpha=weight)
             found += users, items
-        return total_users, total_items, *found
+            if total:
+                for sums, side in zip(total, (users, items), strict=True):
+                    sums.add_(side, alpha=weight)
+            else:
+                total = [weight * users, weight * items]
+        return *total, *found
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -218,17 +221,21 @@ class _Layers(torch.autograd.Function):
             like.new_zeros(shape) if each is None else each for each, shape in zip(gradients, ctx.shapes, strict=False)
         ]
         of_layers = gradients[2:]
-        if ctx.operators and all(each is None for each in of_layers):
-            operator, transposed = ctx.operators[0]
-            if all(each is operator for each, _ in ctx.operators):
-                return None, None, None, *_LayerSum.apply(transposed, operator, ctx.weights, *of_sum)
-        hidden = [ctx.weights[-1] * each for each in of_sum]
+        operator, transposed = ctx.operators[0]
+        if all(each is None for each in of_layers) and all(each is operator for each, _ in ctx.operators):
+            return None, None, None, *_LayerSum.apply(transposed, operator, ctx.weights, *of_sum)
+        hidden, scale = of_sum, ctx.weights[-1]
         for layer in reversed(range(len(ctx.operators))):  # what arrives at layer + 1 passes on to layer
+            own = of_layers[2 * layer : 2 * layer + 2]
+            if any(each is not None for each in own):
+                hidden = [
+                    scale * here if each is None else each.add(here, alpha=scale)
+                    for here, each in zip(hidden, own, strict=True)
+                ]
+                scale = 1.0
             operator, transposed = ctx.operators[layer]
-            for here, own in zip(hidden, of_layers[2 * layer : 2 * layer + 2], strict=True):
-                if own is not None:
-                    here.add_(own)
-            hidden = list(_LayerSum.apply(transposed, operator, (0.0, 1.0), *hidden))
+            hidden = list(_LayerSum.apply(transposed, operator, (0.0, scale), *hidden))
+            scale = 1.0
             for here, each in zip(hidden, of_sum, strict=True):
                 here.add_(each, alpha=ctx.weights[layer])
         return None, None, None, *hidden
