@@ -22,8 +22,8 @@ from recgraph.experiments.scheduling import preview
 CPU = torch.device("cpu")
 
 
-def do(run: Run, root: str = "runs", *, any_code: bool = False) -> Mapping[str, Any]:
-    return execute(run, Path(root), settings=Settings(CPU, any_code=any_code), console=Console(quiet=True))
+def do(run: Run, root: str = "runs") -> Mapping[str, Any]:
+    return execute(run, Path(root), settings=Settings(CPU), console=Console(quiet=True))
 
 
 def planned(toy: Path, row: str = "LightGCN", **changes: Any) -> Run:
@@ -83,7 +83,7 @@ def test_a_row_by_another_name_and_in_another_table_is_not_trained_again(
     first = do(planned(toy))
     tree = yaml.safe_load(toy.read_text())
     other = toy.with_name("other.yaml")
-    other.write_text(yaml.safe_dump(tree | {"rows": {"ours": {}}}))
+    other.write_text(yaml.safe_dump(tree | {"rows": {"ours": {}}}, sort_keys=False))
     trained = count_epochs(monkeypatch)
     assert same(do(planned(other, "ours")), first)
     assert not trained
@@ -151,39 +151,106 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("one", "other"), CHANGES.values(), ids=CHANGES)
 def test_what_would_be_trained_otherwise_is_trained(toy: Path, one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert begins(planned(toy, **other).config, planned(toy, **other).config) == ("evaluate__parity" not in other)
-    assert not begins(planned(toy, **one).config, planned(toy, **other).config)
+    first, second = planned(toy, **one).config, planned(toy, **other).config
+    result = {"epochs": first["train"]["max_epochs"] if "train" in first else 0}
+    assert begins(second, second, {"epochs": second["train"]["max_epochs"]}) == ("evaluate__parity" not in other)
+    assert not begins(first, second, result)
 
 
-@pytest.mark.parametrize("what", ["code", "data_fingerprint"])
-def test_a_run_of_other_code_or_data_is_not_taken_over(toy: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+ALIKE: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+    "more patience than epochs": ({"train__patience": 100}, {}, 12),
+    "ended before its last epoch": (
+        {"train__max_epochs": 41, "train__patience": 4},
+        {"train__max_epochs": 50, "train__patience": 4},
+        6,
+    ),
+    "ended before a lower bound": ({"train__max_epochs": 40, "train__patience": 4}, {"train__patience": 4}, 6),
+    "a falling rate": ({"train__schedule": "linear"}, {"train__schedule": "linear", "refit": True}, 12),
+}
+
+
+@pytest.mark.parametrize(("one", "other", "epochs"), ALIKE.values(), ids=ALIKE)
+def test_what_would_be_trained_alike(toy: Path, one: dict[str, Any], other: dict[str, Any], epochs: int) -> None:
+    assert begins(planned(toy, **one).config, planned(toy, **other).config, {"epochs": epochs})
+
+
+def test_parameters_in_another_order_are_other_parameters(toy: Path) -> None:
+    """The optimiser's state in a checkpoint is by position."""
+    objectives = {"rank": "bpr", "more": {"name": "bpr", "head": "other"}}
+    one = planned(toy, heads={"rank": "mlp", "other": "mlp"}, objectives=objectives)
+    other = planned(toy, heads={"other": "mlp", "rank": "mlp"}, objectives=objectives)
+    assert one.config == other.config
+    assert not begins(one.config, other.config, {"epochs": 12})
+
+
+@pytest.mark.parametrize(("what", "other"), [("code", "0" * 10), ("data_fingerprint", "0" * 64), ("device", "cuda:0")])
+def test_a_run_of_other_code_data_or_devices_is_not_taken_over(
+    toy: Path, what: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = planned(toy)
-    result = first.folder(Path("runs")) / "result.json"
-    result.parent.mkdir(parents=True)
-    done = dict(do(first))
-    result.write_text(json.dumps(done | {what: "0" * 10}))
+    result = dict(do(first)) | {what: other}
+    (first.folder(Path("runs")) / "result.json").write_text(json.dumps(result))
     trained = count_epochs(monkeypatch)
     do(planned(toy, evaluate__metrics=["ndcg@10"]))
     assert trained
-    trained.clear()
-    do(planned(toy, evaluate__metrics=["map@10", "ndcg@10"]), "runs", any_code=True)
-    assert not trained  # of the run just done, at least
 
 
-@pytest.mark.parametrize("damaged", ["config.yaml", "result.json", "checkpoint/last.pt"])
-def test_another_run_that_is_damaged_or_has_no_checkpoint_is_left_alone(
-    toy: Path, damaged: str, monkeypatch: pytest.MonkeyPatch
+DAMAGED = {
+    "config.yaml": ["{", "", "[1]", "a: 1"],
+    "result.json": ["{", "{}", "[]"],
+    "metrics.jsonl": ["", "{}", "{"],
+    "env.json": ["{"],
+    "checkpoint/last.pt": ["", "text"],
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in DAMAGED.items() for text in [*texts, None]])
+def test_another_run_that_is_damaged_is_left_alone(
+    toy: Path, name: str, text: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = str(toy.with_name("runs"))  # configurations that were read are remembered by their paths
-    first = planned(toy)
+    short = {"train__max_epochs": 2, "train__patience": 2}
+    first = planned(toy, **short)
     do(first, root)
-    path = first.folder(Path(root)) / damaged
+    path = first.folder(Path(root)) / name
     path.unlink()
-    if path.suffix != ".pt":
-        path.write_text("{")
+    if text is not None:
+        path.write_text(text)
     trained = count_epochs(monkeypatch)
-    do(planned(toy, evaluate__metrics=["ndcg@10"]), root)
-    assert trained
+    do(planned(toy, evaluate__metrics=["ndcg@10"], **short), root)
+    assert trained == [1, 2]
+
+
+def test_where_a_training_comes_from_is_on_record(toy: Path) -> None:
+    first = planned(toy)
+    folder = first.folder(Path("runs"))
+    result = dict(do(first)) | {"peak_memory_mib": 10**6}
+    (folder / "result.json").write_text(json.dumps(result))
+    run = planned(toy, evaluate__metrics=["ndcg@10"])
+    assert do(run)["peak_memory_mib"] == 10**6
+    machine = json.loads((run.folder(Path("runs")) / "env.json").read_text())
+    assert machine["taken_over"]["folder"] == str(folder)
+    assert "taken_over" not in json.loads((folder / "env.json").read_text())
+
+
+def test_of_two_runs_the_one_with_a_second_fit_is_taken_over(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    do(planned(toy, refit=True))
+    do(planned(toy))
+    trained = count_epochs(monkeypatch)
+    run = planned(toy, refit=True, evaluate__metrics=["ndcg@10"])
+    (cell,) = preview([run], Path("runs"), any_code=False)
+    assert cell.state == "trained"
+    do(run)
+    assert not trained
+    (cell,) = preview([planned(toy, evaluate__metrics=["map@5", "ndcg@10"])], Path("runs"), any_code=False)
+    assert cell.state == "trained"
+
+
+def test_a_preview_loads_no_data_for_what_is_to_do(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    do(planned(toy))
+    monkeypatch.setattr("recgraph.experiments.task.Task.load", lambda *_, **__: pytest.fail("loaded"))
+    (cell,) = preview([planned(toy, train__lr=0.5)], Path("runs"), any_code=False)
+    assert cell.state == "to do"
 
 
 def test_taking_over_that_is_cut_off_is_done_again(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +261,7 @@ def test_taking_over_that_is_cut_off_is_done_again(toy: Path, monkeypatch: pytes
     def dies(source: Path, target: Path) -> None:
         copies.append(Path(source))
         if source.name == "last.pt":
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # before anything is written
         Path(target).write_bytes(b"half" if source.name == "refit.pt" else source.read_bytes())
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -130,6 +130,16 @@ def test_a_damaged_checkpoint_is_explained(tmp_path: Path) -> None:
         make_trainer(tmp_path).fit()
 
 
+def test_a_checkpoint_of_parameters_in_another_order_is_refused(tmp_path: Path) -> None:
+    """The optimiser's state is by position: users' moments would go to items, or, of other sizes, past their end."""
+    make_trainer(tmp_path).fit()
+    trainer = make_trainer(tmp_path)
+    encoder = trainer.recommender.encoder
+    encoder._modules = dict(reversed(encoder._modules.items()))
+    with pytest.raises(TrainingError, match=r"last\.pt: of other parameters, or of these in another order"):
+        trainer.fit()
+
+
 def test_patience_below_the_validation_period_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"patience \(3\) is below validate_every \(5\)"):
         TrainSettings(patience=3, validate_every=5)

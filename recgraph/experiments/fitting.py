@@ -57,7 +57,7 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
         return _fit_baseline(run, run.config["baseline"], task, task.train)
 
     def pretrain() -> Pretrained:
-        return {part: fit(source, task, place, _lines(place)) for part, source, place in _sources(run, folder)}
+        return {part: fit(source, task, place, _lines(place)) for part, source, place in sources_of(run, folder)}
 
     names = run.config["evaluate"]["metrics"]
 
@@ -101,7 +101,7 @@ def refit(run: Run, task: Task, folder: Path, epochs: int, fitted: Model) -> tup
 
     def pretrain() -> Pretrained:
         again: Pretrained = {}
-        for part, source, place in _sources(run, folder):
+        for part, source, place in sources_of(run, folder):
             fitted_source, progress = fit(source, task, place, _lines(place))  # already trained, so only restored
             model, seconds = refit(source, task, place, progress.best_epoch, fitted_source)
             again[part] = model, Progress(seconds=seconds)
@@ -236,25 +236,17 @@ def _train(
         return recommender, trainer.fit()
 
 
-def _sources(run: Run, folder: Path) -> list[tuple[str, Run, Path]]:
+def sources_of(run: Run, folder: Path) -> list[tuple[str, Run, Path]]:
     """Each pretrained part of a run, with the run that trains it and its folder below the run's own.
 
     `refit` trains these again: a model that has seen validation must not initialise one whose epoch validation chooses.
     """
-    quiet = {"parity": False}  # it would rank on test, and affects nothing
-    return [
-        (
-            part,
-            replace(source, config=source.config | {"evaluate": source.config["evaluate"] | quiet}),
-            source_folder(folder, part),
-        )
-        for part, source in run.sources.items()
-    ]
-
-
-def source_folder(folder: Path, part: str) -> Path:
-    """The folder, below that of a run, in which a pretrained part is trained."""
-    return folder / "checkpoint" / part
+    found = []
+    for part, source in run.sources.items():
+        evaluate = source.config["evaluate"] | {"parity": False}  # it would rank on test, and affects nothing
+        quiet = replace(source, config=source.config | {"evaluate": evaluate, "blend": None})
+        found.append((part, quiet, folder / "checkpoint" / part))
+    return found
 
 
 def _lines(folder: Path) -> list[Tracker]:

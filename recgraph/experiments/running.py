@@ -30,9 +30,8 @@ from recgraph.experiments.finished import (
     plain,
     read_result,
     take_over,
-    trained,
 )
-from recgraph.experiments.fitting import fit, labels_of, predicted, refit, source_folder
+from recgraph.experiments.fitting import fit, labels_of, predicted, refit, sources_of
 from recgraph.experiments.labelling import figures, guesses, write_predictions
 from recgraph.experiments.task import Task
 from recgraph.files import locked, write_json, write_text
@@ -94,11 +93,9 @@ def execute(run: Run, root: Path, *, settings: Settings, console: Console, task:
             trackers.append(ProgressBar(title, run.config["train"]["monitor"], console))
         if settings.track != "none":
             trackers.append(WeightsAndBiases(run, folder, mode=settings.track))
-        sources = {source_folder(folder, part): source for part, source in run.sources.items()}
-        for here, one in {folder: run, **sources}.items():
-            if not (here / LAST).exists() and (there := trained(one, root, task, any_code=settings.any_code)):
-                logger.warning("%s: takes over what %s has trained", here, there)
-                take_over(there, here)
+        for here, one in {folder: run, **{place: source for _, source, place in sources_of(run, folder)}}.items():
+            if not (here / LAST).exists():
+                take_over(one, root, here, task)
         try:
             result = _execute(run, task, folder, trackers)
             for tracker in trackers:
@@ -149,7 +146,7 @@ def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) ->
         "seconds": round(time.perf_counter() - started, 2),
         "train_seconds": round(seconds, 2),
         "eval_seconds": round(test.seconds, 2),
-        "peak_memory_mib": peak_memory(),
+        "peak_memory_mib": max(peak_memory(), machine.get("taken_over", {}).get("peak_memory_mib", 0)),
         "device": str(task.device),
         "commit": machine["commit"],
         "dirty": machine["dirty"],
@@ -218,11 +215,14 @@ def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> li
 def _environment(folder: Path, device: torch.device, config: Mapping[str, Any]) -> dict[str, Any]:
     """The current environment; under `earlier`, that in which the run began, if code, packages or hardware differ.
 
+    `taken_over` is kept: the run whose training this one has taken over.
+
     Work of different code is of none: its digest is "mixed", and it counts as dirty.
     """
     now = environment(device, packages(config))
     if (folder / "checkpoint").exists() and (folder / "env.json").is_file():
         before = json.loads((folder / "env.json").read_text(encoding="utf-8"))
+        now |= {"taken_over": before["taken_over"]} if "taken_over" in before else {}
         same = ("code", "packages", "threads", "device")
         if "earlier" in before or any(before[key] != now[key] for key in same):
             logger.warning("%s: resumed with other code, packages or hardware than it began with", folder)

@@ -151,7 +151,7 @@ class Trainer:
 
         Raises:
             TrainingError: a loss or a parameter is not finite (the last good checkpoint is kept), or the checkpoint is
-                damaged or of other data.
+                damaged, or of other data or parameters.
         """
         settings = self.settings
         optimization = Optimization(self.recommender, self.objectives, settings, len(self.batches))
@@ -279,8 +279,13 @@ class Trainer:
                 f"{self.checkpoint}: a run on other data was interrupted here (fingerprint {state['data'][:10]}, now "
                 f"{self.data[:10]}); move its folder away to train on the new data"
             )
-        self.recommender.load_state_dict(state["recommender"])
-        self.objectives.load_state_dict(state["objectives"])
+        for module, saved in ((self.recommender, state["recommender"]), (self.objectives, state["objectives"])):
+            if list(saved) != list(module.state_dict()):  # the optimiser's state is by position
+                raise TrainingError(
+                    f"{self.checkpoint}: of other parameters, or of these in another order (as of heads or labels in "
+                    "the file); move its folder away to train anew"
+                )
+            module.load_state_dict(saved)
         optimization.load_state_dict(state["optimization"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
