@@ -195,3 +195,10 @@ def test_an_encoder_with_more_than_tables_is_refused() -> None:
     encoder.register_parameter("gate", torch.nn.Parameter(torch.zeros(4)))
     with pytest.raises(ConfigError, match=r"LightGCN has gate, users\.weight, items\.weight"):
         pretraining.check_tables(encoder)
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_what_a_blended_row_begins_with_is_not_blended(file: Path, refit: bool) -> None:
+    blended = do(run_of(file, "NeuMF", blend={"baseline": "ease", "weight": 0.0}, refit=refit), "one")
+    plain = do(run_of(file, "NeuMF", refit=refit), "two")
+    assert blended["test"] == plain["test"]  # at a weight of 0, that of the baseline
