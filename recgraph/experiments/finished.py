@@ -17,6 +17,7 @@ import yaml
 from recgraph.environment import code_digest
 from recgraph.errors import DataError
 from recgraph.experiments.experiment import Run
+from recgraph.experiments.fitting import LAST, REFIT
 from recgraph.experiments.task import Task
 from recgraph.files import replacing, write_json
 from recgraph.registry import packages
@@ -31,12 +32,6 @@ ATTRIBUTES = "attributes_fingerprint"
 
 AFTER = ("evaluate", "refit", "blend")
 """Blocks that are first read after training; but `evaluate.parity` ranks during training."""
-
-LAST = Path("checkpoint/last.pt")
-"""Path of the checkpoint of training, below the folder of a run."""
-
-REFIT = Path("checkpoint/refit.pt")
-"""Path of the checkpoint of the second fit."""
 
 LENGTH = ("max_epochs", "patience", "checkpoint_every")
 """Entries of `train:` that say which epoch is the last and which are saved."""
@@ -91,13 +86,12 @@ def trained(run: Run, root: Path, task: Callable[[], Task]) -> list[Path]:
     """
     if "baseline" in run.config:
         return []
-    config = plain(run.config)
     found = {}
     for path in root.glob(f"*/*/{glob.escape(run.dataset)}/*/seed-{run.seed}/result.json"):
         folder = path.parent
         try:
             result = read_result(folder)
-            if not begins(config_of(folder), config, result) or not is_current(result, task(), run.config):
+            if not begins(config_of(folder), run.config, result) or not is_current(result, task(), run.config):
                 continue
             if torch.device(result["device"]).type == task().device.type and (folder / LAST).is_file():
                 found[folder] = (run.config["refit"] and (folder / REFIT).is_file(), result["epochs"])
@@ -172,8 +166,3 @@ def _intact(folder: Path) -> dict[str, Any]:
     environment: dict[str, Any] = json.loads((folder / "env.json").read_text(encoding="utf-8"))
     source = {"folder": str(folder), "peak_memory_mib": result["peak_memory_mib"]}
     return environment | {"taken_over": source}
-
-
-def plain(value: Any) -> Any:
-    """Tuples as lists, for YAML."""
-    return json.loads(json.dumps(value))

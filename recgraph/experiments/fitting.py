@@ -40,6 +40,9 @@ Measure = Callable[[Model], Mapping[str, float]]
 Pretrained = dict[str, tuple[Model, Progress]]
 """Part -> the model that initialises it, and the progress of its training."""
 
+LAST, REFIT = Path("checkpoint/last.pt"), Path("checkpoint/refit.pt")
+"""Checkpoints of the first and of the second fit, below the folder of a run."""
+
 BLEND_WEIGHTS = tuple(number / 10 for number in range(11))
 """Weights tried if a blend's weight is chosen on validation, from the encoder alone to the baseline alone."""
 
@@ -74,7 +77,7 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
         task,
         task.train,
         TrainSettings(**run.config["train"]),
-        folder / "checkpoint" / "last.pt",
+        folder / LAST,
         trackers,
         pretrain=pretrain,
         validate=validate,
@@ -114,7 +117,7 @@ def refit(run: Run, task: Task, folder: Path, epochs: int, fitted: Model) -> tup
         task,
         train,
         settings,
-        folder / "checkpoint" / "refit.pt",
+        folder / REFIT,
         [JsonLines(folder / "refit.jsonl")],
         pretrain=pretrain,
         validate=lambda _: {settings.monitor: 0.0},

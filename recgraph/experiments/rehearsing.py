@@ -45,10 +45,8 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
         own = {key: value for key, value in spec.items() if key not in ("init", "weight")}
         try:
             return made(address, make, own, *data, where=address, **more)
-        except ConfigError:
-            raise
         except Exception as error:
-            if ":" not in spec["name"]:
+            if isinstance(error, ConfigError) or ":" not in spec["name"]:
                 raise
             file, line, *_ = traceback.extract_tb(error.__traceback__)[-1]
             what = f"{type(error).__name__}: {error} ({file}:{line})"

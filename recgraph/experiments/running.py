@@ -23,15 +23,13 @@ from recgraph.experiments.convergence import curve, reached
 from recgraph.experiments.experiment import Run
 from recgraph.experiments.finished import (
     ATTRIBUTES,
-    LAST,
     Result,
     config_of,
     is_current,
-    plain,
     read_result,
     take_over,
 )
-from recgraph.experiments.fitting import fit, labels_of, predicted, refit, sources_of
+from recgraph.experiments.fitting import LAST, fit, labels_of, predicted, refit, sources_of
 from recgraph.experiments.labelling import figures, guesses, write_predictions
 from recgraph.experiments.task import Task
 from recgraph.files import locked, write_json, write_text
@@ -111,7 +109,7 @@ def execute(run: Run, root: Path, *, settings: Settings, console: Console, task:
 def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> Result:
     started = time.perf_counter()
     reset_peak_memory()
-    write_text(folder / "config.yaml", yaml.safe_dump(plain(run.config), sort_keys=False, allow_unicode=True))
+    write_text(folder / "config.yaml", yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True))
     machine = _environment(folder, task.device, run.config)
     write_json(folder / "env.json", machine)
     write_json(folder / "split.json", task.audit)
@@ -230,3 +228,8 @@ def _environment(folder: Path, device: torch.device, config: Mapping[str, Any]) 
             if before["code"] != now["code"]:
                 now |= {"code": "mixed", "dirty": True}
     return now
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, for YAML."""
+    return json.loads(json.dumps(value))

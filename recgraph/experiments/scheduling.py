@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -22,7 +23,8 @@ from rich.console import Console
 from recgraph.data.clicks import clicks_of
 from recgraph.errors import LockedError, RecgraphError
 from recgraph.experiments.experiment import Run
-from recgraph.experiments.finished import REFIT, Result, config_of, is_current, plain, read_result, trained
+from recgraph.experiments.finished import Result, config_of, is_current, read_result, trained
+from recgraph.experiments.fitting import REFIT
 from recgraph.experiments.running import Settings, execute
 from recgraph.experiments.task import Task
 from recgraph.files import digest, write_text
@@ -234,9 +236,8 @@ def preview(runs: Sequence[Run], root: Path, *, any_code: bool) -> list[Cell]:
     for table in {run.table for run in runs}:
         for path in (root / table).rglob("result.json"):
             result = read_result(path.parent)
-            earlier.setdefault((result["row"], result["dataset"]), []).append(
-                max(result["seconds"], result["train_seconds"])
-            )
+            seconds = max(result["seconds"], result["train_seconds"])  # the former leaves out what was taken over
+            earlier.setdefault((result["row"], result["dataset"]), []).append(seconds)
     tasks, cells = Tasks(torch.device("cpu")), []
     for run in runs:
         folder, state = run.folder(root), "to do"
@@ -245,11 +246,9 @@ def preview(runs: Sequence[Run], root: Path, *, any_code: bool) -> list[Cell]:
             state = "done" if current else "stale"
         elif (folder / "checkpoint").exists():
             state = "begun"
-        elif there := trained(run, root, lambda run=run: tasks(run)):  # type: ignore[misc]
-            same = config_of(there[0])["train"] == plain(run.config["train"])
+        elif there := trained(run, root, partial(tasks, run)):
+            same = config_of(there[0])["train"] == run.config["train"]
             state = "trained" if same and (not run.config["refit"] or (there[0] / REFIT).is_file()) else "begun"
-        seconds = 0.0 if state in ("done", "trained") else None
-        if seconds is None and (times := earlier.get((run.row, run.dataset))):
-            seconds = statistics.mean(times)
-        cells.append(Cell(run, state, seconds))
+        times = [0.0] if state in ("done", "trained") else earlier.get((run.row, run.dataset))
+        cells.append(Cell(run, state, statistics.mean(times) if times else None))
     return cells

@@ -144,8 +144,7 @@ def layers(
     graphs = [graph[k] if isinstance(graph, GraphPerLayer) else graph for k in range(len(weights) - 1)]
     shifts = perturb is identity or getattr(perturb, "shifts", False)
     if graphs and shifts and backend == "torch" and not unit_messages and not isinstance(weights, Tensor):
-        built = {id(each): each.operators_in(users.dtype) for each in graphs}
-        operators = [built[id(each)] for each in graphs]
+        operators = [each.operators_in(users.dtype) for each in graphs]
         total_users, total_items, *found = _Layers.apply(operators, weights, perturb, users, items)
         return (total_users, total_items), [(users, items), *zip(found[::2], found[1::2], strict=True)]
     every = [(users, items)]
