@@ -215,6 +215,8 @@ def contrast(bench: Bench, dataset: str) -> dict[str, Any]:
         "XSimGCL, 1 pass": "xsimgcl",
         "SimGCL, 3 passes": "simgcl",
         "SGL-ED against the batch, 3 passes": "sgl-ed",
+        "LightGCL, 2 passes": "lightgcl",
+        "NCL, 1 pass": "ncl",
         "DirectAU, 1 pass": "directau",
         "BSL, 512 in-batch negatives, 1 pass": "bsl",
         "LightGCN-BPR, batch 16,384": "lightgcn-16k",

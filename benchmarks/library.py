@@ -79,7 +79,7 @@ def fit(config: dict[str, Any], parts: Parts, tracker: Tracker) -> None:
         batches=batches,
         settings=TrainSettings(**config["train"]),
         validate=dict,  # never called: recipes.yaml never reaches a validation, nor a checkpoint
-        generators={},
+        generators={"views": batches.views} if batches.views else {},
         checkpoint=Path("checkpoint"),
         trackers=[tracker],
     )

@@ -338,6 +338,14 @@ def test_an_ablation_makes_rows_of_its_base(good: Path) -> None:
             "published.ml-100k.LightGCN.metrics.ndcg@10: Input should be greater than 0, got 0",
         ),
         (
+            "published: {ml-100k: {LightGCN: {source: x, metrics: {ndcg@10: 28.1}}}}",
+            "published.ml-100k.LightGCN.metrics: ndcg@10 is 28.1; expected at most 1: 28.1% is 0.281",
+        ),
+        (
+            "marks: {ml-100k: {ndcg@10: [0.1, 28.1]}}",
+            "marks: ndcg@10 is 28.1; expected at most 1: 28.1% is 0.281",
+        ),
+        (
             "published: {ml-100: {LightGCN: {source: x, metrics: {ndcg@10: 0.1}}}}",
             "published: 'ml-100' is not among `datasets`: ml-100k",
         ),

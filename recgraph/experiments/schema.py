@@ -137,6 +137,12 @@ class RunConfig(BaseModel):
         return {} if value is None else value
 
 
+def _check_figure(metric: str, figure: float) -> None:
+    """Reject metrics that do not exist, and figures in percent."""
+    if metrics.direction(metric) == 1 and figure > 1:
+        raise ValueError(f"{metric} is {figure:g}; expected at most 1: {figure:g}% is {figure / 100:g}")
+
+
 class Published(BaseModel):
     """Published figures for a row on a dataset, with the place where they were read."""
 
@@ -151,8 +157,8 @@ class Published(BaseModel):
     @field_validator("metrics")
     @classmethod
     def _known(cls, value: dict[str, float]) -> dict[str, float]:
-        for name in value:
-            metrics.parse(name)
+        for name, figure in value.items():
+            _check_figure(name, figure)
         return value
 
 
@@ -222,8 +228,9 @@ class Experiment(BaseModel):
     @field_validator("marks")
     @classmethod
     def _of_metrics(cls, value: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, list[float]]]:
-        for name in (name for marks in value.values() for name in marks):
-            metrics.parse(name)
+        for marks in value.values():
+            for name, figures in marks.items():
+                _check_figure(name, max(figures, default=0))
         return value
 
     @field_validator("rows", mode="before")
