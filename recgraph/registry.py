@@ -14,7 +14,7 @@ import operator
 import pkgutil
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -124,6 +124,10 @@ class Registry:
             checked = schema(**{key: value for key, value in given.items() if key not in inner}).model_dump()
         except ValidationError as error:
             first = error.errors()[0]
+            key = str(first["loc"][0])
+            kind = fields[key][0]
+            if _is_union(kind) and (expected := mismatch(given.get(key), kind)):  # pydantic names one alternative
+                raise ConfigError(f"{where}.{key}: expected {expected}, got {given.get(key)!r}") from None
             path = ".".join(map(str, (where, *first["loc"])))
             got = "" if first["type"] == "missing" else f", got {first['input']!r}"
             raise ConfigError(f"{path}: {plainly(first['msg'])}{got}") from None
@@ -180,16 +184,21 @@ LIMITS |= {"lt": ("below", operator.lt), "le": ("of at most", operator.le)}
 
 
 def mismatch(value: Any, kind: Any) -> str:
-    """What an option's type expects instead of a value; empty if it fits, or the type has neither numbers nor names.
+    """What an option's type expects instead of a value; empty if it fits, or the type has no numbers, names or lists.
 
     Arrays and tensors fit as numbers, whatever is in them.
     """
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return "" if value in parts else f"one of {', '.join(map(repr, parts))}"
-    if origin in (typing.Union, types.UnionType):
+    if _is_union(kind):
         wrong = [mismatch(value, part) for part in parts]
         return "" if "" in wrong else " or ".join(wrong)
+    if origin is Sequence and not hasattr(value, "__array__"):
+        fits = isinstance(value, Sequence) and not isinstance(value, str)
+        fits = fits and not any(mismatch(one, parts[0]) for one in value)
+        each = mismatch(None, parts[0])
+        return "" if fits else f"a list of values{each and f', each {each}'}"
     if origin is typing.Annotated:
         wrong_kind = mismatch(value, parts[0])
         limits = [(*LIMITS[name], getattr(one, name)) for one in parts[1:] for name in LIMITS if hasattr(one, name)]
@@ -200,6 +209,10 @@ def mismatch(value: Any, kind: Any) -> str:
         number = isinstance(value, fits) and not isinstance(value, bool) and math.isfinite(value)
         return "" if number or hasattr(value, "__array__") else name
     return "None" if kind is types.NoneType and value is not None else ""
+
+
+def _is_union(kind: Any) -> bool:
+    return typing.get_origin(kind) in (typing.Union, types.UnionType)
 
 
 @functools.cache

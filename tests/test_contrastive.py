@@ -105,6 +105,12 @@ def test_info_nce_refuses_temperatures_not_above_0(temperature: float) -> None:
         info_nce(torch.eye(2), torch.eye(2), torch.arange(2), temperature=temperature)
 
 
+@pytest.mark.parametrize("bound", [0.0, -1.0, math.nan])
+def test_info_nce_refuses_bounds_not_above_0(bound: float) -> None:
+    with pytest.raises(ConfigError, match=r"info_nce: bound is .*; expected a number above 0 or None"):
+        info_nce(torch.eye(2), torch.eye(2), torch.arange(2), temperature=0.1, bound=bound)
+
+
 def test_info_nce_of_as_many_orthogonal_vectors_has_a_closed_form() -> None:
     found = info_nce(torch.eye(6), 5 * torch.eye(6), torch.arange(6), temperature=0.5)
     torch.testing.assert_close(found, torch.log1p(5 * torch.exp(torch.tensor(-2.0))))

@@ -385,6 +385,18 @@ def test_a_view_must_change_what_the_encoder_reads(good: Path) -> None:
     plan(good, rows=["MF"], overrides={"objectives.ssl": {"name": "view_contrast", "view": "noise"}})
 
 
+@pytest.mark.parametrize(("inner", "view"), [("lightgcn", "edge_drop"), ("embedding", "noise")])
+def test_a_hybrid_has_the_edges_of_its_graph_encoder_and_hidden_layers_of_its_own(
+    good: Path, inner: str, view: str
+) -> None:
+    changes = {
+        "encoder": {"name": "hybrid", "graph": {"name": inner, "dim": 8}},
+        "content": {"genres": {"columns": ["genres"]}},
+        "objectives.ssl": {"name": "view_contrast", "view": view},
+    }
+    assert plan(good, rows=["LightGCN"], overrides=changes)
+
+
 def test_a_view_must_leave_a_graph_that_its_reader_can_read_be_it_within_another(good: Path) -> None:
     def changes(reader: str, view: str) -> dict[str, Any]:
         nested = {"name": "sasrec", "dim": 8, "items": {"name": reader, "dim": 8}}

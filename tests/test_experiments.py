@@ -10,9 +10,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from recgraph.experiments.experiment import plan, smoke
+from recgraph.experiments.experiment import plan
 from recgraph.experiments.running import Settings, execute
-from recgraph.experiments.toy import ToyTask
+from recgraph.experiments.toy import ToyTask, smoke
 
 FILES = sorted((Path(__file__).resolve().parent.parent / "experiments").glob("*.yaml"))
 
@@ -55,3 +55,18 @@ def test_every_kind_of_row_runs_on_a_toy(path: Path, row: str, tmp_path: Path) -
     assert "clicks" in run.config or all(0 <= value <= 1 for value in found.values())
     assert result["test"].get("ndcg@20:cold", 1) > 0 or row == "popularity"
     assert json.loads((run.folder(tmp_path) / "result.json").read_text()) == result
+
+
+def test_options_that_want_more_data_or_epochs_are_made_small_for_a_toy(tmp_path: Path) -> None:
+    changes = {
+        "objectives.ssl": {"name": "view_contrast", "view": {"name": "svd", "rank": 500}, "anchors": "shared"},
+        "objectives.more": {"name": "prototype_contrast", "clusters": 900, "warm_up": 30},
+        "train.max_epochs": 60,
+    }
+    file = next(path for path in FILES if path.name == "ml100k_contrast.yaml")
+    run = smoke(plan(file, rows=["LightGCN"], seeds=[0], overrides=changes)[0])
+    cpu = torch.device("cpu")
+    execute(run, tmp_path, settings=Settings(cpu), console=Console(), task=ToyTask(cpu))
+    first, second = (json.loads(line) for line in (run.folder(tmp_path) / "metrics.jsonl").read_text().splitlines())
+    assert first["losses"]["more"] == 0 < second["losses"]["more"]
+    assert second["losses"]["ssl"] > 0

@@ -16,8 +16,9 @@ from torch import Tensor
 from recgraph.encoders import LightGCN
 from recgraph.errors import ConfigError
 from recgraph.experiments import pretraining
-from recgraph.experiments.experiment import Run, plan, smoke
+from recgraph.experiments.experiment import Run, plan
 from recgraph.experiments.running import Settings, execute
+from recgraph.experiments.toy import smoke
 from recgraph.models.model import Model
 from recgraph.tuning.search import searches
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from references import lightgcn, normalised_adjacency, propagation
 from torch import Tensor
 
 from recgraph.graph import BipartiteGraph, GraphPerLayer, layer_mean, layer_sum, layers, neighbour_sum
+from recgraph.types import identity
 
 USERS, ITEMS, DIM = 13, 9, 4
 
@@ -216,6 +218,13 @@ def test_wrong_arguments_are_refused():
             function(graph, users, items, [])
         with pytest.raises(ValueError, match="13 users and 1 items do not fit"):
             function(graph, users, items[:1], [1.0, 1.0])
+
+
+def test_weights_may_be_integers():
+    graph, _, users, items = case(10)
+    for weights, perturb in product(([1, 0, 2], torch.tensor([1.0, 0.0, 2.0])), (identity, lambda hidden: 3 * hidden)):
+        total, every = layers(graph, users, items, weights, perturb=perturb)
+        assert_same(total, tuple(zero + 2 * two for zero, _, two in zip(*every, strict=True)))
 
 
 def test_layers_are_powers_of_the_adjacency():

@@ -10,11 +10,13 @@ import torch
 from test_contrastive import DISTINCT_ITEMS, DISTINCT_USERS, generator, gradients, model_and_batch, value
 
 from recgraph import registry
+from recgraph.encoders.content import ContentEncoder
 from recgraph.errors import ConfigError
+from recgraph.heads import Dot
 from recgraph.models.recommender import Recommender
 from recgraph.objectives import BPR, Objectives, PrototypeContrast
 from recgraph.objectives.kmeans import chosen
-from recgraph.types import Encoding
+from recgraph.types import Content, Encoding, Modality
 
 
 def begun(recommender: Recommender, epoch: int = 1, **options: object) -> PrototypeContrast:
@@ -85,6 +87,19 @@ def test_an_e_step_goes_on_from_the_last_and_draws_nothing_more() -> None:
         assert found.places.tolist() == places
 
 
+def test_what_is_clustered_has_no_dropout_and_training_goes_on_with_it() -> None:
+    modality = Modality(torch.randn(9, 5, generator=generator()), torch.ones(9, dtype=torch.bool))
+    content = Content({"words": modality})
+    encoder = ContentEncoder(9, 9, content, dim=4, dropout=0.5)
+    recommender = Recommender(encoder, {"rank": Dot(4)}, content=content).train()
+    objective = begun(recommender, clusters=9, iterations=1)
+    assert recommender.training
+    assert encoder.training
+    expected = recommender.eval().encode_all().items
+    found = objective._found[1].centroids  # as many as there are items, so that each is an item's vector
+    torch.testing.assert_close(found[objective._found[1].places], expected)
+
+
 def test_prototypes_are_in_the_state_of_the_objectives() -> None:
     recommender, batch = model_and_batch()
     one = Objectives({"rank": (1.0, BPR()), "proto": (0.1, begun(recommender))})
@@ -117,8 +132,9 @@ def test_what_is_missing_is_said() -> None:
     recommender, batch = model_and_batch()
     with pytest.raises(ValueError, match="call begin_epoch"):
         value(PrototypeContrast(), recommender, batch)
-    with pytest.raises(ConfigError, match="clusters is 13, but there are 12 users"):
-        begun(recommender, clusters=13)
+    for warm_up in (0, 20):
+        with pytest.raises(ConfigError, match="clusters is 13, but there are 12 users"):
+            begun(recommender, clusters=13, warm_up=warm_up)
     with pytest.raises(ValueError, match="give begin_epoch a `generator`"):
         PrototypeContrast(clusters=4, warm_up=0).begin_epoch(recommender, 1, None)
     all_of = recommender.encode_all()

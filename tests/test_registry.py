@@ -64,6 +64,11 @@ def test_defaults_are_filled_in_and_types_converted() -> None:
         ("builtins:exec", r"'builtins:exec' is not a recgraph\.encoders\.base:Encoder"),
         ({"name": "lightgcn", "dim": 0}, r"encoder\.dim: .*greater than 0, got 0"),
         ({"name": "lightgcn", "num_layers": -1}, r"encoder\.num_layers: .*greater than or equal to 0, got -1"),
+        (
+            {"name": "lightgcn", "layer_weights": ["a", 1]},
+            r"encoder\.layer_weights: expected one of 'mean', 'learned' or a number or a list of values, each a number, got \[",
+        ),
+        ({"name": "lightgcn", "layer_weights": "lerned"}, r"encoder\.layer_weights: expected one of .*, got 'lerned'"),
         ({"name": "lightgcn", "std": float("inf")}, r"encoder\.std: .*finite number, got inf"),
     ],
 )
@@ -80,6 +85,7 @@ def test_mistakes_are_explained(spec: object, message: str) -> None:
         (lambda: LightGCN(3, 4, dim=True), "dim is True; expected an integer above 0"),
         (lambda: EdgeDrop(rate=1.0), r"EdgeDrop: rate is 1\.0; expected a number of at least 0 and below 1"),
         (lambda: LightGCN(3, 4, alpha=float("inf")), "LightGCN: alpha is inf; expected a number"),
+        (lambda: LightGCN(3, 4, layer_weights=[0.5, None]), r"layer_weights is \[0\.5, None\]; expected one of 'mean'"),
         (lambda: Noise(eps=float("nan")), "Noise: eps is nan; expected a number of at least 0"),
         (lambda: ViewContrast(similarity="cos"), "similarity is 'cos'; expected one of 'cosine', 'dot'"),
         (lambda: ViewContrast(bound=0), "bound is 0; expected a number above 0 or None"),

@@ -58,6 +58,51 @@ class Broken(Encoder):
             },
             r"objectives\.ssl\.view: edge_drop changes layers from 1 on, and sasrec has none: num_layers is 0",
         ),
+        (
+            {
+                "encoder": {"name": "hybrid", "graph": {"name": "embedding", "dim": 8}},
+                "objectives.ssl": {"name": "view_contrast", "view": "edge_drop"},
+            },
+            r"objectives\.ssl\.view: edge_drop changes edges, and nothing in hybrid propagates over any",
+        ),
+        (
+            {
+                "encoder": {"name": "hybrid", "graph": {"name": "lightgcn", "num_layers": 0}},
+                "objectives.ssl": {"name": "view_contrast", "view": "node_drop"},
+            },
+            r"objectives\.ssl\.view: node_drop changes layers from 1 on, and hybrid has none: num_layers is 0",
+        ),
+        (
+            {"encoder.alpha": 0.6, "objectives.ssl": {"name": "view_contrast", "view": "svd"}},
+            r"objectives\.ssl\.view: svd approximates Â with alpha and beta 0\.5; lightgcn has \(0\.6, 0\.5\)",
+        ),
+        (
+            {
+                "objectives.one": {"name": "layer_contrast", "view": "svd"},
+                "objectives.two": {"name": "layer_contrast", "view": "edge_drop"},
+            },
+            r"objectives\.two\.view: edge_drop cannot change the graph that all .*, after objectives\.one\.view has",
+        ),
+        (
+            {"objectives.ssl": "prototype_contrast", "train.max_epochs": 20},
+            r"objectives\.ssl\.warm_up: 20 epochs without it, and train\.max_epochs is 20: it would do nothing",
+        ),
+        (
+            {"objectives.ssl": {"name": "layer_contrast", "user_weight": 0, "item_weight": 0}},
+            r"objectives\.ssl: user_weight and item_weight are 0: nothing would be contrasted",
+        ),
+        (
+            {"objectives.ssl": {"name": "view_contrast", "anchors": "shared"}},
+            r"objectives\.ssl: view_contrast: without a view all vectors are shared: take `anchors` out",
+        ),
+        (
+            {"objectives.ssl": {"name": "view_contrast", "temperature": 0.2, "bound": 5}},
+            r"objectives\.ssl: view_contrast: bound is 5\.0; expected below 1 / τ = 5 for cosines",
+        ),
+        (
+            {"objectives.ssl": "view_contrast", "objectives.ssl.view.rate": 0.2},
+            r"objectives\.ssl\.view\.rate: no 'view' here\. Known: name\. Of an option that is not set yet, set the whole",
+        ),
         ({"evaluate.metrics": "ndcg@10"}, r"evaluate\.metrics: Input should be a list, got 'ndcg@10'"),
         ({"split.ratios": [0.8, 0.2, 0]}, r"split\.ratios\.2: Input should be greater than 0, got 0"),
         ({"encoder": FIELDS}, r"heads\.rank: Dot takes vectors as they are"),
@@ -104,6 +149,27 @@ def test_what_does_not_fit_together_is_refused_before_anything_is_loaded(
     with pytest.raises(ConfigError, match=rf"{toy.name}: rows\.LightGCN: .*({message})"):
         plan(toy, rows=["LightGCN"], overrides=changes)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objectives.ssl.view": "svd", "objectives.noisy": {"name": "layer_contrast", "view": "noise"}},
+        {"objectives.ssl": {"name": "layer_contrast", "view": "edge_drop"}, "objectives.more": "layer_contrast"},
+        {
+            "objectives.ssl": {"name": "layer_contrast", "view": "edge_drop"},
+            "objectives.more": {"name": "layer_contrast", "view": "random_walk"},
+        },
+        {"objectives.ssl": {"name": "view_contrast", "temperature": 0.1, "bound": 9.9}},
+        {"objectives.ssl": {"name": "view_contrast", "temperature": 0.2, "bound": 5, "similarity": "dot"}},
+        {"objectives.ssl": "prototype_contrast", "train.max_epochs": 21},
+    ],
+)
+def test_what_fits_together_is_not_refused(toy: Path, changes: dict[str, Any]) -> None:
+    tree = yaml.safe_load(toy.read_text())
+    tree["base"]["objectives"] = {"rank": "bpr", "ssl": {"name": "view_contrast"}}
+    toy.write_text(yaml.safe_dump(tree))
+    plan(toy, rows=["LightGCN"], overrides=changes)
 
 
 def test_what_a_file_says_of_its_own_rows_is_not_followed_by_all_of_it(toy: Path) -> None:

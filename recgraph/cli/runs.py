@@ -26,11 +26,11 @@ from recgraph.cli.common import (
 )
 from recgraph.environment import code_version
 from recgraph.errors import ConfigError, RecgraphError
-from recgraph.experiments.experiment import Run, plan, smoke
+from recgraph.experiments.experiment import Run, plan
 from recgraph.experiments.reading import read
 from recgraph.experiments.running import Settings, execute
 from recgraph.experiments.scheduling import Outcome, do, preview
-from recgraph.experiments.toy import ToyTask
+from recgraph.experiments.toy import ToyTask, smoke
 from recgraph.files import write_text
 from recgraph.reporting import rendering, report, tables
 from recgraph.training.weights_biases import log_table

@@ -33,6 +33,9 @@ class Encoder(nn.Module):
     linked: ClassVar[bool] = False
     """Whether it reads the links of a graph beside its interactions (`BipartiteGraph.linked`)."""
 
+    propagates: ClassVar[bool] = True
+    """Whether the edges of a graph that it reads matter to its own vectors, and not the numbers of neighbours alone."""
+
     layered: ClassVar[bool] = False
     """Whether its encodings have `layers` where these are asked for, 0 to `num_layers`; a hybrid has its graph's."""
 

@@ -66,6 +66,7 @@ class Hybrid(Encoder):
 
     reads = frozenset({"graph", "content"})
     linked = True
+    propagates = False
     two_sided = True
 
     def __init__(

@@ -10,7 +10,7 @@ from recgraph.baselines.base import Baseline
 from recgraph.data.cards import Card
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
-from recgraph.experiments.compatibility import check_view, misfit, reads_of, within
+from recgraph.experiments.compatibility import check_shared_views, check_view, misfit, reads_of, within
 from recgraph.experiments.rehearsing import rehearse
 from recgraph.experiments.schema import RunConfig, Spec
 from recgraph.experiments.tasks import can_name, check_tasks
@@ -108,9 +108,15 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         if refused := misfit(checked_spec, encoder, clicks=config.clicks is not None):
             raise ConfigError(f"{address}: {checked_spec['name']} {refused}")
         check_view(checked_spec.get("view"), encoder, f"{address}.view", linked="relations" in checked)
+        if checked_spec.get("warm_up", 0) >= config.train.max_epochs:
+            raise ConfigError(
+                f"{address}.warm_up: {checked_spec['warm_up']} epochs without it, and train.max_epochs is "
+                f"{config.train.max_epochs}: it would do nothing"
+            )
         head = checked_spec.get("head", "rank")
         if head not in config.heads:
             raise ConfigError(f"{address}.head: no head {head!r}. {suggest(head, config.heads)}")
+    check_shared_views(objectives, where)
     if not any(
         spec["weight"] and not registry.objectives.find(spec["name"]).of_parameters for spec in objectives.values()
     ):

@@ -7,6 +7,8 @@ from typing import Any
 
 from recgraph import registry
 from recgraph.errors import ConfigError
+from recgraph.graph.low_rank import LowRankGraph
+from recgraph.objectives.base import Objective
 from recgraph.registry import Component
 
 
@@ -80,11 +82,40 @@ def check_view(view: Mapping[str, Any] | None, encoder: Mapping[str, Any], where
     kind, name = registry.views.find(view["name"]), encoder["name"]
     if not kind.changes & (reads_of(encoder) | {"perturb"}):
         raise ConfigError(f"{where}: {view['name']} changes {sorted(kind.changes)}, which {name} does not read")
-    seen = [entry for reader, entry in within(encoder) if reader.reads & kind.changes] or [encoder]
-    if kind.changes <= {"graph", "perturb"} and all(entry.get("num_layers") == 0 for entry in seen):
+    seen = [entry for reader, entry in within(encoder) if reader.reads & kind.changes and reader.propagates]
+    if kind.changes == {"graph"} and not seen:
+        raise ConfigError(f"{where}: {view['name']} changes edges, and nothing in {name} propagates over any")
+    if kind.changes <= {"graph", "perturb"} and all(entry.get("num_layers") == 0 for entry in seen or [encoder]):
         raise ConfigError(f"{where}: {view['name']} changes layers from 1 on, and {name} has none: num_layers is 0")
     if linked and not kind.linked:
         raise ConfigError(f"{where}: {view['name']} is of interactions alone: it has no place for relations")
     readers = [reader for reader, _ in within(encoder) if "graph" in reader.reads]
     if kind.leaves is not None and any(kind.leaves not in reader.graphs for reader in readers):
         raise ConfigError(f"{where}: {view['name']} leaves a {kind.leaves.__name__}, which {name} cannot read")
+    exponents = {(entry.get("alpha", 0.5), entry.get("beta", 0.5)) for entry in seen}
+    if kind.leaves is LowRankGraph and exponents != {(0.5, 0.5)}:
+        raise ConfigError(
+            f"{where}: {view['name']} approximates Â with alpha and beta 0.5; {name} has {exponents.pop()}"
+        )
+
+
+def check_shared_views(objectives: Mapping[str, Mapping[str, Any]], where: str) -> None:
+    """Reject a view of the graph that comes after another which leaves what it cannot change.
+
+    Views of objectives with their own `inputs` change the inputs that all share, one after the other.
+
+    Args:
+        objectives: their checked entries by role, in order.
+        where: file and row, for messages.
+    """
+    before = ""
+    for role, spec in objectives.items():
+        if spec.get("view") is None or registry.objectives.find(spec["name"]).inputs is Objective.inputs:
+            continue
+        view = registry.views.find(spec["view"]["name"])
+        if before and "graph" in view.changes:
+            raise ConfigError(
+                f"{where}: objectives.{role}.view: {spec['view']['name']} cannot change the graph that all objectives "
+                f"share, after objectives.{before}.view has: let one alone change it"
+            )
+        before = role if view.leaves is not None else before

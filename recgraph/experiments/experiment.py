@@ -116,20 +116,6 @@ def plan(
     return runs
 
 
-def smoke(run: Run) -> Run:
-    """The same run with at most two epochs, ranking the catalogue: a toy has no stored candidates."""
-    config = run.config | {"evaluate": run.config["evaluate"] | {"sampled": False}}
-    if "baseline" in config:
-        return replace(run, config=config)
-    short = {"max_epochs": 2, "patience": 2, "validate_every": 1, "warmup": min(1, config["train"]["warmup"])}
-    config["train"] = config["train"] | short
-    if run.sources:
-        config["pretrained"] = {
-            part: {"row": source.row, "config": smoke(source).config} for part, source in run.sources.items()
-        }
-    return replace(run, config=config)
-
-
 def samples(space: Sequence[Any] | Range) -> list[Any]:
     """Values that represent a search space: all of a list, both ends of a range, and a point inside if it has any."""
     if not isinstance(space, Range):
@@ -187,7 +173,8 @@ def override(tree: dict[str, Any], address: str, value: Any, where: str) -> None
     node: dict[str, Any] = tree
     for key in parents:
         if key not in node:
-            raise ConfigError(f"{where}: {address}: no {key!r} here. {suggest(key, node)}")
+            unset = f" Of an option that is not set yet, set the whole: {key}={{...}}" if "name" in node else ""
+            raise ConfigError(f"{where}: {address}: no {key!r} here. {suggest(key, node)}{unset}")
         if isinstance(node[key], str):  # a component given by its name alone
             node[key] = {"name": node[key]}
         elif node[key] is None:

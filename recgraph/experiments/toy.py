@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,13 @@ from recgraph.experiments.task import Task
 from recgraph.graph.links import Links
 from recgraph.random import numpy_generator
 from recgraph.types import Content
+
+if TYPE_CHECKING:
+    from recgraph.experiments.experiment import Run
+
+
+SMALL = {"clusters": 8, "rank": 8, "warm_up": 1}
+"""The largest values, on a toy, of options of objectives and views that are limited by the data or the epochs."""
 
 
 class ToyTask(Task):
@@ -84,3 +92,25 @@ class ToyTask(Task):
             name: one if one["column"] is None else {**one, "column": "friends"} for name, one in settings.items()
         }
         return super().links(changed, train, content)
+
+
+def smoke(run: Run) -> Run:
+    """The same run with at most two epochs, ranking the catalogue: a toy has no stored candidates."""
+    config = run.config | {"evaluate": run.config["evaluate"] | {"sampled": False}}
+    if "baseline" in config:
+        return replace(run, config=config)
+    short = {"max_epochs": 2, "patience": 2, "validate_every": 1, "warmup": min(1, config["train"]["warmup"])}
+    config |= {"train": config["train"] | short, "objectives": _small(config["objectives"])}
+    if run.sources:
+        config["pretrained"] = {
+            part: {"row": source.row, "config": smoke(source).config} for part, source in run.sources.items()
+        }
+    return replace(run, config=config)
+
+
+def _small(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of a configuration, and those within it, with options that suit more data or more epochs made small."""
+    return {
+        key: _small(value) if isinstance(value, Mapping) else min(value, SMALL[key]) if key in SMALL else value
+        for key, value in spec.items()
+    }

@@ -168,7 +168,7 @@ def _sum(layers: Sequence[Tensor], weights: Sequence[float] | Tensor) -> Tensor:
     """The weighted sum of layers; each is one pass over memory."""
     total = weights[0] * layers[0]
     for weight, layer in zip(weights[1:], layers[1:], strict=True):
-        total = total.add_(layer, alpha=weight) if isinstance(weight, float) else total.addcmul_(weight, layer)
+        total = total.addcmul_(weight, layer) if isinstance(weight, Tensor) else total.add_(layer, alpha=weight)
     return total
 
 

@@ -50,6 +50,8 @@ class Contrast(Objective):
 
     def __init__(self, temperature: float, user_weight: float, item_weight: float, view: View | None) -> None:
         super().__init__()
+        if not user_weight and not item_weight:
+            raise ConfigError("user_weight and item_weight are 0: nothing would be contrasted")
         self.temperature, self.user_weight, self.item_weight, self.view = temperature, user_weight, item_weight, view
 
     def seen(self, inputs: Inputs, batch: Batch) -> Inputs:
@@ -99,7 +101,7 @@ class ViewContrast(Contrast):
             further, though pushed as one of the candidates. None for no bound.
 
     Raises:
-        ConfigError: `every` is "epoch" with a view that changes more than the graph.
+        ConfigError: `every` is "epoch" with a view that changes more than the graph; or an option would do nothing.
     """
 
     def __init__(
@@ -120,6 +122,12 @@ class ViewContrast(Contrast):
         if every == "epoch" and (view is None or view.changes != {"graph"}):
             what = "no view" if view is None else f"{type(view).__name__} changes {sorted(view.changes)}"
             raise ConfigError(f"view_contrast: every 'epoch' keeps views of the graph; {what}")
+        if anchors == "shared" and view is None:
+            raise ConfigError("view_contrast: without a view all vectors are shared: take `anchors` out")
+        if bound is not None and similarity == "cosine" and bound * temperature >= 1:
+            raise ConfigError(
+                f"view_contrast: bound is {bound}; expected below 1 / τ = {1 / temperature:g} for cosines"
+            )
         self.anchors, self.against, self.every = anchors, against, every
         self._graphs: dict[int, Any] | None = None
 
@@ -178,7 +186,7 @@ class LayerContrast(Contrast):
         anchor: the layer that anchors are from; None for the final vectors.
         layer: the layer that candidates are from (l* in XSimGCL), counted from 0.
         against: candidates: the batch's own distinct users or items (XSimGCL), or all (NCL).
-        view: how the inputs of the shared encoding are changed.
+        view: how the inputs of the shared encoding are changed, also if the objective's weight is 0.
         user_weight: of the users' mean.
         item_weight: of the items' mean (α in NCL, 0.5 to 1.5).
     """

@@ -41,9 +41,12 @@ def info_nce(
         bound: b, if s / τ of the target counts as at least -b and at most b where it is not in the softmax's sum.
 
     Raises:
-        ConfigError: the temperature is not above 0, or there is no such similarity.
+        ConfigError: the temperature or the bound is not above 0, or there is no such similarity.
     """
-    for name, value, kind in (("temperature", temperature, PositiveFloat), ("similarity", similarity, Similarity)):
+    for name, value, kind in (
+        *(("temperature", temperature, PositiveFloat), ("similarity", similarity, Similarity)),
+        ("bound", bound, PositiveFloat | None),
+    ):
         if expected := mismatch(value, kind):
             raise ConfigError(f"info_nce: {name} is {value!r}; expected {expected}")
     # 16 bits are too coarse for sums.

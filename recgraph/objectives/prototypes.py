@@ -68,25 +68,26 @@ class PrototypeContrast(Contrast):
         """
         self._begun = True
         self._found = tuple(found.to(recommender.device) for found in self._found)  # a checkpoint's are on the CPU
+        encoder = recommender.encoder
+        for count, kind in ((encoder.num_users, "users"), (encoder.num_items, "items")):
+            if count < self.clusters:
+                raise ConfigError(f"prototype_contrast: clusters is {self.clusters}, but there are {count} {kind}")
         if epoch <= self.warm_up or (epoch - self.warm_up - 1) % self.refresh:
             return
+        training = recommender.training
         with torch.no_grad():
-            ego = recommender.encode_all().ego
+            ego = recommender.eval().encode_all().ego  # dropout would move the vectors that are clustered
+        recommender.train(training)
         if ego.query is None:
-            raise ConfigError(f"prototype_contrast: {type(recommender.encoder).__name__} has no vectors of users")
-        tables = {"users": ego.query, "items": ego.items}
-        for kind, table in tables.items():
-            if len(table) < self.clusters:
-                raise ConfigError(f"prototype_contrast: clusters is {self.clusters}, but there are {len(table)} {kind}")
+            raise ConfigError(f"prototype_contrast: {type(encoder).__name__} has no vectors of users")
+        tables = ego.query, ego.items
         if self._found:
             starts = [found.centroids for found in self._found]
         elif generator is None:
             raise ValueError("PrototypeContrast draws where k-means starts: give begin_epoch a `generator`")
         else:
-            starts = [chosen(table, self.clusters, generator) for table in tables.values()]
-        self._found = tuple(
-            kmeans(table, start, self.iterations) for table, start in zip(tables.values(), starts, strict=True)
-        )
+            starts = [chosen(table, self.clusters, generator) for table in tables]
+        self._found = tuple(kmeans(table, start, self.iterations) for table, start in zip(tables, starts, strict=True))
 
     def get_extra_state(self) -> Any:
         """The prototypes, for checkpoints."""
