@@ -195,10 +195,9 @@ def mismatch(value: Any, kind: Any) -> str:
         wrong = [mismatch(value, part) for part in parts]
         return "" if "" in wrong else " or ".join(wrong)
     if origin is Sequence and not hasattr(value, "__array__"):
-        fits = isinstance(value, Sequence) and not isinstance(value, str)
-        fits = fits and not any(mismatch(one, parts[0]) for one in value)
-        each = mismatch(None, parts[0])
-        return "" if fits else f"a list of values{each and f', each {each}'}"
+        values = value if isinstance(value, Sequence) and not isinstance(value, str) else [None]
+        each = next(filter(None, (mismatch(one, parts[0]) for one in values)), "")
+        return each and f"a list of values, each {each}"
     if origin is typing.Annotated:
         wrong_kind = mismatch(value, parts[0])
         limits = [(*LIMITS[name], getattr(one, name)) for one in parts[1:] for name in LIMITS if hasattr(one, name)]
