@@ -95,7 +95,7 @@ class ToyTask(Task):
 
 
 def smoke(run: Run) -> Run:
-    """The same run with at most two epochs, ranking the catalogue: a toy has no stored candidates."""
+    """The same run for a toy: at most two epochs, `SMALL` options, and the catalogue ranked for want of candidates."""
     config = run.config | {"evaluate": run.config["evaluate"] | {"sampled": False}}
     if "baseline" in config:
         return replace(run, config=config)
