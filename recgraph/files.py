@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recgraph.errors import LockedError
+from recgraph.errors import DataError, LockedError
 
 
 @contextmanager
@@ -58,6 +58,22 @@ def in_turn(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(opened)
+
+
+@contextmanager
+def undamaged(path: Path) -> Iterator[Path]:
+    """Yield a file of a finished run to be read within the block, in which any failure but to open it is damage.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        yield path
+    except OSError:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path}: damaged: {text}; delete its folder to run it again") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +74,7 @@ def test_overrides_select_and_change(recgraph, toy: Path) -> None:
         (("--rows", "LightGNC"), "no row 'LightGNC'. Did you mean 'LightGCN'?"),
         (("--datasets", "ml-100"), "no dataset 'ml-100'. Did you mean 'ml-100k'?"),
         (("--device", "gpu"), "--device gpu: cannot be used here"),
+        (("--device", "meta"), "--device meta: cannot be used here"),
         (("--seeds", "one"), "--seeds: expected whole numbers separated by commas, got 'one'"),
     ],
 )
@@ -293,3 +297,11 @@ def test_a_table_is_written_in_every_form(toy: Path, recgraph) -> None:
     assert page.count("popularity") > 1
     assert "train.max_epochs=2" in page
     assert str(folder / "part.html") in output.replace("\n", "")
+
+
+def test_a_terminal_without_a_character_gets_another(toy: Path) -> None:
+    command = [sys.executable, "-m", "recgraph", "table", str(toy), "--rows", "popularity", "--seeds", "0"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "popularity ? toy ? seed 0" in done.stdout
+    assert (Path("runs") / "toy" / "toy.md").is_file()

@@ -342,6 +342,11 @@ def test_an_ablation_makes_rows_of_its_base(good: Path) -> None:
             "published.ml-100k.LightGCN.metrics: ndcg@10 is 28.1; expected at most 1: 28.1% is 0.281",
         ),
         (
+            "marks: {ml-100k: {gini@10: [0.1]}}",
+            "marks: of gini@10 more is not better, so that training does not rise to a mark",
+        ),
+        ("marks: {ml-100k: {ndcg@20: [0.1]}}", "marks.ml-100k: no row measures 'ndcg@20'. Did you mean 'ndcg@10'?"),
+        (
             "marks: {ml-100k: {ndcg@10: [0.1, 28.1]}}",
             "marks: ndcg@10 is 28.1; expected at most 1: 28.1% is 0.281",
         ),

@@ -14,6 +14,7 @@ import yaml
 from cases import count_epochs
 from rich.console import Console
 
+from recgraph.errors import ConfigError
 from recgraph.experiments.experiment import Run, plan
 from recgraph.experiments.finished import begins
 from recgraph.experiments.running import Settings, execute, reevaluate
@@ -271,3 +272,11 @@ def test_taking_over_that_is_cut_off_is_done_again(toy: Path, monkeypatch: pytes
     trained = count_epochs(monkeypatch)
     assert math.isfinite(do(run)["test"]["ndcg@10"])
     assert not trained
+
+
+@pytest.mark.parametrize("metric", ["ndcg@10:cold", "recall@10:warm", "cold_share@10"])
+def test_a_refitted_model_is_not_measured_on_items_that_it_has_seen_as_cold(toy: Path, metric: str) -> None:
+    run = planned(toy, refit=True)
+    do(run)
+    with pytest.raises(ConfigError, match=f"was fitted again on validation, whose items {metric} would take for cold"):
+        reevaluate(run.folder(Path("runs")), ["ndcg@10", metric], CPU)

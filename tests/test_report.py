@@ -18,6 +18,7 @@ import yaml
 from rich.console import Console
 
 from recgraph import cli
+from recgraph.errors import DataError
 from recgraph.experiments.experiment import plan
 from recgraph.experiments.running import Settings
 from recgraph.experiments.scheduling import do
@@ -214,6 +215,33 @@ def test_a_seed_without_a_curve_leaves_its_row_out_of_those(ran: Path) -> None:
     assert "LightGCN" not in {row[0] for row in curves}
 
 
+def test_of_planned_runs_no_other_seeds_are_shown(ran: Path) -> None:
+    study = collect(ran, Path("runs"), planned=plan(ran, rows=["LightGCN", "popularity"], seeds=[1]))
+    assert [(one.result["row"], one.result["seed"]) for one in study.runs] == [("LightGCN", 1), ("popularity", 1)]
+    assert study.others == 4  # the other two rows; seed 0 of these is of the same settings
+    assert not study.missing
+
+
+@pytest.mark.parametrize("name", ["env.json", "metrics.jsonl", "per_user.parquet", "result.json"])
+def test_a_damaged_file_is_named(ran: Path, name: str) -> None:
+    _, folder = results("LightGCN")[1]
+    (folder / name).write_bytes(b"{}" if name == "result.json" else (folder / name).read_bytes()[:60])
+    with pytest.raises(DataError, match=rf"{re.escape(str(folder / name))}: damaged: .*; delete "):
+        write([collect(ran, Path("runs"))])
+
+
+def test_a_metric_that_groups_lack_is_replaced_in_their_charts(ran: Path) -> None:
+    for row in ("popularity", "BPR-MF", "LightGCN", NASTY):
+        for one, folder in results(row):
+            for found in one["groups"].values():
+                found.pop("ndcg@10", None)
+            (folder / "result.json").write_text(json.dumps(one))
+    tables = Page(write([collect(ran, Path("runs"))])).tables
+    (label,) = [label for label in tables if label.startswith("Data: Groups of users")]
+    assert tables[label][0][-1] == "recall@10"
+    assert any("recall@10 by group" in label for label in tables)
+
+
 def test_a_table_without_curves_is_shown(ran: Path) -> None:
     for path in Path("runs").rglob("seed-0/metrics.jsonl"):
         path.unlink()
@@ -263,6 +291,9 @@ def test_the_command_writes_a_page(ran: Path, capsys: pytest.CaptureFixture[str]
     Path("experiments").mkdir()
     ran.rename(Path("experiments") / ran.name)
     assert run() == 0
+    assert run(str(Path("experiments/toy.yaml").rename("experiments/lr=1 toy.yaml"))) == 1  # a file without runs
+    assert "lr=1 toy.yaml: no finished runs of it" in capsys.readouterr().err
+    Path("experiments/lr=1 toy.yaml").rename("experiments/toy.yaml")
     assert Path("report.html").is_file()
     for arguments in (["experiments/toy.yaml", "--runs", "none"], ["--runs", "none"], ["experiments/to.yaml"]):
         assert run(*arguments) == 1

@@ -83,6 +83,28 @@ def test_published_figures_stand_beside_ours_with_their_source_and_flag() -> Non
     assert "published" not in other.head
 
 
+def test_a_published_figure_that_is_not_measured_is_said() -> None:
+    published = {"toy": {"A": Published(source="paper", metrics={"ndcg@10": 0.25, "hit@10:sampled-99": 0.5})}}
+    (grid,) = grids(finished(RESULTS), published=published)
+    assert "Published, A: paper; hit@10:sampled-99, which is not measured here." in grid.notes
+
+
+@pytest.mark.parametrize(
+    ("metrics", "groups", "shown"),
+    [
+        (["coverage@10", "recall@10"], ["recall@10"], "recall@10"),
+        (["ndcg@10:warm", "recall@10", "ndcg@10"], ["recall@10", "ndcg@10"], "ndcg@10"),
+        (["recall@10", "ndcg@10"], ["recall@10", "ndcg@10"], "ndcg@10"),
+        (["coverage@10"], [], None),
+    ],
+)
+def test_groups_are_shown_by_a_metric_that_they_have(metrics: list[str], groups: list[str], shown: str | None) -> None:
+    one = result("A", 0, 0.3, test=dict.fromkeys(metrics, 0.5), groups={"head": dict.fromkeys(groups, 0.25)})
+    found = [grid for grid in grids(finished([one])) if "by group" in grid.title]
+    assert [grid.title for grid in found] == ([f"toy, {shown} by group"] if shown else [])
+    assert all(grid.rows[0][1].text == "0.2500" for grid in found)
+
+
 def test_parity_figures_have_a_column_of_their_own() -> None:
     (grid,) = grids(finished([result("A", 0, 0.3, parity={"ndcg@10": 0.35}), result("B", 0, 0.2)]))
     assert list(grid.head[:3]) == ["", "ndcg@10", "ndcg@10, epoch picked on test"]
@@ -169,6 +191,15 @@ def test_a_name_with_a_bar_stays_in_its_cell() -> None:
     text = text_of([result("a | b", 0, 0.3)])
     (line,) = [line for line in text.splitlines() if line.startswith(r"| a \| b ")]
     assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"\|", text.splitlines()[2]))  # the head's
+
+
+def test_names_stand_as_they_are_in_markdown_and_are_no_options_in_latex() -> None:
+    rows = [result(name, 0, 0.3) for name in ("w/o <img> & *a*", "[MF] x", "*star", "γ ≤ 1")]
+    assert r"| w/o \<img> & \*a\* " in text_of(rows)
+    lines = latex(grids(finished(rows))).splitlines()
+    assert any(line.startswith("{}[MF] x &") for line in lines)
+    assert any(line.startswith("{}*star &") for line in lines)
+    assert any(line.startswith(r"$\gamma$ $\leq$ 1 &") for line in lines)
 
 
 def test_the_csv_is_tidy(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors that the user can fix are printed without a traceback."""
     # Show the library's warnings, such as a resume by other code, on the terminal.
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=errors, show_time=False, show_path=False)])
+    for stream in (sys.stdout, sys.stderr):  # a terminal of few characters must not end hours of work
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if tokens[:1] and tokens[0] in ("evaluate", "recommend", "explain", "export"):

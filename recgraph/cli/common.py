@@ -46,7 +46,7 @@ def check_positive(numbers: Mapping[str, float | None]) -> None:
 def find_device(text: str) -> torch.device:
     try:
         device = torch.device(text)
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).tolist()
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"--device {text}: cannot be used here: {str(error).splitlines()[0]}") from None
     return device

@@ -25,6 +25,7 @@ from recgraph.explaining.explanation import explain as explained
 from recgraph.explaining.panels import Bars, Grid
 from recgraph.files import write_json
 from recgraph.heads import Dot
+from recgraph.models.blend import Blend
 from recgraph.models.model import Model
 from recgraph.models.newcomers import free_id
 from recgraph.models.recommender import Recommender
@@ -170,7 +171,8 @@ def export(run: Path, *, to: Path | None = None, device: str = "cpu") -> None:
 def _with_vectors(run: Path, device: str) -> Recommender:
     model = Model.load(run, device=find_device(device))
     if not isinstance(model, Recommender):
-        raise ConfigError(f"{run}: a baseline, which has no vectors and takes no new users or items")
+        kind = "blend" if isinstance(model, Blend) else "baseline"
+        raise ConfigError(f"{run}: a {kind}, which has no vectors and takes no new users or items")
     return model
 
 

@@ -26,8 +26,8 @@ def report(*arguments: str, runs: Path = Path("runs"), to: Path = Path("report.h
         runs: folder of all runs.
         to: file to write.
     """
-    files = [Path(text) for text in arguments if "=" not in text]
-    overrides = assignments([text for text in arguments if "=" in text])
+    files = [Path(text) for text in arguments if _is_file(text)]
+    overrides = assignments([text for text in arguments if not _is_file(text)])
     studies = [collect(file, runs, overrides) for file in files or sorted(EXPERIMENTS.glob("*.yaml"))]
     for study in studies:
         if files and not study.runs:
@@ -40,3 +40,8 @@ def report(*arguments: str, runs: Path = Path("runs"), to: Path = Path("report.h
     for study in shown:
         say(f"{study.file}: {len(study.runs)} runs")
     say(f"Wrote {to}.")
+
+
+def _is_file(argument: str) -> bool:
+    """Whether an argument is an experiment file, and not an override; names of files may have equals signs."""
+    return "=" not in argument or Path(argument).is_file()

@@ -203,6 +203,7 @@ def _preview(planned: Sequence[Run], runs: Path, workers: int, any_code: bool) -
     for cell in cells:
         shown.add_row(escape(_name(cell.run)), cell.state, "?" if cell.seconds is None else f"{cell.seconds:.0f}")
     console.print(shown)
-    known = sum(cell.seconds or 0 for cell in cells) / workers
+    together = min(workers, max(1, sum(cell.seconds != 0 for cell in cells)))
+    known = sum(cell.seconds or 0 for cell in cells) / together
     unknown = sum(cell.seconds is None for cell in cells)
     say(f"About {known / 60:.0f} minutes{f', and {unknown} runs of which nothing is known' if unknown else ''}.")

@@ -207,6 +207,11 @@ def scope(metric: str) -> str | None:
     return match[1] if match else None
 
 
+def tells_cold(metric: str) -> bool:
+    """Whether a metric tells cold items from warm ones, by the interactions of the training part."""
+    return scope(metric) is not None or parse(metric)[0] == "cold_share"
+
+
 def direction(metric: str) -> int:
     """1 if higher is better, -1 if lower is better, 0 if neither."""
     name = parse(metric)[0]

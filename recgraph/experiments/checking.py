@@ -40,7 +40,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         ConfigError: something is misspelt, missing, or incompatible with the rest.
     """
     known = list(config.evaluate.metrics)
-    if config.refit and (by_kind := [name for name in known if metrics.scope(name) or name.startswith("cold_share")]):
+    if config.refit and (by_kind := [name for name in known if metrics.tells_cold(name)]):
         raise ConfigError(
             f"{where}: refit: the cold items of validation would be trained on, and {by_kind[0]} still take them for "
             "cold; take one of the two out"

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import yaml
 
+from recgraph.files import undamaged
+
 REACHED = ("epochs_to_95", "seconds_to_95", "epochs_to_99", "seconds_to_99")
 """Epochs and seconds until validation reaches 95% and 99% of its best value, for models trained in epochs."""
 
@@ -24,14 +26,16 @@ class Point(NamedTuple):
 
 def curve(folder: Path) -> list[Point]:
     """The metric that chooses the epoch, at each validation of a run; empty for a baseline."""
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    if "baseline" in config:
+    with undamaged(folder / "config.yaml") as path:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        monitor = None if "baseline" in config else config["train"]["monitor"]
+    if monitor is None:
         return []
-    monitor = config["train"]["monitor"]
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    return [
-        Point(line["validation"][monitor], line["epoch"], line["elapsed"]) for line in lines if "validation" in line
-    ]
+    with undamaged(folder / "metrics.jsonl") as path:
+        lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        return [
+            Point(line["validation"][monitor], line["epoch"], line["elapsed"]) for line in lines if "validation" in line
+        ]
 
 
 def seconds_to(part: float, whole: float, folders: Sequence[Path]) -> float | None:

@@ -225,7 +225,11 @@ def _on(config: dict[str, Any], card: Card, where: str) -> dict[str, Any]:
 
 
 def _check_published(experiment: Experiment, configs: Mapping[str, dict[str, Any]], path: Path) -> None:
-    """Reject published figures of metrics that a row does not measure, for a table would leave them out."""
+    """Reject published figures and marks of metrics that are not measured, for a table would leave them out."""
+    every = {metric for config in configs.values() for metric in config["evaluate"]["metrics"]}
+    for dataset, marks in experiment.marks.items():
+        for metric in marks.keys() - every:
+            raise ConfigError(f"{path}: marks.{dataset}: no row measures {metric!r}. {suggest(metric, every)}")
     for dataset, rows in experiment.published.items():
         for row, quoted in rows.items():
             evaluate = configs[row]["evaluate"]

@@ -19,7 +19,7 @@ from recgraph.errors import DataError
 from recgraph.experiments.experiment import Run
 from recgraph.experiments.fitting import LAST, REFIT
 from recgraph.experiments.task import Task
-from recgraph.files import replacing, write_json
+from recgraph.files import replacing, undamaged, write_json
 from recgraph.registry import packages
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,9 @@ def read_result(folder: Path) -> Result:
     """
     try:
         result: Result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except ValueError as error:
+        if missing := {"row", "seconds", "test"} - result.keys():
+            raise ValueError(f"no {min(missing)!r} in it")
+    except (ValueError, AttributeError) as error:
         raise DataError(f"{folder / 'result.json'}: damaged: {error}; delete it to finish the run again") from None
     return result
 
@@ -53,7 +55,10 @@ def read_result(folder: Path) -> Result:
 @cache
 def config_of(folder: Path) -> dict[str, Any]:
     """The configuration of a finished run, which does not change."""
-    config: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    with undamaged(folder / "config.yaml") as path:
+        config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if missing := {"evaluate", "split"} - config.keys():
+            raise ValueError(f"no {min(missing)!r} in it")
     return config
 
 

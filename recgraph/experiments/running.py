@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 
 from recgraph.data.clicks import clicks_of
 from recgraph.environment import environment, peak_memory, reset_peak_memory
-from recgraph.errors import DataError, TrainingError
+from recgraph.errors import ConfigError, DataError, TrainingError
+from recgraph.evaluation.metrics import tells_cold
 from recgraph.experiments.convergence import curve, reached
 from recgraph.experiments.experiment import Run
 from recgraph.experiments.finished import (
@@ -192,6 +193,7 @@ def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> li
 
     Raises:
         DataError: `folder` has no finished run, or its dataset differs from that of the run.
+        ConfigError: a metric tells cold items from warm ones, and the model was fitted again on some of the cold.
     """
     if not (folder / "result.json").is_file():
         raise DataError(f"{folder}: no result.json here; expected the folder of a finished run")
@@ -203,8 +205,10 @@ def reevaluate(folder: Path, metrics: Sequence[str], device: torch.device) -> li
             f"{folder}: was run on other data (fingerprint {result['data_fingerprint'][:10]}, now "
             f"{task.fingerprint[:10]})"
         )
-    model = Model.load(folder, device=device)
     names = metrics or config["evaluate"]["metrics"]
+    if result["refit"] and (by_kind := [name for name in names if tells_cold(name)]):
+        raise ConfigError(f"{folder}: was fitted again on validation, whose items {by_kind[0]} would take for cold")
+    model = Model.load(folder, device=device)
     validation = result["validation"] if result["refit"] else task.validate(model, names).summary
     test = task.test(model, names).summary
     return [(name, validation.get(name), test[name]) for name in names]

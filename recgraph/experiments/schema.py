@@ -231,6 +231,8 @@ class Experiment(BaseModel):
         for marks in value.values():
             for name, figures in marks.items():
                 _check_figure(name, max(figures, default=0))
+                if metrics.direction(name) != 1:
+                    raise ValueError(f"of {name} more is not better, so that training does not rise to a mark")
         return value
 
     @field_validator("rows", mode="before")

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recgraph.files import undamaged
 from recgraph.reporting import charts
 from recgraph.reporting.cells import Grid
 from recgraph.reporting.charts import Interval, Series
 from recgraph.reporting.page import Figure, Row
-from recgraph.reporting.tables import Finished
+from recgraph.reporting.tables import Finished, by_group
 
 LEAST_SECONDS = 0.01
 """Training seconds are stored with two decimals; those that round to 0 are drawn here, as the axis is logarithmic."""
@@ -36,7 +37,7 @@ def figures(runs: Sequence[Finished], found: Sequence[Grid], monitor: str, style
     drawn = [_learning(rows, records, monitor, styles)]
     drawn += [_loss(records, role, styles) for role in _roles(records)]
     drawn.append(_cost(rows, monitor, styles))
-    drawn += [_grouped(rows, monitor, what, styles) for what in (BY_USERS, BY_ITEMS)]
+    drawn += [_grouped(rows, by_group(runs, monitor), what, styles) for what in (BY_USERS, BY_ITEMS)]
     drawn += _effects(found, styles)
     return [one for one in drawn if one is not None]
 
@@ -165,8 +166,8 @@ def _effects(found: Iterable[Grid], styles: Mapping[str, int]) -> list[Figure]:
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    with undamaged(folder / "metrics.jsonl") as path:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def _roles(records: Mapping[str, Sequence[Sequence[Any]]]) -> list[str]:

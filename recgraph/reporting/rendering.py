@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from tabulate import tabulate
@@ -22,6 +23,9 @@ LATEX = {
     "λ": r"$\lambda$",
     "τ": r"$\tau$",
     "≥": r"$\geq$",
+    "γ": r"$\gamma$",
+    "ε": r"$\epsilon$",
+    "≤": r"$\leq$",
     "<": r"$<$",
     ">": r"$>$",
 }
@@ -32,8 +36,11 @@ def markdown(grids: Iterable[Grid]) -> str:
     """Tables as Markdown, with the best values in bold and notes below."""
     blocks = []
     for grid in grids:
-        body = [[(f"**{cell.text}**" if cell.best else cell.text) + cell.mark for cell in row] for row in grid.rows]
-        head, *body = [[text.replace("|", r"\|") for text in row] for row in (grid.head, *body)]
+        body = [
+            [(f"**{text}**" if cell.best else text) + cell.mark for cell in row for text in [_plain(cell.text)]]
+            for row in grid.rows
+        ]
+        head, *body = [[text.replace("|", r"\|") for text in row] for row in (map(_plain, grid.head), *body)]
         align = ["left", *["right"] * (len(grid.head) - 1)]
         table = tabulate(body, head, tablefmt="github", disable_numparse=True, colalign=align)
         blocks.append("\n\n".join([f"**{grid.title}**", table, "\n".join(grid.notes)]).rstrip())
@@ -69,6 +76,13 @@ def escape(text: str) -> str:
     return "".join(LATEX.get(letter, letter) for letter in text)
 
 
+def _plain(text: str) -> str:
+    """Text as it stands, in Markdown."""
+    return re.sub(r"[*<`]", r"\\\g<0>", text)
+
+
 def _latex(cell: Cell) -> str:
     text = escape(cell.text)
+    if text.startswith(("[", "*")):  # after a line break, LaTeX would take it for an option
+        text = "{}" + text
     return (rf"\textbf{{{text}}}" if cell.best else text) + escape(cell.mark)

@@ -16,6 +16,7 @@ from recgraph.experiments.experiment import Run, plan
 from recgraph.experiments.finished import read_result
 from recgraph.experiments.reading import read
 from recgraph.experiments.schema import Experiment
+from recgraph.files import undamaged
 from recgraph.reporting import page
 from recgraph.reporting.cells import Cell, Grid
 from recgraph.reporting.figures import figures
@@ -31,7 +32,7 @@ class Study:
         file: the experiment file.
         experiment: the parsed file.
         overrides: dotted path -> value, applied to all rows.
-        runs: finished runs with these settings, by row and dataset in the file's order, with all existing seeds.
+        runs: finished runs with these settings, by row and dataset in the file's order.
         monitor: the metric monitored in training, which the charts show.
         missing: planned runs that are not finished, as "dataset, seeds 1, 2: row, row".
         others: number of finished runs with other settings.
@@ -53,18 +54,20 @@ def collect(file: Path, root: Path, overrides: Mapping[str, Any] | None = None, 
         file: the experiment file.
         root: folder of all runs.
         overrides: dotted path -> value; the overrides with which the runs were made.
-        planned: the runs to look for; those of all rows by default.
+        planned: the runs to look for; by default those of all rows, with all existing seeds.
 
     Raises:
         ConfigError: the file or an override is invalid.
     """
+    wanted = {run.folder(root) for run in planned}
     experiment, planned = read(file), planned or plan(file, overrides=overrides)
     parents = dict.fromkeys(run.folder(root).parent for run in planned)
-    runs = [Finished(read_result(folder), folder) for parent in parents for folder in _seeds(parent)]
+    folders = [folder for parent in parents for folder in _seeds(parent) if not wanted or folder in wanted]
+    runs = [Finished(read_result(folder), folder) for folder in folders]
     there = {(one.result["row"], one.result["dataset"], one.result["seed"]) for one in runs}
     missing = _missing(run for run in planned if (run.row, run.dataset, run.seed) not in there)
     everything = {path.parent.parent for path in (root / file.stem).rglob("seed-*/result.json")}
-    others = sum(len(_seeds(parent)) for parent in everything) - len(runs)
+    others = sum(len(_seeds(parent)) for parent in everything - parents.keys())
     return Study(file, experiment, overrides or {}, runs, _monitor(planned), missing, others)
 
 
@@ -125,8 +128,9 @@ def _provenance(runs: Sequence[Finished]) -> Grid:
     """A table of the code, packages and machines that runs used, and when, with a row for each combination."""
     kinds: dict[tuple[str, ...], list[float]] = {}
     for one in runs:
-        path, result = one.folder / "env.json", one.result
-        machine = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        result = one.result
+        with undamaged(one.folder / "env.json") as path:
+            machine = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         dirty = {True: ", with uncommitted changes", False: "", None: ""}[result["dirty"]]
         processor = f"{machine.get('processor', 'unknown')}, {machine.get('threads', '?')} threads"
         packages = machine.get("packages", {})

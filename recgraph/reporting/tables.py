@@ -15,7 +15,7 @@ from recgraph.evaluation.metrics import OF_CLICKS, definitions, direction, ranke
 from recgraph.evaluation.significance import Comparison, compare
 from recgraph.experiments.convergence import REACHED
 from recgraph.experiments.schema import Published
-from recgraph.files import write_text
+from recgraph.files import undamaged, write_text
 from recgraph.reporting.cells import MARKS, Cell, Finished, Grid, Result, figure, mark_of
 from recgraph.reporting.label_tables import label_grids
 from recgraph.reporting.training_tables import diagnosed, learned
@@ -95,8 +95,8 @@ def grids(
             found.append(_compared(differences, dataset, str(against)))
         if any(REACHED[0] in one.result for one in runs):
             found.append(learned(rows, dataset, (marks or {}).get(dataset, {})))
-        if all(one.result.get("groups") for one in runs):
-            found.append(_grouped(rows, metrics, dataset))
+        if all(one.result.get("groups") for one in runs) and (metric := by_group(runs)):
+            found.append(_grouped(rows, metric, dataset))
         if any("diagnostics" in one.result for one in runs):
             found.append(diagnosed(rows, dataset))
         found += label_grids(rows, dataset, against)
@@ -161,7 +161,8 @@ def _notes(
     for row in rows:
         if row in published:
             flag = "; its authors picked the epoch or the settings on the test set" if published[row].on_test else ""
-            notes.append(f"Published, {row}: {published[row].source}{flag}.")
+            lost = "".join(f"; {m}, which is not measured here" for m in published[row].metrics if m not in metrics)
+            notes.append(f"Published, {row}: {published[row].source}{flag}{lost}.")
     if differences:
         notes.append(f"{', '.join(f'{mark}: p < {p}' for p, mark in reversed(MARKS))} against {against} ({TESTS}).")
     if cut := [r["row"] for r in every if r["stopped"] == "max_epochs" and r["best_epoch"] == r["epochs"]]:
@@ -229,7 +230,10 @@ def _paired(runs: Sequence[Finished], others: Sequence[Finished]) -> pl.DataFram
 
 def _per_user(runs: Sequence[Finished]) -> pl.DataFrame:
     """Each user's metrics, averaged over seeds."""
-    frames = [pl.read_parquet(one.folder / "per_user.parquet", glob=False) for one in runs]
+    frames = []
+    for one in runs:
+        with undamaged(one.folder / "per_user.parquet") as path:
+            frames.append(pl.read_parquet(path, glob=False))
     for one, frame in zip(runs, frames, strict=True):
         if not frame["user"].equals(frames[0]["user"]):
             raise DataError(f"{one.folder}: ranked for other users than {runs[0].folder}")
@@ -255,8 +259,19 @@ def _compared(differences: Mapping[str, Mapping[str, Comparison]], dataset: str,
     return Grid(f"{dataset}, differences from {against}", ["", "metric", "Δ", "95% interval", "p"], body, notes)
 
 
-def _grouped(rows: Mapping[str, Sequence[Finished]], metrics: Sequence[str], dataset: str) -> Grid:
-    metric = next((m for m in metrics if m.startswith("ndcg")), metrics[0])
+def by_group(runs: Sequence[Finished], wanted: str = "") -> str:
+    """The metric to show by group: of those that groups have the wanted one, the first NDCG or the first; "" if none.
+
+    Args:
+        runs: comparable runs.
+        wanted: the metric that is best shown.
+    """
+    having = {metric for one in runs for found in one.result.get("groups", {}).values() for metric in found}
+    known = [metric for metric in runs[0].result["test"] if metric in having]
+    return next((m for m in known if m == wanted), next((m for m in known if m.startswith("ndcg")), (*known, "")[0]))
+
+
+def _grouped(rows: Mapping[str, Sequence[Finished]], metric: str, dataset: str) -> Grid:
     groups = list(next(iter(rows.values()))[0].result["groups"])
     body = []
     for row, runs in rows.items():

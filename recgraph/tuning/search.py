@@ -105,7 +105,8 @@ def searches(path: Path, *, rows: Iterable[str] = (), datasets: Iterable[str] = 
         raise ConfigError(f"{path}: there is no `search:` block, so there is nothing to tune")
     for row in chosen:
         if row in experiment.rows and not experiment.search.get(row):
-            raise ConfigError(f"{path}: search: nothing to try for row {row!r}. {suggest(row, experiment.search)}")
+            others = [name for name, space in experiment.search.items() if space]
+            raise ConfigError(f"{path}: search: nothing to try for row {row!r}. {suggest(row, others)}")
     found = [Search(experiment, path, run) for run in plan(path, rows=chosen, datasets=datasets, seeds=[seed])]
     for search in found:
         where = f"{path}: search.{search.run.row}"
