@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -305,3 +306,12 @@ def test_a_terminal_without_a_character_gets_another(toy: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "popularity ? toy ? seed 0" in done.stdout
     assert (Path("runs") / "toy" / "toy.md").is_file()
+
+
+def test_more_workers_than_runs_are_no_faster(recgraph, toy: Path) -> None:
+    recgraph("train", str(toy), "--rows", "popularity", "--seeds", "0")
+    (path,) = Path("runs").rglob("result.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 600}))
+    for seeds, workers, minutes in (("0,1", "8", 10), ("0,1,2", "8", 10), ("0,1,2", "1", 20)):
+        options = ("--rows", "popularity", "--seeds", seeds, "--workers", workers)
+        assert f"About {minutes} minutes." in recgraph("table", str(toy), "--dry-run", *options)[1]

@@ -36,11 +36,7 @@ def markdown(grids: Iterable[Grid]) -> str:
     """Tables as Markdown, with the best values in bold and notes below."""
     blocks = []
     for grid in grids:
-        body = [
-            [(f"**{text}**" if cell.best else text) + cell.mark for cell in row for text in [_plain(cell.text)]]
-            for row in grid.rows
-        ]
-        head, *body = [[text.replace("|", r"\|") for text in row] for row in (map(_plain, grid.head), *body)]
+        head, body = [*map(_plain, grid.head)], [[*map(_markdown, row)] for row in grid.rows]
         align = ["left", *["right"] * (len(grid.head) - 1)]
         table = tabulate(body, head, tablefmt="github", disable_numparse=True, colalign=align)
         blocks.append("\n\n".join([f"**{grid.title}**", table, "\n".join(grid.notes)]).rstrip())
@@ -77,8 +73,13 @@ def escape(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text as it stands, in Markdown."""
-    return re.sub(r"[*<`]", r"\\\g<0>", text)
+    """Text as it stands, in a table of Markdown."""
+    return re.sub(r"[*<`|]", r"\\\g<0>", text)
+
+
+def _markdown(cell: Cell) -> str:
+    text = _plain(cell.text)
+    return (f"**{text}**" if cell.best else text) + cell.mark
 
 
 def _latex(cell: Cell) -> str:
