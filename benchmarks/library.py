@@ -20,8 +20,9 @@ from recgraph.models.recommender import Recommender
 from recgraph.objectives.base import Objectives
 from recgraph.random import isolated, torch_generator
 from recgraph.sampling.batches import Batches
+from recgraph.training.settings import TrainSettings
 from recgraph.training.trackers import Record, Tracker
-from recgraph.training.trainer import Trainer, TrainSettings
+from recgraph.training.trainer import Trainer
 from recgraph.types import Content
 
 RECIPES = Path(__file__).with_name("recipes.yaml")

@@ -103,6 +103,7 @@ TESTED_WITH = {
     "trackers": ("trainer",),
     "reading": ("experiment",),
     "schema": ("experiment",),
+    "settings": ("trainer", "optimization"),
     "spaces": ("experiment", "search"),
     "tower": ("content_hybrid",),
     "transformer": ("sasrec",),

@@ -14,7 +14,7 @@ from recgraph.errors import ConfigError
 from recgraph.models.recommender import Recommender
 from recgraph.training.ftrl import FTRL
 from recgraph.training.optimization import Optimization
-from recgraph.training.trainer import TrainSettings
+from recgraph.training.settings import TrainSettings
 from recgraph.types import Inputs
 
 

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from recgraph.models.recommender import Recommender
 from recgraph.training.optimization import Average, Optimization, lr_factor
-from recgraph.training.trainer import TrainSettings
+from recgraph.training.settings import TrainSettings
 
 ALL = {"schedule": "cosine", "warmup": 1.5, "average": 2, "max_grad_norm": 0.1}
 

@@ -36,8 +36,9 @@ from recgraph.objectives import (
 from recgraph.random import isolated, torch_generator
 from recgraph.sampling.batches import Batches
 from recgraph.sampling.negatives import Uniform
+from recgraph.training.settings import TrainSettings
 from recgraph.training.trackers import JsonLines
-from recgraph.training.trainer import Trainer, TrainSettings
+from recgraph.training.trainer import Trainer
 from recgraph.types import Batch, Encoding, Inputs
 from recgraph.views import SVD, EdgeDrop, NodeDrop, Noise, RandomWalk
 

@@ -16,7 +16,7 @@ from recgraph.models.recommender import Recommender
 from recgraph.objectives.base import Objective
 from recgraph.random import isolated
 from recgraph.training.optimization import Optimization, wide_optimizer
-from recgraph.training.trainer import TrainSettings
+from recgraph.training.settings import TrainSettings
 from recgraph.types import Content
 
 
@@ -104,7 +104,11 @@ def test_the_window_of_the_average_is_in_epochs() -> None:
     assert Optimization(nn.Linear(2, 2), nn.Linear(2, 2), TrainSettings(average=2.5), 8).average.window == 20
 
 
-def test_the_last_epoch_of_a_shorter_training_is_validated(tmp_path) -> None:
-    trainer = make_trainer(tmp_path, validate_every=3, max_epochs=9)
-    replace(trainer, epochs=4).fit()
-    assert [r["epoch"] for r in records(tmp_path) if "validation" in r] == [3, 4]
+def test_without_validation_the_last_epoch_is_kept(tmp_path) -> None:
+    trainer = make_trainer(tmp_path, validate_every=3, max_epochs=9, patience=3)
+    progress = replace(trainer, validate=None, epochs=7).fit()
+    assert (progress.best_epoch, progress.stopped) == (7, "max_epochs")
+    assert not trainer.recommender.training
+    assert [sorted(record) for record in records(tmp_path)] == [["elapsed", "epoch", "losses", "seconds"]] * 7
+    last = torch.load(trainer.checkpoint, weights_only=True)["recommender"]
+    torch.testing.assert_close(trainer.recommender.state_dict(), last, rtol=0, atol=0)

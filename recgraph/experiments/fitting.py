@@ -33,8 +33,9 @@ from recgraph.models.model import Model
 from recgraph.models.recommender import Recommender
 from recgraph.objectives.base import Objectives
 from recgraph.random import isolated, torch_generator
+from recgraph.training.settings import TrainSettings
 from recgraph.training.trackers import JsonLines, Tracker
-from recgraph.training.trainer import Progress, Trainer, TrainSettings
+from recgraph.training.trainer import Progress, Trainer
 
 Measure = Callable[[Model], Mapping[str, float]]
 Pretrained = dict[str, tuple[Model, Progress]]
@@ -76,7 +77,6 @@ def fit(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> tupl
         run,
         task,
         task.train,
-        TrainSettings(**run.config["train"]),
         folder / LAST,
         trackers,
         pretrain=pretrain,
@@ -110,17 +110,13 @@ def refit(run: Run, task: Task, folder: Path, epochs: int, fitted: Model) -> tup
             again[part] = model, Progress(seconds=seconds)
         return again
 
-    horizon = run.config["train"]["max_epochs"]
-    settings = TrainSettings(**run.config["train"] | {"patience": horizon, "validate_every": horizon})
     model, progress = _train(
         run,
         task,
         train,
-        settings,
         folder / REFIT,
         [JsonLines(folder / "refit.jsonl")],
         pretrain=pretrain,
-        validate=lambda _: {settings.monitor: 0.0},
         epochs=epochs,
     )
     if not isinstance(fitted, Blend):
@@ -165,12 +161,11 @@ def _train(
     run: Run,
     task: Task,
     train: Interactions,
-    settings: TrainSettings,
     checkpoint: Path,
     trackers: Sequence[Tracker],
     *,
     pretrain: Callable[[], Pretrained],
-    validate: Measure,
+    validate: Measure | None = None,
     parity: Measure | None = None,
     epochs: int | None = None,
 ) -> tuple[Model, Progress]:
@@ -226,8 +221,8 @@ def _train(
             recommender=recommender,
             objectives=objectives,
             batches=batches,
-            settings=settings,
-            validate=lambda: validate(recommender),
+            settings=TrainSettings(**config["train"]),
+            validate=None if validate is None else lambda: validate(recommender),
             parity=None if parity is None else lambda: parity(recommender),
             generators=generators,
             checkpoint=checkpoint,

@@ -17,7 +17,7 @@ from recgraph.heads import build_head
 from recgraph.models.sharing import RANK
 from recgraph.random import isolated
 from recgraph.training.optimization import wide_optimizer
-from recgraph.training.trainer import TrainSettings
+from recgraph.training.settings import TrainSettings
 from recgraph.types import Content, Modality
 
 

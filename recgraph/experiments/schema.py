@@ -38,7 +38,7 @@ from recgraph.evaluation import metrics
 from recgraph.experiments.relations import RelationSettings
 from recgraph.experiments.spaces import space
 from recgraph.sampling.sequences import Targets
-from recgraph.training.trainer import TrainSettings
+from recgraph.training.settings import TrainSettings
 
 Spec = str | dict[str, Any]
 """A component: its name, or a mapping with `name` and its keyword arguments."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from recgraph.errors import ConfigError
 from recgraph.training.ftrl import FTRL
-
-if TYPE_CHECKING:
-    from recgraph.training.trainer import TrainSettings
+from recgraph.training.settings import TrainSettings
 
 
 class Optimization:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from recgraph.errors import TrainingError
@@ -20,82 +19,10 @@ from recgraph.models.recommender import Recommender
 from recgraph.objectives.base import Objectives
 from recgraph.sampling.batches import Batches
 from recgraph.training.optimization import Optimization, precision
+from recgraph.training.settings import TrainSettings
 from recgraph.training.trackers import Tracker
 
 AT_RISK = 60.0  # seconds of training after which an epoch ends with a checkpoint in any case; our choice
-
-
-class WideSettings(BaseModel):
-    """The `train.wide:` block: a separate optimiser for the linear part of the encoder `fields` and of its heads."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    optimizer: Literal["adagrad", "ftrl"] = "ftrl"
-    """The paper of wide & deep uses FTRL-Proximal for this part."""
-    lr: PositiveFloat = 0.1
-    """Its learning rate, constant over all steps."""
-    l1: NonNegativeFloat = 0.0
-    """L1 weight of FTRL: a parameter stays 0 until its summed gradients exceed it."""
-
-    @model_validator(mode="after")
-    def _of_ftrl(self) -> WideSettings:
-        if self.l1 and self.optimizer != "ftrl":
-            raise ValueError(f"l1 is of ftrl: it does nothing with {self.optimizer}")
-        return self
-
-
-class TrainSettings(BaseModel):
-    """The `train:` block of an experiment file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    lr: PositiveFloat = 1e-3
-    """Learning rate of Adam (1e-3 in LightGCN, NGCF and most of the field)."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the learning rate falls, step by step, to 0 after `max_epochs`."""
-    warmup: NonNegativeFloat = 0.0
-    """Epochs in which the learning rate first rises evenly to `lr`."""
-    average: NonNegativeFloat = 0.0
-    """Epochs over which weights are averaged: an exponential moving average with decay 1 - 1 / (average · steps per
-    epoch). The average is what is validated, kept and saved. 0 for none."""
-    batch_size: PositiveInt = 2048
-    """Rows per step (2048 in LightGCN)."""
-    draw_by: Literal["interaction", "user"] = "interaction"
-    """The rows of an epoch: each interaction once; or as many draws of a user and then of one of their interactions,
-    both uniform, so that all users count the same (as in the authors' code of LightGCN and of NGCF)."""
-    max_epochs: PositiveInt = 1000
-    """Upper bound on epochs (1000 in LightGCN)."""
-    patience: PositiveInt = 50
-    """Stop when the monitored metric has not risen for this many epochs; checked after each validation."""
-    validate_every: PositiveInt = 5
-    """Epochs between validations; the last epoch is always validated."""
-    monitor: str = "ndcg@20"
-    """The validation metric that picks the epoch; higher is better."""
-    checkpoint_every: PositiveInt = 10
-    """Epochs between checkpoints, from which a killed run resumes. After a minute of training there is one anyway."""
-    max_grad_norm: PositiveFloat | None = None
-    """Clip the gradient's norm to this; null for no clipping."""
-    wide: WideSettings | None = None
-    """Separate optimiser for the weights of values and crosses; null for Adam, as for all other parameters."""
-    precision: Literal["float32", "tf32", "bf16"] = "float32"
-    """Precision of matrix products in a step: tf32 lets a GPU round their arguments to 10 bits; bf16 is torch's
-    autocast. Parameters, sparse products, sums and ranking stay in float32."""
-
-    def entries(self) -> dict[str, Any]:
-        """All settings but `wide` and `draw_by` at their defaults, which would change configurations' hashes."""
-        young = {"wide": None, "draw_by": "interaction"}
-        return {key: value for key, value in self.model_dump().items() if young.get(key, ...) != value}
-
-    @model_validator(mode="after")
-    def _epochs_are_in_order(self) -> TrainSettings:
-        if self.patience < self.validate_every:
-            raise ValueError(
-                f"patience ({self.patience}) is below validate_every ({self.validate_every}): "
-                "training would stop before it was ever validated"
-            )
-        if self.warmup >= self.max_epochs:
-            raise ValueError(f"warmup ({self.warmup:g}) is not below max_epochs ({self.max_epochs})")
-        return self
 
 
 @dataclass
@@ -121,7 +48,7 @@ class Trainer:
         objectives: what is minimised.
         batches: one epoch of batches per iteration.
         settings: the `train:` block.
-        validate: returns the current validation metrics of the recommender.
+        validate: returns the current validation metrics of the recommender; None for none, and to keep the last epoch.
         generators: all random generators by name; their states are part of a checkpoint.
         checkpoint: path of the checkpoint.
         parity: returns the same metrics on test, for papers that choose the epoch there. The best ones are reported
@@ -129,15 +56,14 @@ class Trainer:
         data: fingerprint of the training data; a checkpoint of other data is rejected.
         trackers: notified of every epoch.
         spent: seconds spent on preparing the recommender; they count as training.
-        epochs: number of epochs to train, of which the last is kept; None for at most `settings.max_epochs`, where the
-            learning-rate schedule ends anyway, and the best.
+        epochs: number of epochs to train; None for `settings.max_epochs`, where the learning-rate schedule ends anyway.
     """
 
     recommender: Recommender
     objectives: Objectives
     batches: Batches
     settings: TrainSettings
-    validate: Callable[[], Mapping[str, float]]
+    validate: Callable[[], Mapping[str, float]] | None
     generators: Mapping[str, torch.Generator]
     checkpoint: Path
     parity: Callable[[], Mapping[str, float]] | None = None
@@ -147,7 +73,7 @@ class Trainer:
     epochs: int | None = None
 
     def fit(self) -> Progress:
-        """Train, or resume from the checkpoint, and leave the recommender in its best state.
+        """Train, or resume from the checkpoint, and leave the recommender in its best state, in evaluation mode.
 
         Raises:
             TrainingError: a loss or a parameter is not finite (the last good checkpoint is kept), or the checkpoint is
@@ -163,8 +89,8 @@ class Trainer:
             while not progress.stopped:
                 record = self._epoch(progress, optimization)
                 with optimization.averaged():
-                    validated = self._record(progress, record)
-                if validated:
+                    may_end = self._record(progress, record)
+                if may_end:
                     progress.stopped = self._ended(progress)
                 due = progress.epoch % settings.checkpoint_every == 0 or progress.seconds - saved >= AT_RISK
                 if progress.stopped or due:
@@ -174,6 +100,7 @@ class Trainer:
             for tracker in self.trackers:
                 tracker.finish()
         self.recommender.load_state_dict(progress.best_state)
+        self.recommender.eval()
         return progress
 
     @property
@@ -182,7 +109,7 @@ class Trainer:
         return self.settings.max_epochs if self.epochs is None else self.epochs
 
     def _ended(self, progress: Progress) -> Literal["", "patience", "max_epochs"]:
-        """Why training ends with an epoch that was validated; "" if it goes on."""
+        """Why training ends with an epoch at which it may; "" if it goes on."""
         if progress.epoch >= self.last_epoch:
             return "max_epochs"
         return "patience" if progress.epoch - progress.best_epoch >= self.settings.patience else ""
@@ -217,26 +144,38 @@ class Trainer:
         return {"epoch": progress.epoch, **times, "losses": losses, **({"balance": factors} if factors else {})}
 
     def _record(self, progress: Progress, record: dict[str, Any]) -> bool:
-        """Validate if due, and notify the trackers; returns whether it validated."""
-        if progress.epoch % self.settings.validate_every == 0 or progress.epoch == self.last_epoch:
-            record["validation"] = self._validate(progress)
+        """Validate if due, keep the parameters if they are the best, and notify the trackers.
+
+        Returns whether training may end here: after a validation, and with the last epoch.
+        """
+        last = progress.epoch == self.last_epoch
+        if self.validate is None:
+            if last:
+                self._keep(progress)
+        elif last or progress.epoch % self.settings.validate_every == 0:
+            record["validation"] = self._validate(progress, self.validate)
         for tracker in self.trackers:
             tracker.epoch(record)
-        return "validation" in record
+        return last or "validation" in record
 
-    def _validate(self, progress: Progress) -> dict[str, float]:
+    def _validate(self, progress: Progress, validate: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         self.recommender.eval()
         with torch.no_grad():
-            metrics = dict(self.validate())
+            metrics = dict(validate())
             parity = dict(self.parity()) if self.parity is not None else {}
-        if math.isnan(metrics[self.settings.monitor]):
+        monitored = metrics[self.settings.monitor]
+        if math.isnan(monitored):
             raise TrainingError(f"train.monitor: {self.settings.monitor} is not a number at epoch {progress.epoch}")
         if parity and parity[self.settings.monitor] > progress.parity.get(self.settings.monitor, float("-inf")):
             progress.parity, progress.parity_epoch = parity, progress.epoch
-        if metrics[self.settings.monitor] > progress.best_value or self.epochs is not None:
-            progress.best_value, progress.best_epoch = metrics[self.settings.monitor], progress.epoch
-            progress.best_state = {key: value.clone() for key, value in self.recommender.state_dict().items()}
+        if monitored > progress.best_value:
+            progress.best_value = monitored
+            self._keep(progress)
         return metrics
+
+    def _keep(self, progress: Progress) -> None:
+        progress.best_epoch = progress.epoch
+        progress.best_state = {key: value.clone() for key, value in self.recommender.state_dict().items()}
 
     def _check_finite(self, epoch: int, first_bad: Mapping[str, int]) -> None:
         kept = f"The last good checkpoint is kept: {self.checkpoint}." if self.checkpoint.exists() else ""
