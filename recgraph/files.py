@@ -41,10 +41,10 @@ def locked(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends, in whatever way
-        except OSError:
+        except BlockingIOError:
             raise LockedError(f"{folder}: another process is at work here") from None
         for leftover in folder.rglob(".*.tmp"):
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
         yield
 
 

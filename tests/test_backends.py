@@ -14,6 +14,7 @@ from torch import Tensor
 from recgraph.errors import ConfigError, DataError
 from recgraph.graph import (
     BipartiteGraph,
+    Links,
     from_dgl,
     from_pyg,
     layer_mean,
@@ -209,3 +210,13 @@ def test_dgl_is_loaded_silently_and_leaves_no_file(dgl, tmp_path):
     )
     assert run_python(code, HOME=str(tmp_path)) == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_conversion_would_lose_is_refused(graph):
+    weighted = graph.reweighted(torch.ones(graph.num_edges))
+    links = Links.of(torch.tensor([0]), torch.tensor([1]), torch.ones(1), graph.num_items)
+    for convert in (to_pyg, to_dgl):
+        with pytest.raises(DataError, match="its weights would be lost"):
+            convert(weighted)
+        with pytest.raises(DataError, match="its links would be lost"):
+            convert(graph.linked(items=links))

@@ -37,7 +37,7 @@ def pairs_of(graph: BipartiteGraph) -> Pairs:
 
 
 def dense(graph: BipartiteGraph, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    operator = graph.operator_in(dtype)
+    operator = graph.operators_in(dtype)[0]
     return operator.user_item.to_dense(), operator.item_user.to_dense()
 
 
@@ -131,7 +131,7 @@ def test_numpy_arrays_will_do_and_are_not_kept(kind):
 def test_operator_is_built_once_and_never_carried_over():
     graph = graph_of([(0, 0), (1, 1)], 2, 2)
     assert graph.operator is graph.operator
-    assert graph.operator_in(torch.float32) is graph.operator
+    assert graph.operators_in(torch.float32)[0] is graph.operator
     assert dataclasses.replace(graph, num_items=5).operator.user_item.shape == (2, 5)
 
 
@@ -142,7 +142,7 @@ def test_other_exponents_are_kept_beside_the_symmetric_operator():
     assert graph.transposed is graph.operator is symmetric
     assert other is graph.normalised(1.0, 0.0)
     assert other is not graph.normalised(0, 1)
-    assert other.operator is other.operator_in(torch.float32)
+    assert other.operator is other.operators_in(torch.float32)[0]
     torch.testing.assert_close(other.operator.user_item.to_dense(), torch.tensor([[0.5, 0.5], [0, 1]]))
     torch.testing.assert_close(other.operator.item_user.to_dense(), torch.tensor([[1, 0], [0.5, 0.5]]))
     torch.testing.assert_close(other.transposed.user_item.to_dense(), torch.tensor([[1, 0.5], [0, 0.5]]))
@@ -167,7 +167,7 @@ def test_reweighting_equals_the_dense_operator_of_the_weights(seed: int):
     graph = BipartiteGraph.from_edges(users, items, 6, 5).reweighted(weights[present])
     inverse = lambda degrees: torch.where(degrees > 0, degrees, torch.inf).rsqrt()  # noqa: E731
     expected = inverse(weights.sum(1))[:, None] * weights * inverse(weights.sum(0))
-    operator = graph.operator_in(torch.float64)
+    operator = graph.operators_in(torch.float64)[0]
     torch.testing.assert_close(operator.user_item.to_dense(), expected)
     torch.testing.assert_close(operator.item_user.to_dense(), expected.T)
 
@@ -191,3 +191,8 @@ def test_keep_and_to_carry_weights():
 def test_reweighted_refuses_weights_that_do_not_fit(weights):
     with pytest.raises(ValueError, match=r"weights is .* expected floating point of \[4\]"):
         graph_of([(0, 0), (0, 1), (1, 0), (2, 2)], 3, 3).reweighted(weights)
+
+
+def test_weights_that_want_a_gradient_are_refused():
+    with pytest.raises(ValueError, match="none reaches the weights of a graph"):
+        graph_of([(0, 0), (0, 1)], 1, 2).reweighted(torch.ones(2, requires_grad=True))

@@ -315,6 +315,12 @@ def test_an_ablation_makes_rows_of_its_base(good: Path) -> None:
     good.write_text(good.read_text().replace("num_layers: [1, 2]", f"num_layers: [1, {layers}]"))
     with pytest.raises(ConfigError, match=f"ablate: the row 'encoder.num_layers={layers}' is the same as 'LightGCN'"):
         plan(good)
+    good.write_text(good.read_text().replace(f"num_layers: [1, {layers}]", "num_layers: [1, 1]"))
+    with pytest.raises(ConfigError, match="ablate: two rows have the same values"):
+        plan(good)
+    good.write_text(good.read_text().replace("num_layers: [1, 1]", "num_layers: [1]") + "against: LightGNC\n")
+    with pytest.raises(ConfigError, match="against: with `ablate`, rows are compared with 'LightGCN'"):
+        plan(good)
     good.write_text(good.read_text().replace("{LightGCN: {}}", "{LightGCN: {}, other: {}}"))
     with pytest.raises(ConfigError, match="with `ablate` there is one row"):
         plan(good)

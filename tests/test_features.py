@@ -93,6 +93,7 @@ def test_vectors_are_split_into_numbers(tmp_path: Path) -> None:
     [
         ("item,x\n1,3\n1,4\n", "numeric", [1], "the id 1 is repeated"),
         ("item,x\n1,old\n", "numeric", [1], "does not fit the kind numeric"),
+        ("item,x\n1,7\n2,nan\n", "numeric", [1, 2], "id 2 has nan; expected a finite number or nothing"),
         ("item,x\n1,3\n", "text", ["1"], "item ids are Int64, but String in the interactions"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 
 from recgraph import random
 from recgraph.errors import suggest
-from recgraph.files import digest, replacing, write_json
+from recgraph.files import digest, locked, replacing, write_json
 
 
 def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -74,3 +75,12 @@ def test_numpy_global_state_is_untouched_by_importing_everything() -> None:
 def test_suggestions(word: str, expected: str) -> None:
     assert suggest(word, ["lightgcn", "bpr"]) == expected
     assert suggest(word, []) == "None are known."
+
+
+def test_a_file_system_without_locks_is_not_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(OSError, match="No locks available"), locked(tmp_path):
+        pass

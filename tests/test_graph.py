@@ -39,12 +39,12 @@ def many(view: object, given: Inputs, times: int) -> torch.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_generator_same_view_and_the_input_is_untouched(kind: type) -> None:
     given = inputs()
-    before = given.graph.operator_in(torch.float64).user_item.values().clone()
+    before = given.graph.operators_in(torch.float64)[0].user_item.values().clone()
     one, two = (kind(rate=0.5)(given, generator(3)) for _ in range(2))
     assert torch.equal(one.graph.weights, two.graph.weights)
     assert not torch.equal(one.graph.weights, kind(rate=0.5)(given, generator(4)).graph.weights)
     assert given.graph.weights is None
-    assert torch.equal(given.graph.operator_in(torch.float64).user_item.values(), before)
+    assert torch.equal(given.graph.operators_in(torch.float64)[0].user_item.values(), before)
     assert one.users is given.users
 
 
@@ -192,7 +192,7 @@ def test_an_svd_view_of_full_rank_is_the_identity() -> None:
 def test_layers_of_the_svd_view_are_those_that_lightgcl_makes_of_the_layers_of_the_main_graph() -> None:
     given, encoder = inputs(), LightGCN(12, 17, dim=4, num_layers=2).double()
     seen = encoder(SVD(rank=3)(given, generator()))
-    matrix = given.graph.operator_in(torch.float64).user_item.to_dense().numpy()
+    matrix = given.graph.operators_in(torch.float64)[0].user_item.to_dense().numpy()
     left, singular, right = np.linalg.svd(matrix)
     low = torch.from_numpy(left[:, :3] * singular[:3] @ right[:3])
     users, items = [encoder.users.weight], [encoder.items.weight]

@@ -9,11 +9,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from recgraph.data.cards import find, read_card
 from recgraph.data.datasets import load
 from recgraph.data.importing import import_file
+from recgraph.data.splits import leave_last_out
 from recgraph.errors import ConfigError, DataError
 
 ROWS = [("7", "b", "3.5", "100"), ("12", "a", "2", "90"), ("7", "a", "5", "110")]
@@ -307,3 +309,36 @@ def test_a_full_disk_leaves_no_half_of_a_file(tmp_path: Path, root: Path, monkey
     with pytest.raises(DataError, match=r"cannot write to .*root: No space left"):
         take(write(tmp_path / "ratings.csv", ","), root)
     assert not [path for path in root.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_times_in_nanoseconds_keep_their_order(kind: str, tmp_path: Path, root: Path) -> None:
+    times = {item: 1700000000000000000 + more for item, more in (("a", 2), ("b", 0), ("c", 1))}  # one float64
+    if kind == "csv":
+        path = write(tmp_path / "nano.csv", ",", [("7", item, "1", str(time)) for item, time in times.items()])
+    else:
+        lines = [{"userId": 7, "movie id": item, "stars": 1, "when": time} for item, time in times.items()]
+        path = tmp_path / "nano.jsonl"
+        path.write_text("\n".join(map(json.dumps, lines)))
+    take(path, root)
+    interactions = load("nano", root=root).interactions
+    assert interactions.frame["time"].to_list() == list(times.values())
+    split = leave_last_out(interactions, np.random.default_rng(0))
+    assert [part.items.ids[part.item_indices].tolist() for part in (split.train, split.validation, split.test)] == [
+        ["b"],
+        ["c"],
+        ["a"],
+    ]
+
+
+def test_times_may_begin_without_a_fraction(tmp_path: Path, root: Path) -> None:
+    lines = [{"userId": 7, "movie id": item, "stars": 1, "when": time} for item, time in (("a", 1), ("b", 1.5))]
+    path = tmp_path / "halves.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    take(path, root)
+    assert load("halves", root=root).interactions.frame["time"].to_list() == [1.0, 1.5]
+
+
+def test_a_backslash_in_the_name_of_a_file_is_refused(tmp_path: Path, root: Path) -> None:
+    with pytest.raises(ConfigError, match="whose name has a backslash; rename it"):
+        take(write(tmp_path / "a\\b.csv", ","), root)

@@ -156,3 +156,11 @@ def test_ten_million_rows_take_seconds() -> None:
     start = time.process_time()
     _ = Interactions.from_frame(frame).fingerprint
     assert time.process_time() - start < 10  # of both cores; a loop over rows takes minutes
+
+
+def test_fingerprint_tells_times_in_nanoseconds_apart() -> None:
+    one, other = (
+        Interactions.from_frame(pl.DataFrame({"user": [1, 1], "item": [1, 2], "time": [2**53 + a, 2**53 + 1 - a]}))
+        for a in (0, 1)
+    )
+    assert one.fingerprint != other.fingerprint

@@ -82,6 +82,8 @@ def test_classes_tags_and_numbers() -> None:
         ConfigError, match=r"labels\.it\.unknown: nothing is 'Unknown' in 'genres'\. Did you mean 'unknown'"
     ):
         label(of="item", feature="genres", unknown=("unknown", "Unknown"))
+    with pytest.raises(DataError, match=r"labels\.it: 'genres' has no value that is known"):
+        label(of="item", feature="genres", unknown=("unknown", "War", "Drama"))
     bands = label(of="user", feature="age", bands=(18, 35))
     assert bands.names == ("below 18", "from 18", "from 35")
     known = [(user, age) for user, age in enumerate(USERS["age"]) if bands.table[user] != MISSING]

@@ -83,3 +83,12 @@ def test_more_rank_than_there_is_is_refused() -> None:
         ConfigError, match=r"rank is 2, but the normalised adjacency of BipartiteGraph\(2 users.* has 1"
     ):
         LowRankGraph.of(graph, 2)
+
+
+def test_it_is_of_the_symmetric_adjacency_whatever_the_exponents_of_the_graph() -> None:
+    graph, edges = graph_and_edges()
+    for given in (graph, graph.normalised(1, 0)):
+        low = LowRankGraph.of(given, 3)
+        torch.testing.assert_close(
+            low.users @ low.items.T, best(edges, 12, 17, 3)[:12, 12:].float(), rtol=1e-4, atol=1e-5
+        )

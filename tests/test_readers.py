@@ -139,6 +139,12 @@ def review(**changes: Any) -> str:
             id="a long separator inside quotes",
         ),
         pytest.param(
+            f'item,title\n1,"{"so good, " * 20_000}"\n',
+            QUOTED,
+            [(1, "so good, " * 20_000)],
+            id="a field longer than the limit of csv",
+        ),
+        pytest.param(
             '{"4": [1, 2],\n "9": [], "5": [1]}',
             TAGS,
             [(4, 1), (4, 2), (5, 1)],

@@ -418,7 +418,7 @@ def test_a_disk_that_fills_is_explained(toy: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Model, "save", full)
     (run,) = plan(toy, rows=["BPR-MF"], seeds=[0])
-    with pytest.raises(TrainingError, match=r"cannot write the run: .*No space left"):
+    with pytest.raises(TrainingError, match=r"cannot be read or written: .*No space left"):
         execute(run, Path("runs"), settings=Settings(CPU), console=Console())
 
 

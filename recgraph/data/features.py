@@ -152,6 +152,9 @@ def _make(table: pl.DataFrame, name: str, feature: Feature, where: str) -> pl.Da
         made = table.select("id", _values(feature, column, text).alias(name))
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{where}: a value does not fit the kind {feature.kind}: {error}") from error
+    if feature.kind == "numeric" and not (finite := made[name].is_finite().fill_null(True)).all():
+        one = made.filter(~finite)
+        raise DataError(f"{where}: id {one['id'][0]!r} has {one[name][0]}; expected a finite number or nothing")
     return made.group_by("id").agg(pl.col(name).drop_nulls().unique().sort()) if one_per_row else made
 
 

@@ -18,7 +18,7 @@ from recgraph import files
 from recgraph.data.cards import NAME, Card, data_root, find, names
 from recgraph.data.datasets import counts, hash_file
 from recgraph.data.formats import Encoding, Format, load_text
-from recgraph.data.interactions import Interactions
+from recgraph.data.interactions import EXACT, Interactions
 from recgraph.data.prepare import Duplicates, count_duplicates, prepare
 from recgraph.data.readers import FileFormat
 from recgraph.errors import ConfigError, DataError, suggest
@@ -73,6 +73,8 @@ def import_file(
         DataError: the file is bad, lacks a column, or cannot be copied.
     """
     root = data_root() if root is None else root
+    if "\\" in path.name:
+        raise ConfigError(f"{path}: a card cannot name a file whose name has a backslash; rename it")
     name = name or re.sub(r"[^a-z0-9._-]+", "-", path.name.lower().partition(".")[0]).strip("-._")
     if not re.match(NAME, name):
         raise ConfigError(
@@ -149,8 +151,10 @@ def _layout(path: Path, columns: dict[str, str], separator: str | None, encoding
                 raise DataError(f"{path}, line 1: no key {column!r}. {suggest(column, first)}")
         types = {name: "int" if isinstance(first[columns[name]], int) else "str" for name in ("user", "item")}
         types |= {name: "float" for name in columns if name not in types}
-        if "time" in columns and isinstance(first[columns["time"]], str):
-            types["time"] = "date"
+        if "time" in columns:
+            time = first[columns["time"]]  # later ones may have a fraction even if the first has none
+            whole = isinstance(time, int) and time > EXACT
+            types["time"] = "date" if isinstance(time, str) else "int" if whole else "float"
         return {"format": "jsonl", "encoding": encoding, "columns": types, "names": names}
 
     quoted = '"' in text
@@ -206,7 +210,9 @@ def _type(column: pl.Series) -> str:
     whole = r"^(0|-?[1-9][0-9]{0,17})$"
     if column.name == "time" and column.head(1).cast(pl.Float64, strict=False).has_nulls():
         return "date"  # or neither, which reading refuses
-    if column.name == "rating" or (column.name == "time" and not column.str.contains(whole).all()):
+    if column.name == "time":  # nanoseconds are whole numbers that have too many digits for a float
+        return "float" if column.cast(pl.Int64, strict=False).has_nulls() else "int"
+    if column.name == "rating":
         return "float"
     return "int" if column.str.contains(whole).all() else "str"
 

@@ -16,6 +16,9 @@ from recgraph.data.histories import Histories
 from recgraph.errors import DataError, suggest
 
 PARTS = ("train", "validation", "test")
+
+EXACT = 2**53
+"""Up to here float64 has every integer."""
 """Values of the `part` column, which only official splits have."""
 
 
@@ -167,12 +170,17 @@ class Interactions:
         """SHA-256 (hex) of ids, column names and values in row order, whatever file or cache they came from.
 
         Numbers are hashed as float64 and columns in alphabetical order: 3 equals 3.0, and columns may be in any order.
+        Integers beyond ±2⁵³, such as times in nanoseconds, are hashed as such in addition.
         """
         hasher = hashlib.sha256()
         columns = [(self.frame[name], "<f8") for name in sorted(self.frame.columns)]
         for column, number in ((self.users.series, "<i8"), (self.items.series, "<i8"), *columns):
             for chunk in column_bytes(column, number):
                 hasher.update(chunk)
+        for column, _ in columns:
+            if column.dtype.is_integer() and (column.abs().max() or 0) > EXACT:
+                for chunk in column_bytes(column, "<i8"):
+                    hasher.update(chunk)
         return hasher.hexdigest()
 
 

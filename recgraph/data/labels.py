@@ -256,6 +256,8 @@ def _values(entry: LabelSettings, kind: LabelKind, column: pl.Series, where: str
             raise ConfigError(f"{where}.unknown: nothing is {value!r} in {entry.feature!r}. {suggest(value, known)}")
     told = [[str(value) for value in values if str(value) not in entry.unknown] for values in lists]
     names = tuple(sorted({value for values in told for value in values}))
+    if not names:
+        raise DataError(f"{where}: {entry.feature!r} has no value that is known")
     place = {name: number for number, name in enumerate(names)}
     if kind == "classes":
         return np.array([place[values[0]] if values else MISSING for values in told], np.int64), names

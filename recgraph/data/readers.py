@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,11 +103,14 @@ class Table(NamedFormat):
                 yield number, line, line.split(mark)
             return
         reader = csv.reader(lines, delimiter=mark, quotechar=self.quote, strict=True)
+        before = csv.field_size_limit(sys.maxsize)  # a long review is no fault
         try:
             for row in reader:
                 yield reader.line_num, mark.join(row), row
         except csv.Error as error:
             raise DataError(f"{path}, line {reader.line_num}: {error}") from None
+        finally:
+            csv.field_size_limit(before)
 
     def _requoted(self, path: Path, text: str, mark: str) -> tuple[str, Counter[int]]:
         """The text with quotes around whole fields only, and how many rows have how many fields.

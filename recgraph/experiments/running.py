@@ -101,7 +101,7 @@ def execute(run: Run, root: Path, *, settings: Settings, console: Console, task:
                 tracker.result(result)
             return result
         except (OSError, SafetensorError) as error:
-            raise TrainingError(f"{folder}: cannot write the run: {error}") from error
+            raise TrainingError(f"{folder}: a file of the run cannot be read or written: {error}") from error
         finally:
             for tracker in trackers:
                 tracker.close()

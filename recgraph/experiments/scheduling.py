@@ -161,7 +161,9 @@ def start(target: Callable[..., None], *arguments: Any, workers: int) -> SpawnPr
     context = multiprocessing.get_context("spawn")  # forking a process with torch's threads can deadlock
     process = context.Process(target=_mortal, args=(target, *arguments), daemon=True)
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    with _environment(dict.fromkeys(THREADS, str(threads))):
+    given = {name: os.environ.get(name, "") for name in THREADS}
+    fewer = {name: str(min(threads, int(one)) if one.isdecimal() else threads) for name, one in given.items()}
+    with _environment(fewer):
         process.start()
     return process
 

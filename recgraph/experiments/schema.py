@@ -49,7 +49,7 @@ class EvaluateSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    metrics: tuple[str, ...] = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
     parity: bool = False
     """Also rank on test at each validation, and report the best epoch there beside the honest figure, since many papers
     choose theirs so. It affects nothing else."""
@@ -177,7 +177,10 @@ class Ablation(BaseModel):
         changes = [{path: value} for path, values in self.one_at_a_time.items() for value in values]
         if self.grid:
             changes += [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
-        return {" ".join(f"{path}={_label(value)}" for path, value in change.items()): change for change in changes}
+        named = {" ".join(f"{path}={_label(value)}" for path, value in change.items()): change for change in changes}
+        if len(named) < len(changes):
+            raise ValueError("ablate: two rows have the same values, or values of the same name")
+        return named
 
 
 class Experiment(BaseModel):
@@ -206,10 +209,11 @@ class Experiment(BaseModel):
         if self.ablate is not None:
             if len(self.rows) != 1:
                 raise ValueError("with `ablate` there is one row, the one that is changed")
-            self.against = next(iter(self.rows))
-            self.rows = self.rows | {
-                row: {**self.rows[self.against], **changes} for row, changes in self.ablate.rows().items()
-            }
+            (base,) = self.rows
+            if self.against not in (None, base):
+                raise ValueError(f"against: with `ablate`, rows are compared with {base!r}; take `against` out")
+            self.against = base
+            self.rows = self.rows | {row: {**self.rows[base], **changes} for row, changes in self.ablate.rows().items()}
             self._names(self.rows)
         for where, name in (
             *(("published", name) for name in self.published),

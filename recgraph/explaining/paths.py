@@ -86,7 +86,7 @@ def messages(encoder: Encoder, inputs: Inputs) -> Messages | None:
     else:
         graph = inputs.graph.normalised(encoder.alpha, encoder.beta)
         weights, first, unit = [float(w) for w in encoder.layer_weights], encoder.first_layer, encoder.unit_messages
-        operator = graph.operator_in(layers[0][0].dtype)
+        operator = graph.operators_in(layers[0][0].dtype)[0]
         links = [operator.user_user, operator.item_item]
         to_users = operator.user_item.values().unsqueeze(1)
         to_items = torch.empty_like(to_users)

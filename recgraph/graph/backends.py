@@ -33,9 +33,14 @@ RATED: Relation = ("item", "rev_rates", "user")  # as PyG's ToUndirected names a
 
 
 def to_pyg(graph: BipartiteGraph) -> HeteroData:
-    """A `HeteroData` with node types user and item, and edges ("user", "rates", "item") and their reverse."""
+    """A `HeteroData` with node types user and item, and edges ("user", "rates", "item") and their reverse.
+
+    Raises:
+        DataError: the graph has weights or links, which would be lost.
+    """
     from torch_geometric.data import HeteroData
 
+    _check_plain(graph)
     data = HeteroData()
     data["user"].num_nodes, data["item"].num_nodes = graph.num_users, graph.num_items
     data[RATES].edge_index = torch.stack([graph.users, graph.items])
@@ -67,7 +72,18 @@ def to_dgl(graph: BipartiteGraph) -> DGLGraph:
 
     Raises:
         ConfigError: dgl is not installed.
+        DataError: the graph has weights or links, which would be lost.
     """
+    _check_plain(graph)
+    return _heterograph(graph)
+
+
+def _check_plain(graph: BipartiteGraph) -> None:
+    if graph.weights is not None or graph.has_links:
+        raise DataError(f"{graph}: its {'links' if graph.has_links else 'weights'} would be lost; give one without")
+
+
+def _heterograph(graph: BipartiteGraph) -> DGLGraph:
     return _dgl().heterograph(
         {RATES: (graph.users, graph.items), RATED: (graph.items, graph.users)},
         {"user": graph.num_users, "item": graph.num_items},
@@ -112,7 +128,7 @@ def _pyg_sum() -> SimpleConv:
 def _dgl_step(graph: BipartiteGraph, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     multiply_sum = _dgl().ops.u_mul_e_sum  # update_all(u_mul_e, sum), without storing vectors in the graph
     if graph not in _dgl_graphs:
-        _dgl_graphs[graph] = to_dgl(graph)
+        _dgl_graphs[graph] = _heterograph(graph)
     heterograph = _dgl_graphs[graph]
     to_users, to_items = (weights.unsqueeze(1) for weights in _edge_weights(graph, users))
     return multiply_sum(heterograph[RATED], items, to_users), multiply_sum(heterograph[RATES], users, to_items)

@@ -109,10 +109,6 @@ class BipartiteGraph:
         (alpha, beta), one = self.exponents, self._built(dtype, *self.exponents)
         return one, one if alpha == beta else self._built(dtype, beta, alpha)
 
-    def operator_in(self, dtype: torch.dtype) -> Operator:
-        """Â in another precision; see `operators_in`."""
-        return self.operator if dtype == torch.float32 else self._built(dtype, *self.exponents)
-
     def normalised(self, alpha: float, beta: float) -> BipartiteGraph:
         """The graph whose Â is D^-α A D^-β: itself if its exponents agree, else a cached variant.
 
@@ -157,9 +153,12 @@ class BipartiteGraph:
             weights: new weight of each edge, 0 or more (not checked: that would stall a GPU).
 
         Raises:
-            ValueError: `weights` is not floating point, or does not have one value per edge.
+            ValueError: `weights` is not floating point, does not have one value per edge, or requires a gradient, which
+                propagation does not give (`recgraph.graph.attention` does).
         """
         self._check_aligned(weights, "weights", weights.is_floating_point(), "floating point")
+        if weights.requires_grad:
+            raise ValueError("weights requires a gradient, and none reaches the weights of a graph; detach it")
         return self._sharing_edges(weights=weights)
 
     def linked(self, users: Links | None = None, items: Links | None = None) -> BipartiteGraph:

@@ -56,7 +56,7 @@ class Links(NamedTuple):
                 f"two different ends in [0, {size}) and a weight above 0"
             )
         key, place = torch.cat([one * size + other, other * size + one]).unique(return_inverse=True)
-        total = torch.zeros(len(key)).index_add_(0, place, weights.float().repeat(2))
+        total = torch.zeros(len(key), device=key.device).index_add_(0, place, weights.float().repeat(2))
         rows = key // size
         return cls(rows, (key % size).int(), total, row_starts(rows, size))
 

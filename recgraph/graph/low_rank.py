@@ -61,7 +61,7 @@ class LowRankGraph:
         """
         if graph.has_links:
             raise ConfigError("a graph of low rank is made of interactions: it has no place for relations")
-        device = graph.users.device
+        graph, device = graph.normalised(0.5, 0.5), graph.users.device
         with torch.autocast(device.type, enabled=False):
             by_user, by_item = (
                 SparseRows(half.crow_indices(), half.col_indices(), half.values())
