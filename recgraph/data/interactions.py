@@ -178,7 +178,7 @@ class Interactions:
             for chunk in column_bytes(column, number):
                 hasher.update(chunk)
         for column, _ in columns:
-            if column.dtype.is_integer() and (column.abs().max() or 0) > EXACT:
+            if column.dtype.is_integer() and np.abs(column.to_numpy()).max(initial=0) > EXACT:
                 for chunk in column_bytes(column, "<i8"):
                     hasher.update(chunk)
         return hasher.hexdigest()
