@@ -7,6 +7,8 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from recgraph.errors import ConfigError
+
 
 class Layout(NamedTuple):
     """Describes the columns of an encoder's vectors, for heads that read them by field.
@@ -35,6 +37,23 @@ class Layout(NamedTuple):
     def widths(self) -> tuple[int, int]:
         """Number of columns of a query's fields, and of an item's fields."""
         return self.query * self.dim, self.items * self.dim
+
+    def refuse_weights(self, where: str, reader: str, hint: str = "") -> None:
+        """Refuse columns of weights and ids, which `reader` would treat like those of vectors.
+
+        Args:
+            where: dotted path of the reader, for messages.
+            reader: what takes the columns as they are.
+            hint: what else could be done, before the advice to leave the weights out.
+
+        Raises:
+            ConfigError: there are some.
+        """
+        if self.wide:
+            raise ConfigError(
+                f"{where}: {reader} takes vectors as they are, and this encoder gives weights beside them: {hint}set "
+                "its `wide` to false"
+            )
 
     def fields(self, vectors: Float[Tensor, "*batch width"], side: int) -> Float[Tensor, "*batch columns"]:
         """The columns of fields, of queries (side 0) or items (side 1)."""

@@ -257,6 +257,12 @@ def test_what_does_not_fit_is_refused_at_build(options: dict[str, Any], head: st
         Recommender.build(USERS, ITEMS, spec, None, content())
 
 
+def test_experts_do_not_mix_weights_and_ids() -> None:
+    spec = {"encoder": {"name": "fields"}, "heads": {"rank": "linear"}, "sharing": "mmoe"}
+    with pytest.raises(ConfigError, match="sharing: an expert takes vectors as they are"):
+        Recommender.build(USERS, ITEMS, spec, None, content())
+
+
 @pytest.mark.parametrize("head", ["dot", "towers", "mlp"])
 def test_without_weights_any_head_takes_the_vectors(head: str) -> None:
     spec = {"encoder": {"name": "fields", "wide": False}, "heads": {"rank": head}}

@@ -134,6 +134,18 @@ class Broken(Encoder):
             )
             for name in ("clcrec", "content_contrast", "content_distance", "aldi", "gar")
         ),
+        (
+            {"encoder": FIELDS, "heads.rank": "linear", "sharing": "mmoe"},
+            "sharing: an expert takes vectors as they are, and this encoder gives weights beside them: set its `wide`",
+        ),
+        (
+            {"encoder": {"name": "pooling", "dim": 14, "items": FIELDS | {"crosses": [["user", "item"]]}}},
+            r"encoder\.items: Pooling takes vectors as they are, and this encoder gives weights",
+        ),
+        (
+            {"encoder": {"name": "hybrid", "graph": FIELDS | {"crosses": [["user", "item"]]}}},
+            r"encoder\.graph: Hybrid takes vectors as they are, and this encoder gives weights",
+        ),
         ({"train.wide": {"optimizer": "ftrl"}}, r"train\.wide: the model has no linear part"),
         ({"train.wide": {"optimizer": "adagrad", "l1": 0.1}}, r"train\.wide: l1 is of ftrl: it does nothing with"),
     ],

@@ -88,6 +88,7 @@ class Hybrid(Encoder):
             raise ConfigError("encoder hybrid: no modality is given; add one of items or of users to `content:`")
         if lacking := graph.reads - self.reads:
             raise ConfigError(f"encoder.graph: reads {sorted(lacking)}, which hybrid does not hand on")
+        graph.layout.refuse_weights("encoder.graph", "Hybrid")
         self.graph, self.dropout, self.shrinkage = graph, dropout, shrinkage
 
         def tower(modalities: Mapping[str, Modality]) -> Tower:

@@ -58,11 +58,10 @@ class SequenceEncoder(Encoder):
         super().__init__(num_users, num_items, dim=dim)
         self.max_length, self.user, self.source, self.item_dropout = max_length, user, items, Dropout(item_dropout)
         if items is not None:
+            items.layout.refuse_weights("encoder.items", type(self).__name__)
             if items.dim != dim or isinstance(items, SequenceEncoder):
-                raise ConfigError(
-                    f"encoder.items: expected an encoder of dim {dim} that reads no histories, got a "
-                    f"{type(items).__name__} of dim {items.dim}"
-                )
+                got = f"a {type(items).__name__} of dim {items.dim}"
+                raise ConfigError(f"encoder.items: expected an encoder of dim {dim} that reads no histories, got {got}")
             self.reads = type(self).reads | items.reads
         elif item_table:
             raise ConfigError("encoder.item_table: there is nothing to mix the table with; give `items`")

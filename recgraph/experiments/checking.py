@@ -142,7 +142,7 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         )
     built = {"encoder": encoder, "heads": heads, "objectives": objectives}
     tasks = check_tasks(config, checked, objectives, where)
-    rehearse(checked | built, config.train, content="content" in reads, where=where)
+    rehearse(checked | tasks | built, config.train, content="content" in reads, where=where)
     return (
         checked
         | tasks

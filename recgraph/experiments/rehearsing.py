@@ -25,7 +25,8 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
     """Build the encoder, heads and objectives of a checked configuration, and discard them.
 
     Args:
-        config: configuration of the run: `encoder`, `heads`, `objectives`; `content` and `sequences` if it has them.
+        config: configuration of the run: `encoder`, `heads`, `objectives`; `content`, `sequences` and `sharing` if it
+            has them.
         train: the `train:` block.
         content: whether the encoder takes content; each modality is then a single value.
         where: file and row, for messages.
@@ -71,6 +72,8 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
             named.add(used := getattr(objective, "head", RANK))
             if objective.task == RANK and spec["weight"] and not (objective.of_parameters or objective.of_vectors):
                 trained.add(used)
+    if "sharing" in config:
+        made("sharing", encoder.layout.refuse_weights, "sharing", "an expert")
     for name, head in heads.items():
         if name not in trained and any(True for _ in head.parameters()):
             raise ConfigError(

@@ -134,10 +134,7 @@ def build_head(spec: Any, dim: int, layout: Layout, *, where: str) -> Head:
         ConfigError: an option is wrong, or the head would treat weights and ids as ordinary columns.
     """
     kind = heads.find(heads.check(spec, where)["name"])
-    if layout.wide and "layout" not in inspect.signature(kind).parameters:
-        raise ConfigError(
-            f"{where}: {kind.__name__} takes vectors as they are, and this encoder gives weights beside them: take a "
-            "head for fields (linear, fm, wide_deep, deepfm), or set encoder.wide to false"
-        )
+    if "layout" not in inspect.signature(kind).parameters:
+        layout.refuse_weights(where, kind.__name__, "take a head for fields (linear, fm, wide_deep, deepfm), or ")
     head: Head = heads.build(spec, dim, where=where, layout=layout)
     return head

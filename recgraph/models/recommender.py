@@ -96,13 +96,13 @@ class Recommender(Extensible):
             check_head(head, encoder.reads, f"heads.{name}", type(encoder).__name__)
             heads[name] = build_head(head, encoder.dim, encoder.layout, where=f"heads.{name}")
         labels = {name: LabelHead(encoder.dim, **options) for name, options in spec.get("label_heads", {}).items()}
-        sharing = None
-        if spec.get("sharing"):
-            sides = ([RANK, *(n for n, head in labels.items() if head.of != other)] for other in ("item", "user"))
-            sharing = registry.sharings.build(spec["sharing"], encoder.dim, *sides, where="sharing")
         graph = graph if "graph" in encoder.reads else None
         made = cls(encoder, heads, graph=graph, spec=spec, content=content, pipeline=pipeline)
-        made.label_heads, made.sharing = nn.ModuleDict(labels), sharing
+        made.label_heads = nn.ModuleDict(labels)
+        if spec.get("sharing"):
+            encoder.layout.refuse_weights("sharing", "an expert")
+            sides = ([RANK, *(n for n, head in labels.items() if head.of != other)] for other in ("item", "user"))
+            made.sharing = registry.sharings.build(spec["sharing"], encoder.dim, *sides, where="sharing")
         return made
 
     def score(self, encoding: Encoding, items: Tensor | None = None, *, head: str = "rank") -> Tensor:
