@@ -573,7 +573,7 @@ def test_a_csv_is_read_as_what_the_model_was_trained_on(films: Path) -> None:
 def test_a_model_without_content_takes_no_new_items(films: Path) -> None:
     spec = {"encoder": {"name": "embedding", "dim": 8}}
     folder, _ = done(films, "hybrid", **spec, **{"train.max_epochs": 5, "train.patience": 5})
-    with pytest.raises(ConfigError, match="Embedding reads no content: it cannot tell new items apart"):
+    with pytest.raises(ConfigError, match="Embedding reads no content of items: it cannot tell new ones apart"):
         Recommender.load(folder).add_items(NEW)
 
 

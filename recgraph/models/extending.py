@@ -49,12 +49,14 @@ class Extensible(Model):
             frame: a row per item: `id`, optionally `title`, and the columns of each modality.
 
         Raises:
-            ConfigError: the encoder reads no content, or a column is missing.
+            ConfigError: the encoder reads no content of items, no pipeline makes it, or a column is missing.
             DataError: an id already exists or is repeated, or a value is invalid.
         """
         catalogue, content = self._known(), self.content
-        if content is None or self.pipeline is None:
-            raise ConfigError(f"{type(self.encoder).__name__} reads no content: it cannot tell new items apart")
+        if content is None or not content.items or "content" not in self.encoder.reads:
+            raise ConfigError(f"{type(self.encoder).__name__} reads no content of items: it cannot tell new ones apart")
+        if self.pipeline is None:
+            raise ConfigError("new items: no pipeline makes their content: give the model a `pipeline`")
         ids = new_ids(frame, catalogue.items, "new items")
         num_items = self.num_items + len(frame)
         graph = self.graph and replace(self.graph, num_items=num_items)
