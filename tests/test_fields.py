@@ -90,7 +90,8 @@ def score(model: Recommender, user: int, item: int) -> Tensor:
     if "wide" in parts:
         for side, row, modalities, now in ((0, user, known.users, moment), (1, item, known.items, {})):
             total = total + sum(naive.fields(encoder.wide[side][0], row, modalities, now)).squeeze()
-        listed = {"user": [user + 1], "item": [item + 1], "hour": [MOMENT["hour"] + 1]}
+        own = {"user": [user + 1 if user < USERS else 0], "item": [item + 1 if item < ITEMS else 0]}
+        listed = {**own, "hour": [MOMENT["hour"] + 1]}
         listed |= {
             "job": known.users["job"].values[user].tolist(),
             "genres": known.items["genres"].values[item].tolist(),
@@ -139,6 +140,17 @@ def test_scores_and_gradients_equal_loops(head: str) -> None:
     rows = [users.repeat_interleave(ITEMS), items.flatten()]
     torch.testing.assert_close(model.eval().predict(*rows, moments(5 * ITEMS)), expected.flatten())
     assert all(gradient.abs().sum() > 0 for gradient in wanted)  # so no parameter is dead
+
+
+def test_newcomers_have_no_weights_of_other_pairs_crosses() -> None:
+    model, known = build("wide_deep").eval(), content()
+    users = {name: joined(one, Modality(one.values[:1], one.present[:1])) for name, one in known.users.items()}
+    items = {name: joined(one, Modality(one.values[3:4], one.present[3:4])) for name, one in known.items.items()}
+    more = model.enlarged(USERS + 1, ITEMS, None, Content(known.items, users))
+    more = more.enlarged(USERS + 1, ITEMS + 1, None, Content(items, users)).double()
+    pairs = [(user, item) for user in (0, USERS) for item in (3, ITEMS)]
+    expected = torch.stack([score(more, *pair) for pair in pairs])
+    torch.testing.assert_close(more.predict(*torch.tensor(pairs).T, moments(4)), expected)
 
 
 @pytest.mark.parametrize("floats", [1, 30, 200])

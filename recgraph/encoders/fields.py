@@ -41,12 +41,14 @@ class Fields(Encoder):
         std: standard deviation of the initial embeddings.
         wide: also give each value a weight, for heads with a linear part. Weights are initialised to 0.
         crosses: pairs of fields; each pair of their values has a weight. Fields are `user`, `item`, context fields and
-            modalities of ids. These are the paper's cross-product transformations, hashed.
+            modalities of ids. These are the paper's cross-product transformations, hashed. The ids of users and items
+            added after training are in no pair.
         buckets: number of weights for each cross.
         context: context fields to read from the time of an interaction: hour, weekday.
     """
 
     reads = frozenset({"content"})
+    trained: Tensor
 
     def __init__(
         self,
@@ -69,16 +71,14 @@ class Fields(Encoder):
         ]
         if taken := ({"user", "item", *CONTEXT} & {*content.users, *content.items}):
             raise ConfigError(f"encoder fields has a field {min(taken)!r} of its own: give the modality another name")
-        found = [tuple(side_of(name, most) for name in pair) for pair in crosses]
+        placed = [(pair, tuple(side_of(name, most) for name in pair)) for pair in crosses]
         if any(len({*pair}) < 2 for pair in crosses) or len({*map(frozenset, crosses)}) < len(crosses):
             raise ConfigError(
                 f"encoder.crosses: expected pairs of two fields, each once, got {list(map(list, crosses))}"
             )
         # Crosses of query with item fields are computed by the head; the query's field comes first.
-        self.across = [pair[:: 1 - 2 * at[0]] for pair, at in zip(crosses, found, strict=True) if at[0] != at[1]]
-        self.within = [
-            [pair for pair, at in zip(crosses, found, strict=True) if at == (side, side)] for side in range(2)
-        ]
+        self.across = [pair[:: 1 - 2 * at[0]] for pair, at in placed if at[0] != at[1]]
+        self.within = [[pair for pair, at in placed if at == (side, side)] for side in range(2)]
         if crosses and not wide:
             raise ConfigError("encoder.crosses: they are weights of the linear part, and `wide: false` leaves it out")
         for name in {name for pair in self.across for name in pair} - {*CONTEXT}:
@@ -95,6 +95,8 @@ class Fields(Encoder):
         width = max(int(wide) + columns.widths[side] + sum(c[side] for c in columns.crosses) for side in range(2))
         super().__init__(num_users, num_items, dim=width)
         self._layout, self.context = columns, moments[0]
+        if crosses:  # kept as it is when users and items are added, whose pairs would have the weights of others
+            self.register_buffer("trained", torch.tensor([num_users, num_items]))
         if context:
             self.reads = self.reads | {"context"}
         of_side = list(zip((num_users, num_items), sides, moments, strict=True))
@@ -132,7 +134,7 @@ class Fields(Encoder):
                 return modalities[name].values[rows]
             if name in self.context and context is not None:
                 return context[..., [list(CONTEXT).index(name)]] + 1
-            return rows.unsqueeze(-1) + 1
+            return ((rows + 1) * (rows < self.trained[side])).unsqueeze(-1)
 
         deep = inputs.perturb((self.users, self.items)[side](rows, modalities, context))
         parts = [deep.flatten(-2)]
