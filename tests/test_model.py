@@ -141,6 +141,17 @@ def test_a_damaged_model_is_an_error(tmp_path: Path, damage: str) -> None:
         Model.load(tmp_path)
 
 
+def test_a_model_that_cannot_be_saved_leaves_the_saved_one_alone(tmp_path: Path) -> None:
+    model = trained("embedding", with_text_ids())
+    model.save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    model.encoder.items.weight.data += 1
+    model.spec = None
+    with pytest.raises(ConfigError, match="built from no configuration"):
+        model.save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_model_whose_classes_have_changed_is_an_error(tmp_path: Path) -> None:
     model = trained("lightgcn", with_text_ids())
     model.encoder.extra = torch.nn.Parameter(torch.zeros(3))  # as if the class had had it

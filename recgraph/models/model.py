@@ -127,6 +127,9 @@ class Model(nn.Module):
     def save(self, folder: Path | str) -> None:
         """Write the model into `folder`; each file is replaced atomically."""
         folder, catalogue = Path(folder), self._known()
+        kind = f"{type(self).__module__}:{type(self).__qualname__}"
+        sizes = {"num_users": self.num_users, "num_items": self.num_items}
+        header = {"class": kind, **sizes, "options": self.options()}  # may be refused: before anything is replaced
         tensors = {f"state.{name}": value for name, value in self.state_dict().items()}
         tensors |= {f"extra.{name}": value for name, value in self.extra_tensors().items()}
         tensors |= {"seen.users": catalogue.seen_users, "seen.items": catalogue.seen_items}
@@ -138,9 +141,7 @@ class Model(nn.Module):
         for name, frame in (("users", pl.DataFrame({"id": catalogue.users.series})), ("items", items)):
             with replacing(folder / f"{name}.parquet") as temporary:
                 frame.write_parquet(temporary)
-        kind = f"{type(self).__module__}:{type(self).__qualname__}"
-        sizes = {"num_users": self.num_users, "num_items": self.num_items}
-        write_json(folder / "model.json", {"class": kind, **sizes, "options": self.options()})
+        write_json(folder / "model.json", header)
 
     @classmethod
     def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> Self:

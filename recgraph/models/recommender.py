@@ -18,7 +18,7 @@ from recgraph.data.interactions import Interactions
 from recgraph.data.vectors import write_vectors
 from recgraph.encoders.base import Encoder, lookup
 from recgraph.encoders.sequential import SequenceEncoder
-from recgraph.errors import DataError
+from recgraph.errors import ConfigError, DataError
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Head, build_head
 from recgraph.heads.labels import LabelHead
@@ -278,7 +278,7 @@ class Recommender(Extensible):
     def options(self) -> dict[str, Any]:
         """The configuration of encoder and heads, and of the pipeline that turns attributes into content."""
         if self.spec is None:
-            raise ValueError("this recommender was built from no configuration: save its encoder's state_dict instead")
+            raise ConfigError("this recommender was built from no configuration: save its encoder's state_dict instead")
         made = {} if self.pipeline is None else {"content": pack(self.pipeline)[0]}
         made |= {key: self.spec[key] for key in ("label_heads", "sharing") if self.spec.get(key)}
         return {"encoder": self.spec["encoder"], "heads": self.spec["heads"], **made}
