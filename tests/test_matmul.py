@@ -143,8 +143,15 @@ def test_unit_is_that_of_torch(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(*slopes)
 
 
-def test_unit_of_nothing_is_nothing() -> None:
-    zeros = torch.zeros(2, 3, requires_grad=True)
-    (slope,) = torch.autograd.grad(unit(zeros).sum(), zeros)
-    assert not unit(zeros).any()
-    torch.testing.assert_close(slope, torch.full((2, 3), 1e12))
+def test_zeros_have_no_direction_to_learn() -> None:
+    """Nor does their gradient have one, and rows beside them keep theirs."""
+    vectors = torch.tensor([[0.0, 0.0], [3.0, 4.0], [1e-13, 0.0]], requires_grad=True)
+    found = unit(vectors)
+    (slope,) = torch.autograd.grad(found, vectors, torch.tensor([[1.0, 2.0]]).expand(3, 2), create_graph=True)
+    (again,) = torch.autograd.grad(slope.square().sum(), vectors)
+    torch.testing.assert_close(found, torch.tensor([[0.0, 0.0], [0.6, 0.8], [0.0, 0.0]]))
+    # (a - u ⟨a, u⟩) / ‖v‖ with a = (1, 2), u = (.6, .8), ⟨a, u⟩ = 2.2, ‖v‖ = 5
+    torch.testing.assert_close(slope, torch.tensor([[0.0, 0.0], [-0.064, 0.048], [0.0, 0.0]]))
+    assert not again[[0, 2]].any()
+    assert again[1].isfinite().all()
+    assert again[1].any()

@@ -39,7 +39,10 @@ def inner_products(
 
 
 def unit(vectors: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-    """Scale vectors to length 1, like `F.normalize`, whose gradient takes twice as long; zero vectors stay zero."""
+    """Scale vectors to length 1, like `F.normalize`, whose gradient takes twice as long.
+
+    Zero vectors, which have no direction, stay zero and pass no gradient; that of `F.normalize` is 1e12 there.
+    """
     found: Tensor = _Unit.apply(vectors)
     return found
 
@@ -102,5 +105,6 @@ class _Unit(torch.autograd.Function):
 
 
 def _scale(vectors: Tensor) -> Tensor:
-    # 1e-12 is the eps of F.normalize.
-    return torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp(min=1e-12).reciprocal()
+    # 1e-12 is the eps of F.normalize. Clamped all the same: the gradient of 1 / 0 is NaN, even where it is not used.
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return length.clamp(min=1e-12).reciprocal().masked_fill(length <= 1e-12, 0.0)
