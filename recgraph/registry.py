@@ -78,8 +78,9 @@ class Registry:
         prefix = f"{where}: " if where else ""
         if ":" in name:
             component = locate(name, f"{prefix}cannot load {self.kind} {name!r}")
-            fits = inspect.isfunction if self.base is None else functools.partial(_is_subclass, locate(self.base))
-            if not fits(component):
+            base = self.base and locate(self.base)
+            fits = inspect.isclass(component) and issubclass(component, base) if base else inspect.isfunction(component)
+            if not fits:
                 raise ConfigError(f"{prefix}{name!r} is not a {self.base or 'Python function'}")
             return component
         known = self.components()
@@ -142,14 +143,18 @@ class Registry:
     def build(self, spec: Any, *data: Any, where: str = "", **more_data: Any) -> Any:
         """Check `spec`, and call the component with `data`, the `more_data` that it takes, and its options."""
         checked = self.check(spec, where or self.kind)
-        component = self.find(checked.pop("name"))
+        component = self.find(name := checked.pop("name"))
         # A nested encoder has the same users and items, and the same content if it takes it.
-        takes = inspect.signature(component).parameters
+        signature = inspect.signature(component)
         for key, registry in nested(component).items():
             if checked[key] is not None:
                 own, more = (data, more_data) if registry is encoders else ((), {})
                 checked[key] = registry.build(checked[key], *own, where=f"{where}.{key}", **more)
-        more_data = {key: value for key, value in more_data.items() if key in takes}
+        more_data = {key: value for key, value in more_data.items() if key in signature.parameters}
+        try:
+            signature.bind(*data, **more_data, **checked)
+        except TypeError as error:
+            raise ConfigError(f"{where or self.kind}: {self.kind} {name!r} cannot be built: {error}") from None
         return component(*data, **more_data, **checked)
 
 
@@ -262,10 +267,6 @@ def packages(spec: Any) -> tuple[str, ...]:
 def summary(component: Component) -> str:
     """The first line of a component's docstring."""
     return (inspect.getdoc(component) or "").partition("\n")[0]
-
-
-def _is_subclass(base: type, component: Any) -> bool:
-    return inspect.isclass(component) and issubclass(component, base)
 
 
 def nested(component: Component) -> dict[str, Registry]:

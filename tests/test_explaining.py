@@ -33,7 +33,7 @@ def build(encoder: dict[str, Any], head: Any = "dot") -> tuple[Recommender, Inte
     spec = {"encoder": {"dim": 6, **encoder}, "heads": {"rank": head}}
     if encoder["name"] == "hybrid":
         del spec["encoder"]["dim"]
-    content = random_content(12, 17) if encoder["name"] in ("content", "hybrid") else None
+    content = random_content(12, 17) if encoder["name"] in ("content", "hybrid", "fields") else None
     with isolated(0, "modules"):
         model = Recommender.build(12, 17, spec, graph_of(table), content).eval()
         for parameter in model.parameters():
@@ -298,6 +298,12 @@ def test_what_has_no_parts_says_so(encoder: dict[str, Any], head: str, message: 
     model, table = build(encoder, head)
     with pytest.raises(ConfigError, match=message):
         explain(model, table.users.ids[3])
+
+
+def test_an_item_at_no_moment_has_no_score_to_explain() -> None:
+    model, table = build({"name": "fields", "wide": False, "context": ["hour"]})
+    with pytest.raises(ConfigError, match="Fields reads the moment of a row"):
+        explain(model, table.users.ids[3], int(table.items.ids[5]))
 
 
 def test_unknown_users_and_items_are_refused() -> None:

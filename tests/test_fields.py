@@ -153,6 +153,13 @@ def test_newcomers_have_no_weights_of_other_pairs_crosses() -> None:
     torch.testing.assert_close(more.predict(*torch.tensor(pairs).T, moments(4)), expected)
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_no_rows_have_no_scores(head: str) -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    found = build(head).eval().predict(none, none, moments(0))
+    assert (found.shape, found.dtype) == ((0,), torch.float64)
+
+
 @pytest.mark.parametrize("floats", [1, 30, 200])
 @pytest.mark.parametrize("head", HEADS)
 def test_chunks_of_a_catalogue_change_nothing(head: str, floats: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,13 @@ def test_links_stay_when_users_are_added() -> None:
     assert torch.equal(more.graph.user_links.degrees, torch.nn.functional.pad(links[0].degrees, (0, 1)))
 
 
+def test_what_was_built_from_no_configuration_does_not_grow() -> None:
+    model = model_with()
+    model.spec = None
+    with pytest.raises(ConfigError, match=r"built from no configuration: make it by `Recommender\.build`"):
+        model.add_users(pl.DataFrame({"id": ["new"], "items": [["i3", "i4"]]}))
+
+
 def test_weights_of_edges_stay_when_users_are_added() -> None:
     model = model_with(weights=lambda n: torch.linspace(0.5, 2.0, n))
     more = model.add_users(pl.DataFrame({"id": ["new"], "items": [["i3", "i4"]]}))

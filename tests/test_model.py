@@ -160,6 +160,21 @@ def test_a_model_whose_classes_have_changed_is_an_error(tmp_path: Path) -> None:
         Model.load(tmp_path)
 
 
+def test_a_model_whose_options_are_gone_is_an_error(tmp_path: Path) -> None:
+    trained("item_knn", with_text_ids()).save(tmp_path)
+    header = json.loads((tmp_path / "model.json").read_text())
+    header["options"]["gone"] = 1
+    (tmp_path / "model.json").write_text(json.dumps(header))
+    with pytest.raises(DataError, match=r"damaged, or its classes have changed since: .*'gone'"):
+        Model.load(tmp_path)
+
+
+def test_a_device_that_is_not_there_is_no_damage(tmp_path: Path) -> None:
+    trained("popularity", with_text_ids()).save(tmp_path)
+    with pytest.raises(RuntimeError, match="device type at start of device string: gpu"):
+        Model.load(tmp_path, device="gpu")
+
+
 def test_a_model_whose_module_is_missing_is_not_called_damaged(tmp_path: Path) -> None:
     trained("lightgcn", with_text_ids()).save(tmp_path)
     header = json.loads((tmp_path / "model.json").read_text())

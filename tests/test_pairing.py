@@ -305,6 +305,22 @@ def test_a_model_is_built_from_names_alone() -> None:
     assert model.options() == {"encoder": "embedding", "heads": {"rank": "dot"}}
 
 
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"encoder": "embedding", "heads": {"rank": {}}}, r"heads\.rank: expected the name of a head, or .*, got {}"),
+        ({"encoder": "content"}, "encoder: encoder 'content' cannot be built: missing a required argument: 'content'"),
+        (
+            {"encoder": {"name": "sasrec", "items": "content"}},
+            r"encoder\.items: encoder 'content' cannot be built: missing a required argument: 'content'",
+        ),
+    ],
+)
+def test_what_is_missing_at_build_is_named(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Recommender.build(5, 7, spec, None)
+
+
 def test_a_head_that_an_encoder_cannot_serve_is_refused_at_build_too() -> None:
     spec = {"encoder": {"name": "lightgcn", "dim": 4}, "heads": {"rank": "dot", "ctr": {"name": "din"}}}
     with pytest.raises(

@@ -22,7 +22,7 @@ from recgraph.explaining.panels import Bars, Grid
 from recgraph.explaining.paths import Pairs, inner_product, messages, pairs
 from recgraph.heads import Head
 from recgraph.models.model import Model
-from recgraph.models.pairing import asked
+from recgraph.models.pairing import asked, check_timeless
 from recgraph.models.recommender import Recommender
 from recgraph.models.sharing import RANK
 from recgraph.types import Encoding, Inputs
@@ -53,7 +53,7 @@ def explain(model: Model, user: Any, item: Any = None) -> Explanation:
 
     Raises:
         DataError: the user or the item is unknown, nothing is left to recommend, or the model has no catalogue.
-        ConfigError: the model has no weights or contributions that could be shown.
+        ConfigError: the model has no weights or contributions that could be shown, or scores depend on the moment.
     """
     catalogue = model.catalogue
     if catalogue is None:
@@ -104,6 +104,7 @@ class _Names:
 
 def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> tuple[float, list[Bars | Grid]]:
     rank, encoder, popularity = model.head(RANK), model.encoder, model.popularity
+    check_timeless(encoder)
     inputs = model.inputs_of(user)
     with _watched(encoder) as blocks:
         encoding = encoder(inputs)

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Int
+from polars.exceptions import PolarsError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -156,15 +157,16 @@ class Model(nn.Module):
         if not (folder / "model.json").is_file():
             raise DataError(f"{folder}: no model.json here; expected the folder of a finished run")
         try:
-            return cls._read(folder).to(device).eval()
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pl.exceptions.PolarsError) as error:
+            model = cls._read(folder)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, PolarsError) as error:
             if isinstance(error, DataError):
                 raise
             missing = isinstance(error.__cause__, ImportError)
             what = "a module of it is not on Python's path" if missing else "the saved model is damaged"
-            if isinstance(error, RuntimeError):  # of `load_state_dict`
+            if isinstance(error, RuntimeError | TypeError):  # of `load_state_dict`, or of an option that is gone
                 what = "the saved model is damaged, or its classes have changed since"
             raise DataError(f"{folder}: {what}: {' '.join(str(error).split())}") from error
+        return model.to(device).eval()
 
     @classmethod
     def _read(cls, folder: Path) -> Self:

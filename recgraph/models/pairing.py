@@ -26,9 +26,9 @@ def check_head(head: Any, reads: frozenset[str], where: str, of: str) -> None:
         of: what to call the encoder.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: it does, or the entry is not valid.
     """
-    name = head if isinstance(head, str) else head["name"]
+    name = registry.heads.check(head, where)["name"]
     if lacking := registry.heads.find(name, where).reads - reads - {"popularity"}:
         able = [one for one, kind in registry.encoders.components().items() if lacking <= kind.reads]
         raise ConfigError(

@@ -170,7 +170,7 @@ class Recommender(Extensible):
     ) -> Float[Tensor, "rows"]:
         """Scores of pairs, such as click logits, computed in chunks; pairs on any device, `context` as in `Inputs`."""
         found, base = [], self._inputs()
-        for start in range(0, len(users), PIECES):
+        for start in range(0, max(1, len(users)), PIECES):  # once at least, for the type of no scores
             some = slice(start, start + PIECES)
             moment = None if context is None else context[some].to(self.device)
             encoding = self.encoder(replace(base, users=users[some].to(self.device), context=moment))
@@ -259,7 +259,7 @@ class Recommender(Extensible):
     ) -> Recommender:
         """See `Extensible.enlarged`."""
         with isolated(0, "load"):  # initial values are drawn, then overwritten
-            more = Recommender.build(num_users, num_items, self.spec or {}, graph, content, self.pipeline)
+            more = Recommender.build(num_users, num_items, self.options(), graph, content, self.pipeline)
         more.load_state_dict(with_rows(self.state_dict(), more.state_dict(), (self.num_users, self.num_items)))
         return more.to(self.device).eval()
 
@@ -278,7 +278,7 @@ class Recommender(Extensible):
     def options(self) -> dict[str, Any]:
         """The configuration of encoder and heads, and of the pipeline that turns attributes into content."""
         if self.spec is None:
-            raise ConfigError("this recommender was built from no configuration: save its encoder's state_dict instead")
+            raise ConfigError("this recommender was built from no configuration: make it by `Recommender.build`")
         made = {} if self.pipeline is None else {"content": pack(self.pipeline)[0]}
         made |= {key: self.spec[key] for key in ("label_heads", "sharing") if self.spec.get(key)}
         return {"encoder": self.spec["encoder"], "heads": self.spec["heads"], **made}
