@@ -184,8 +184,9 @@ def _checked(make: Callable[..., None], component: type) -> Callable[..., None]:
 
 
 NUMBERS = {int: (Integral, "an integer"), float: (Real, "a number")}
-LIMITS = {"gt": ("above", operator.gt), "ge": ("of at least", operator.ge)}
+LIMITS: dict[str, tuple[str, Any]] = {"gt": ("above", operator.gt), "ge": ("of at least", operator.ge)}
 LIMITS |= {"lt": ("below", operator.lt), "le": ("of at most", operator.le)}
+LIMITS |= {"min_length": ("with a length of at least", lambda values, least: len(values) >= least)}
 
 
 def mismatch(value: Any, kind: Any) -> str:
@@ -199,15 +200,18 @@ def mismatch(value: Any, kind: Any) -> str:
     if _is_union(kind):
         wrong = [mismatch(value, part) for part in parts]
         return "" if "" in wrong else " or ".join(wrong)
-    if origin is Sequence and not hasattr(value, "__array__"):
+    if origin in (Sequence, tuple) and not hasattr(value, "__array__"):
         values = value if isinstance(value, Sequence) and not isinstance(value, str) else [None]
-        each = next(filter(None, (mismatch(one, parts[0]) for one in values)), "")
-        return each and f"a list of values, each {each}"
+        kinds = parts[:1] * len(values) if origin is Sequence or ... in parts else parts
+        each = next(filter(None, map(mismatch, values, kinds)), "")
+        return "" if values is value and not each else f"a list of values{each and f', each {each}'}"
     if origin is typing.Annotated:
         wrong_kind = mismatch(value, parts[0])
         limits = [(*LIMITS[name], getattr(one, name)) for one in parts[1:] for name in LIMITS if hasattr(one, name)]
-        if wrong_kind or (isinstance(value, Real) and not all(within(value, end) for _, within, end in limits)):
-            return f"{wrong_kind or NUMBERS[parts[0]][1]} {' and '.join(f'{word} {end}' for word, _, end in limits)}"
+        bounded = isinstance(value, Real | Sequence)
+        if wrong_kind or (bounded and not all(within(value, end) for _, within, end in limits)):
+            what = wrong_kind or mismatch(None, parts[0])
+            return f"{what} {' and '.join(f'{word} {end}' for word, _, end in limits)}"
     if kind in NUMBERS:
         fits, name = NUMBERS[kind]
         number = isinstance(value, fits) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from recgraph import registry
-from recgraph.encoders import LightGCN
+from recgraph.encoders import Fields, LightGCN
 from recgraph.errors import ConfigError
+from recgraph.heads import MLP, Towers
 from recgraph.objectives import Softmax, ViewContrast
 from recgraph.registry import Registry, mismatch
-from recgraph.types import PositiveFloat, PositiveInt
+from recgraph.types import Content, PositiveFloat, PositiveInt
 from recgraph.views import EdgeDrop, Noise
 
 KINDS = ("encoders", "heads", "objectives", "views", "samplers", "splits", "baselines")
@@ -90,6 +91,15 @@ def test_mistakes_are_explained(spec: object, message: str) -> None:
         (lambda: ViewContrast(similarity="cos"), "similarity is 'cos'; expected one of 'cosine', 'dot'"),
         (lambda: ViewContrast(bound=0), "bound is 0; expected a number above 0 or None"),
         (lambda: Softmax(temperature="0.1"), "temperature is '0.1'; expected a number above 0"),
+        (
+            lambda: MLP(8, hidden=()),
+            r"hidden is \(\); expected a list of values, each an integer above 0 with a length",
+        ),
+        (lambda: MLP(8, hidden=(0,)), r"hidden is \(0,\); expected a list of values, each an integer above 0"),
+        (lambda: MLP(8, hidden=8), "hidden is 8; expected a list of values, each an integer above 0"),
+        (lambda: Towers(8, hidden=(-1,)), r"hidden is \(-1,\); expected a list of values, each an integer above 0"),
+        (lambda: Fields(3, 4, Content({}), context=("hours",)), "expected a list of values, each one of 'hour', 'week"),
+        (lambda: Fields(3, 4, Content({}), crosses=("user", "item")), "a list of values, each a list of values"),
     ],
 )
 def test_classes_refuse_in_python_what_files_may_not_say(make: Callable[[], object], message: str) -> None:
