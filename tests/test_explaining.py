@@ -182,6 +182,19 @@ def test_bert4rec_looks_at_the_history_from_behind_it() -> None:
     torch.testing.assert_close(torch.tensor(panel.values).sum(0), torch.ones(4))
 
 
+def test_without_a_history_only_bert4rec_has_a_step_to_look_at() -> None:
+    for name in ("sasrec", "bert4rec"):
+        model, table = build({"name": name, "max_length": LENGTH, "num_heads": 2})
+        model.observe(table.select(table.user_indices != 3))
+        if name == "sasrec":
+            with pytest.raises(ConfigError, match="attention over histories that are not empty"):
+                explain(model, table.users.ids[3], int(table.items.ids[5]))
+        else:
+            (panel,) = explain(model, table.users.ids[3], int(table.items.ids[5])).panels
+            assert list(panel.names) == ["(what comes next)"]
+            torch.testing.assert_close(torch.tensor(panel.values), torch.ones(1, 4))
+
+
 def test_din_weighs_the_history_anew_for_each_item() -> None:
     model, table = build({"name": "pooling", "max_length": LENGTH}, "din")
     head, vectors = model.head("rank"), model.encoder.items.weight

@@ -81,7 +81,8 @@ def explain(model: Model, user: Any, item: Any = None) -> Explanation:
         what = " with ".join(type(part).__name__ for part in parts[-2:])
         raise ConfigError(
             f"{what}: nothing to explain a score by. What can be explained: neighbourhood and linear baselines, "
-            "attention over histories, the head din, lightgcn and gat with an inner product, content, experts"
+            "attention over histories that are not empty, the head din, lightgcn and gat with an inner product, content, "
+            "experts"
         )
     return Explanation(str(user), str(item), known.titles[index[1]], score, panels)
 
@@ -117,7 +118,7 @@ def _of_recommender(model: Recommender, user: int, item: int, known: _Names) -> 
     if isinstance(encoder, SequenceEncoder) and inputs.history is not None:
         places = inputs.history[0][inputs.history[0] > 0] - 1
         history = known.items(places.tolist())
-        panels += _attention(blocks, history, getattr(encoder, "filtered", 0.0))
+        panels += _attention(blocks, history, inputs.history.shape[1], getattr(encoder, "filtered", 0.0))
         if model.sharing is None:  # with experts between vectors and score, contributions do not add up
             panels += _pooled(encoder, rank, inputs, encoding, item, history, plain)
     for name in model.heads:
@@ -163,17 +164,17 @@ def _watched(encoder: Encoder) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def _attention(blocks: Sequence[Tensor], history: Sequence[str], filtered: float) -> list[Bars | Grid]:
+def _attention(blocks: Sequence[Tensor], history: Sequence[str], length: int, filtered: float) -> list[Bars | Grid]:
     """For transformers: the attention of the last step by block and head.
 
-    `filtered` is the share of each block that comes from a frequency filter instead.
+    `length` counts the steps that were given, which are the history, or padding if it is empty. `filtered` is the share
+    of each block that comes from a frequency filter instead.
     """
-    if not blocks:
+    names = [*history, *["(what comes next)"] * (blocks[0].shape[1] - length)] if blocks else []  # BERT4Rec's mask
+    if not names:
         return []
     columns = [f"block {b} head {h}" for b, heads in enumerate(blocks, 1) for h in range(1, len(heads) + 1)]
-    values = torch.cat(list(blocks)).T
-    hidden = len(values) - len(history)  # BERT4Rec's masked step after the history; there is no padding
-    names = [*history, *["(what comes next)"] * hidden]
+    values = torch.cat(list(blocks)).T[-len(names) :]
     other = f"; it counts {1 - filtered:.0%} of a block, a filter of frequencies the rest" if filtered else ""
     note = f"share of the attention of the last step, the newest item last{other}"
     return [Grid("Attention over the history", names, columns, values.tolist(), note)]
