@@ -145,7 +145,8 @@ class DIN(Head):
     def _chunk(self, query: Tensor, items: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
             return self._scores(query, items)
-        return checkpoint(self._scores, query, items, use_reentrant=False)
+        # Nothing is drawn at random, so that no generator's state need be kept.
+        return checkpoint(self._scores, query, items, use_reentrant=False, preserve_rng_state=False)
 
     def _logits(self, steps: Tensor, parts: Tensor, items: Tensor) -> Tensor:
         """a of steps, given their parts of its first layer, and prepared items; the leading axes broadcast."""
