@@ -20,6 +20,7 @@ import yaml
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
+from recgraph.baselines.popularity import Popularity
 from recgraph.cli import main
 from recgraph.data.datasets import Dataset
 from recgraph.data.interactions import Interactions
@@ -252,6 +253,25 @@ def test_a_trial_that_fails_counts_and_stops_no_other(file: Path, monkeypatch: p
         if row["state"] == "fail":
             assert trial.user_attrs["error"] == "ZeroDivisionError: on purpose"
             assert "on purpose" in (next(Path("runs").rglob(f"trial-{trial.number}")) / "error.txt").read_text()
+
+
+def test_a_search_ends_when_nothing_but_failures_comes(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tuning, "FAILURES", 3)
+    fits: list[bool] = []
+    real = Popularity.fit
+
+    def fit(self: Popularity, train: Interactions) -> None:
+        fits.append(len(fits) % 3 == 2)  # the third works, and the sixth
+        if len(fits) > 6 or not fits[-1]:
+            raise ZeroDivisionError(f"in fit {len(fits)}")
+        real(self, train)
+
+    monkeypatch.setattr(Popularity, "fit", fit)
+    ((summary,), _) = tuning.tune(searches(file, rows=["popularity"]), options(trials=None, seconds=2.0))
+    assert [trial.state.name for trial in summary.trials] == ["FAIL", "FAIL", "COMPLETE"] * 2 + ["FAIL"] * 3
+    assert "ended, for 3 trials in a row failed, the last with: ZeroDivisionError: in fit 9" in caplog.text
 
 
 def test_the_best_of_another_study_goes_with_it(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,8 @@ def tune(
         file: experiment file, such as experiments/ml100k.yaml.
         trials: number of trials for each row and dataset, the same for models and for baselines.
         budget_seconds: time for each row and dataset, added up over the trials of all processes; with or instead of
-            `--trials`. A trial that is running when the time is used up is finished.
+            `--trials`. A trial that is running when the time is used up is finished. However much is left, a process
+            stops after 100 failed trials in a row.
         rows: rows to tune, separated by commas; all of the `search:` block by default.
         on: datasets, separated by commas; those of the file by default.
         seed: seed of the runs and of the sampler.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 import traceback
@@ -26,6 +27,13 @@ from recgraph.training.trackers import JsonLines, ProgressBar, Record, Tracker
 from recgraph.training.weights_biases import WeightsAndBiases
 from recgraph.tuning.search import Search
 from recgraph.tuning.studies import Options, Shared, Summary, plain
+
+logger = logging.getLogger(__name__)
+
+FAILURES = 100
+"""Trials that may fail in a row in one process. Where a twentieth of the space works, so many random draws all fail in
+one of 170 cases (.95^100). If they fail at once, it takes seconds, and a budget of seconds alone would allow many more.
+"""
 
 Report = Callable[[Search, FrozenTrial], None]
 """Called with each finished trial, in the process that ran it; a module-level function, since it is pickled."""
@@ -83,16 +91,21 @@ def tune(
 
 
 def work(found: Sequence[Search], options: Options, report: Report | None, console: Console | None) -> list[Summary]:
-    """Run trials of each search until its budget is used up, possibly beside other processes."""
+    """Run trials of each search until its budget is used up or `FAILURES` failed, possibly beside other processes."""
     summaries, tasks = [], Tasks(options.device, sealed=True)
     for search in found:
-        shared = Shared(search, options, tasks(search.run))
-        while (claimed := shared.claim()) is not None:
+        shared, failed = Shared(search, options, tasks(search.run)), 0
+        while failed < FAILURES and (claimed := shared.claim()) is not None:
             trial, lock = claimed
             with lock:
                 attempt(shared, trial, console)
+            known = shared.known(trial)
+            failed = failed + 1 if known.state == TrialState.FAIL else 0
             if report is not None:
-                report(search, shared.known(trial))
+                report(search, known)
+        if failed == FAILURES:
+            why = known.user_attrs["error"]
+            logger.warning("%s: ended, for %d trials in a row failed, the last with: %s", shared.name, failed, why)
         summaries.append(shared.summarise())
     return summaries
 
