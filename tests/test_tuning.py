@@ -255,6 +255,22 @@ def test_a_trial_that_fails_counts_and_stops_no_other(file: Path, monkeypatch: p
             assert "on purpose" in (next(Path("runs").rglob(f"trial-{trial.number}")) / "error.txt").read_text()
 
 
+@pytest.mark.parametrize("where", ["cpu", "cuda"])
+def test_a_trial_without_memory_is_not_over(file: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def fit(*_: Any) -> None:
+        if where == "cuda":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        torch.empty(2**50)
+
+    found = searches(file, rows=["popularity"])
+    with monkeypatch.context() as patch:
+        patch.setattr(Popularity, "fit", fit)
+        with pytest.raises(RuntimeError, match="memory"):
+            tuning.tune(found, options(trials=1))
+    ((summary,), _) = tuning.tune(found, options(trials=1))
+    assert summary.states == {"complete": 1}
+
+
 def test_a_search_ends_when_nothing_but_failures_comes(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

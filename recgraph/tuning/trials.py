@@ -133,9 +133,11 @@ def attempt(shared: Shared, trial: optuna.Trial, console: Console | None = None)
         value = record["metrics"][shared.search.monitor]
     except optuna.TrialPruned:
         state = TrialState.PRUNED
-    except (OSError, MemoryError):
+    except (OSError, MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:  # a bug with one setting must not stop the other trials
+        if "can't allocate memory" in str(error):  # torch's RuntimeError on a CPU
+            raise
         state = TrialState.FAIL
         write_text(folder / "error.txt", traceback.format_exc())
         kind = "" if isinstance(error, RecgraphError) else f"{type(error).__name__}: "
