@@ -96,6 +96,14 @@ def test_the_printed_command_trains_the_best(file: Path, capsys: pytest.CaptureF
     assert result["validation"] == best["validation"]
 
 
+def test_the_command_names_the_device_where_it_is_not_the_default(file: Path) -> None:
+    for device, words in (("cpu:0", ["--device", "cpu:0"]), ("cpu", [])):
+        changes = options(root=Path(device), device=torch.device(device), trials=1)
+        ((summary,), _) = tuning.tune(searches(file, rows=["popularity"]), changes)
+        command = summary.command(Path(device))
+        assert command[command.index("--runs") + 2 :] == words
+
+
 def test_the_database_is_in_the_folder_of_the_row_whatever_its_name(file: Path) -> None:
     file.write_text(file.read_text().replace("LightGCN:", '"a?b%20c":'))
     tuning.tune(searches(file, rows=["a?b%20c"]), options(trials=1))

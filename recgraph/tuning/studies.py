@@ -236,6 +236,8 @@ class Summary:
         run = self.search.run
         changes = [f"{path}={flow(value)}" for path, value in self.search.overrides(self.best.params).items()]
         where = ["--rows", run.row, "--datasets", run.dataset, "--seeds", str(run.seed), "--runs", str(root)]
+        device = self.best.user_attrs.get("device", "cpu")  # not on record in older studies
+        where += ["--device", device] if device != "cpu" else []
         threads = f"OMP_NUM_THREADS={self.best.user_attrs['threads']}"
         return [threads, "recgraph", "train", str(self.search.path), *changes, *where]
 

@@ -155,6 +155,7 @@ def _fit(
     now = code_digest(packages(run.config))
     trial.set_user_attr("code", now if trial.user_attrs.get("code", now) == now else "mixed")
     trial.set_user_attr("threads", torch.get_num_threads())
+    trial.set_user_attr("device", str(shared.options.device))
     trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl")]
     if console is not None and "baseline" not in run.config:
         title = f"{run.row} · {run.dataset} · trial {trial.number}"
