@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from optuna.trial import TrialState
+from test_coldstart import films  # noqa: F401  # a fixture
 
 from recgraph.cli.common import assignment
 from recgraph.errors import ConfigError
@@ -144,6 +145,25 @@ def test_a_trial_above_the_budget_is_not_done_and_does_not_count(file: Path, mon
     more = shared(file, "here", storage=url, trials=2).claim()
     assert more is not None
     assert len(here.summarise().trials) == 2
+
+
+def test_other_attributes_are_another_study_for_rows_that_read_them_alone(films: Path) -> None:  # noqa: F811
+    films.write_text(
+        films.read_text()
+        + "search: {content_knn: {baseline.neighbours: [1, 2]}, popularity: {baseline: [popularity]}}\n"
+    )
+
+    def names() -> list[str]:
+        return [
+            Shared(search, Options(Path("runs"), CPU, trials=1), Tasks(CPU, sealed=True)(search.run)).name
+            for search in searches(films)
+        ]
+
+    before = names()
+    assert before[1] == searches(films)[1].study(Tasks(CPU)(searches(films)[1].run).fingerprint)  # as it always was
+    table = films.parent / "data" / "raw" / "films" / "films.tsv"
+    table.write_text(table.read_text().replace("a love story", "a moon story"))
+    assert [one == other for one, other in zip(names(), before, strict=True)] == [False, True]
 
 
 def test_a_storage_that_cannot_be_opened_is_an_error_for_people(file: Path) -> None:

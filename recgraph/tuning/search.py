@@ -54,7 +54,11 @@ class Search:
         return root / self.run.table / folder_name(self.run.row) / self.run.dataset
 
     def study(self, fingerprint: str) -> str:
-        """The study's name, which changes with the row's settings, the space, the metric, the seed and the data."""
+        """The study's name, which changes with the row's settings, the space, the metric, the seed and the data.
+
+        Args:
+            fingerprint: of the data that the row reads (`Task.trained_on`).
+        """
         space = {
             address: values.model_dump() if isinstance(values, Range) else values
             for address, values in self.space.items()

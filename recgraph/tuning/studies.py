@@ -80,7 +80,7 @@ class Shared:
 
     def __init__(self, search: Search, options: Options, task: Task) -> None:
         self.search, self.options, self.task = search, options, task
-        self.name, self.folder = search.study(task.fingerprint), search.folder(options.root)
+        self.name, self.folder = search.study(task.trained_on(search.run.config)), search.folder(options.root)
         # Every study numbers its trials from 0, so each has its own folder.
         self.trials = self.folder / "tuning" / self.name.rpartition("/")[2]
         self.trials.mkdir(parents=True, exist_ok=True)
