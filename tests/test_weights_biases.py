@@ -187,6 +187,17 @@ def test_a_resumed_run_goes_on_under_its_id_and_tells_every_epoch_once(toy: Path
     assert curves(Path("run")) == logged(Path("run"))
 
 
+def test_epochs_of_another_run_do_not_continue_what_the_server_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("recgraph.training.weights_biases._open", lambda *options: asked.append(options[3]))
+    for epoch in (0, 3):
+        WeightsAndBiases(Run("t", "row", "data", 0, {}), tmp_path / "own").start(epoch, 9, 0.0)
+    WeightsAndBiases(Run("t", "row", "data", 0, {}), tmp_path / "taken over").start(3, 9, 0.0)
+    assert asked == [None, "allow", None]
+
+
 def test_runs_one_after_another_are_runs_of_their_own(toy: Path) -> None:
     runs = [
         *plan(toy, rows=["LightGCN"]),

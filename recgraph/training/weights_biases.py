@@ -77,8 +77,9 @@ class WeightsAndBiases(Tracker):
 
     def start(self, epoch: int, max_epochs: int, best: float) -> None:
         """Open the W&B run and log earlier epochs."""
-        # Only a resumed run continues the server's: a fresh one with the same id, say of other code, replaces it.
-        self._open("allow" if epoch else None)
+        # Only a run that was tracked in this folder before continues the server's. One with the same id that is of
+        # other code, or has taken over another run's epochs, replaces it.
+        self._open("allow" if epoch and (self._folder / "wandb" / "id").is_file() else None)
         path = self._folder / "metrics.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines()[:epoch] if epoch and path.exists() else []
         for line in lines:
