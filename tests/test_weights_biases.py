@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 
@@ -22,6 +23,9 @@ from recgraph.experiments.running import fit
 from recgraph.experiments.task import Task
 from recgraph.training.trackers import JsonLines, Record, Tracker
 from recgraph.training.weights_biases import WeightsAndBiases, log_table
+from recgraph.tuning.search import searches
+from recgraph.tuning.studies import Options
+from recgraph.tuning.trials import tune
 
 pytest.importorskip("wandb")
 CPU = torch.device("cpu")
@@ -196,6 +200,17 @@ def test_epochs_of_another_run_do_not_continue_what_the_server_has(
         WeightsAndBiases(Run("t", "row", "data", 0, {}), tmp_path / "own").start(epoch, 9, 0.0)
     WeightsAndBiases(Run("t", "row", "data", 0, {}), tmp_path / "taken over").start(3, 9, 0.0)
     assert asked == [None, "allow", None]
+
+
+def test_a_pruned_trial_has_not_failed(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.write_text(toy.read_text() + "search: {LightGCN: {train.lr: [0.01]}}\n")
+    monkeypatch.setattr(optuna.Trial, "should_prune", lambda _: True)
+    tune(searches(toy), Options(Path("runs"), CPU, trials=1, track="offline"))
+    (folder,) = Path("runs").rglob("trial-0")
+    assert list(curves(folder)) == [1, 2]  # to the first validation
+    assert summary(folder)["state"] == "pruned"
+    (exit_,) = of(folder, "exit")
+    assert exit_.exit_code == 0
 
 
 def test_runs_one_after_another_are_runs_of_their_own(toy: Path) -> None:

@@ -179,6 +179,10 @@ def _fit(
         for tracker in trackers:
             tracker.result(record)
         return record
+    except optuna.TrialPruned:
+        for tracker in trackers:
+            tracker.result({"state": "pruned"})  # else it would end as failed
+        raise
     finally:
         for tracker in trackers:
             tracker.close()
