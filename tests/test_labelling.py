@@ -177,9 +177,15 @@ def test_rows_with_other_labels_are_not_compared(tmp_path: Path) -> None:
         rows[row] = [Finished({"labels": labels, "seed": 0}, tmp_path / row)]
     (grid,) = label_grids(rows, "toy", "one")
     assert [bool(line[1].mark) for line in grid.rows] == [False, False, True, False]
-    assert "Other labels than one's under the same name, and not compared: stars of other." in grid.notes
+    assert "stars: other labels in other than in one; not compared, and none is best." in grid.notes
+    for against in ("one", "other", None):
+        (grid,) = label_grids(rows, "toy", against)
+        assert not any(line[1].best for line in grid.rows)
+    del rows["other"]
+    (grid,) = label_grids(rows, "toy", None)
+    assert [line[1].best for line in grid.rows] == [False, True, False]  # of the guess, one and two
     rows["three"] = rows["two"]
-    rows["one"].append(Finished({**rows["other"][0].result, "seed": 1}, tmp_path / "other"))  # of the reference itself
+    rows["one"].append(Finished({**rows["two"][0].result, "seed": 1}, tmp_path / "other"))  # of the reference itself
     (grid,) = label_grids(rows, "toy", "one")
     assert not any(line[1].mark for line in grid.rows)
 

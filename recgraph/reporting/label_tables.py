@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from recgraph.evaluation.prediction import DEFINITIONS, LOWER_IS_BETTER
+from recgraph.evaluation.prediction import DEFINITIONS, LOWER_IS_BETTER, Predictions
 from recgraph.evaluation.resampling import RESAMPLES, compare_predictions
 from recgraph.evaluation.significance import Comparison
 from recgraph.experiments.labelling import read_predictions
@@ -35,11 +35,18 @@ def label_grids(rows: Mapping[str, Sequence[Finished]], dataset: str, against: s
         for m in runs[0].result["labels"]["test"]
     }
     metrics = list(dict.fromkeys(m for _, m in values))
-    compared, apart = _compare(having, against) if against in having and len(having) > 1 else ({}, [])
+    read = {
+        row: {one.result["seed"]: read_predictions(one.folder / "labels.parquet") for one in runs}
+        for row, runs in having.items()
+    }
+    apart = _apart(read, against)
+    compared = _compare(read, apart, against) if against in having and len(having) > 1 else {}
     best = {}
     for m in metrics:
-        means = [statistics.mean(values[row, m]) for row in having if (row, m) in values]
-        best[m] = min(means) if m.rpartition(":")[2] in LOWER_IS_BETTER else max(means)
+        label, _, kind = m.rpartition(":")
+        if label not in apart:
+            means = [statistics.mean(values[row, m]) for row in having if (row, m) in values]
+            best[m] = min(means) if kind in LOWER_IS_BETTER else max(means)
     body = [[Cell(GUESS), *(Cell(_guess(having, m)) for m in metrics)]]
     for row in having:
         cells = [Cell(row)]
@@ -48,7 +55,7 @@ def label_grids(rows: Mapping[str, Sequence[Finished]], dataset: str, against: s
                 cells.append(Cell(""))
                 continue
             mark = mark_of(compared.get(m, {}).get(row))
-            cells.append(Cell(figure(values[row, m]), statistics.mean(values[row, m]) == best[m], mark))
+            cells.append(Cell(figure(values[row, m]), statistics.mean(values[row, m]) == best.get(m), mark))
         body.append(cells)
     kinds = dict.fromkeys(m.rpartition(":")[2] for m in metrics)
     notes = ["Labels of held-out users, items or interactions, whom no head has learned from; missing labels left out."]
@@ -59,35 +66,42 @@ def label_grids(rows: Mapping[str, Sequence[Finished]], dataset: str, against: s
             f"{marks} against {against} (paired bootstrap of {RESAMPLES} resamples over the examples, metrics averaged "
             "over common seeds, Holm-corrected over rows)."
         )
-    if apart:
-        notes.append(f"Other labels than {against}'s under the same name, and not compared: {', '.join(apart)}.")
+    for label, others in apart.items():
+        than = next(iter(others.values()))
+        notes.append(f"{label}: other labels in {', '.join(others)} than in {than}; not compared, and none is best.")
     return [Grid(f"{dataset}, labels, test", ["", *metrics], body, notes)]
 
 
-def _compare(
-    rows: Mapping[str, Sequence[Finished]], against: str | None
-) -> tuple[dict[str, dict[str, Comparison]], list[str]]:
-    """label:metric -> row -> its comparison with the reference; and what cannot be compared, as "label of row"."""
-    read = {
-        row: {one.result["seed"]: read_predictions(one.folder / "labels.parquet") for one in runs}
-        for row, runs in rows.items()
-    }
+Read = Mapping[str, Mapping[int, Mapping[str, Predictions]]]
+"""Row -> seed -> label -> predictions."""
+
+
+def _apart(read: Read, against: str | None) -> dict[str, dict[str, str]]:
+    """Label -> row -> the row whose targets it differs from: the reference or, without it, the first with the label."""
+    first: dict[str, tuple[str, np.ndarray]] = {}
+    found: dict[str, dict[str, str]] = {}
+    for row in sorted(read, key=lambda row: row != against):
+        for predictions in read[row].values():
+            for label, one in predictions.items():
+                base, targets = first.setdefault(label, (row, one.targets))
+                if not np.array_equal(one.targets, targets):
+                    found.setdefault(label, {})[row] = base
+    return found
+
+
+def _compare(read: Read, apart: Mapping[str, Collection[str]], against: str) -> dict[str, dict[str, Comparison]]:
+    """label:metric -> row -> its comparison with the reference, for labels of the reference and rows not `apart`."""
     found: dict[str, dict[str, Comparison]] = {}
-    apart = []
-    for label, reference in next(iter(read[str(against)].values())).items():
+    for label in next(iter(read[against].values())):
         own = {
             row: {seed: one[label] for seed, one in seeds.items()}
             for row, seeds in read.items()
-            if label in next(iter(seeds.values()))
+            if label in next(iter(seeds.values())) and row not in apart.get(label, ())
         }
-        for row, seeds in list(own.items()):
-            if any(not np.array_equal(one.targets, reference.targets) for one in seeds.values()):
-                apart.append(f"{label} of {row}")
-                del own[row]
-        if len(own) > 1 and str(against) in own:
-            compared = compare_predictions(own, str(against))
+        if len(own) > 1 and against in own:
+            compared = compare_predictions(own, against)
             found |= {f"{label}:{metric}": rows_of for metric, rows_of in compared.items()}
-    return found, apart
+    return found
 
 
 def _guess(rows: Mapping[str, Sequence[Finished]], metric: str) -> str:
