@@ -181,6 +181,10 @@ def test_rows_with_other_labels_are_not_compared(tmp_path: Path) -> None:
     for against in ("one", "other", None):
         (grid,) = label_grids(rows, "toy", against)
         assert not any(line[1].best for line in grid.rows)
+    (again,) = (Finished({**one.result, "seed": 1}, one.folder) for one in rows["two"])
+    (grid,) = label_grids({"one": rows["one"], "two": [again]}, "toy", "one")
+    assert not any(line[1].mark for line in grid.rows)
+    assert grid.notes[-1] == "No seed in common with one, and not compared: two."
     del rows["other"]
     (grid,) = label_grids(rows, "toy", None)
     assert [line[1].best for line in grid.rows] == [False, True, False]  # of the guess, one and two

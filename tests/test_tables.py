@@ -153,6 +153,17 @@ def test_a_row_with_fewer_seeds_is_compared_with_the_same_seeds(ranked: tuple) -
     assert row[4].text == f"{stats.ttest_rel(own, same).pvalue:.2g}"
 
 
+def test_a_row_without_a_seed_in_common_is_not_compared(ranked: tuple) -> None:
+    runs, means = ranked
+    other = Finished({**runs[2].result, "seed": 7}, runs[2].folder)  # B's only run
+    main, compared, _ = grids([*runs[:2], other, *runs[4:]], against="A")
+    assert [row[0].text for row in compared.rows] == ["C"]
+    assert compared.rows[0][4].text == f"{stats.ttest_rel(means['C'], means['A']).pvalue:.2g}"  # of one comparison
+    assert {row[0].text: row[1].mark for row in main.rows} == {"A": "", "B": "", "C": ""}
+    assert "No seed in common with A, and not compared: B." in main.notes
+    assert len(grids([*runs[:2], other], against="A")) == 2  # no table of differences
+
+
 def test_a_metric_of_one_user_is_not_compared(ranked: tuple) -> None:
     runs, _ = ranked
     for one in runs:

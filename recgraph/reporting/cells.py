@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,3 +53,9 @@ def figure(values: Sequence[float]) -> str:
 def mark_of(found: Comparison | None) -> str:
     """The mark of a comparison; empty if it is not significant or missing."""
     return "" if found is None else next((mark for p, mark in MARKS if found.corrected < p), "")
+
+
+def unpaired(rows: Mapping[str, Sequence[Finished]], against: str | None) -> list[str]:
+    """Rows without a seed in common with the reference row: a difference would mix seeds and rows."""
+    seeds = {row: {one.result["seed"] for one in runs} for row, runs in rows.items()}
+    return [row for row in rows if against in rows and not seeds[row] & seeds[against]]

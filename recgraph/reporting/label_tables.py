@@ -11,7 +11,7 @@ from recgraph.evaluation.prediction import DEFINITIONS, LOWER_IS_BETTER, Predict
 from recgraph.evaluation.resampling import RESAMPLES, compare_predictions
 from recgraph.evaluation.significance import Comparison
 from recgraph.experiments.labelling import read_predictions
-from recgraph.reporting.cells import MARKS, Cell, Finished, Grid, figure, mark_of
+from recgraph.reporting.cells import MARKS, Cell, Finished, Grid, figure, mark_of, unpaired
 
 GUESS = "most frequent in training"
 """The row of the constant baseline: class frequencies in training; for numbers, the mean."""
@@ -40,7 +40,9 @@ def label_grids(rows: Mapping[str, Sequence[Finished]], dataset: str, against: s
         for row, runs in having.items()
     }
     apart = _apart(read, against)
-    compared = _compare(read, apart, against) if against in having and len(having) > 1 else {}
+    alone = unpaired(having, against)
+    paired = {row: seeds for row, seeds in read.items() if row not in alone}
+    compared = _compare(paired, apart, against) if against in having else {}
     best = {}
     for m in metrics:
         label, _, kind = m.rpartition(":")
@@ -66,6 +68,8 @@ def label_grids(rows: Mapping[str, Sequence[Finished]], dataset: str, against: s
             f"{marks} against {against} (paired bootstrap of {RESAMPLES} resamples over the examples, metrics averaged "
             "over common seeds, Holm-corrected over rows)."
         )
+    if alone:
+        notes.append(f"No seed in common with {against}, and not compared: {', '.join(alone)}.")
     for label, others in apart.items():
         than = next(iter(others.values()))
         notes.append(f"{label}: other labels in {', '.join(others)} than in {than}; not compared, and none is best.")

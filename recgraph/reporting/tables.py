@@ -16,7 +16,7 @@ from recgraph.evaluation.significance import Comparison, compare
 from recgraph.experiments.convergence import REACHED
 from recgraph.experiments.schema import Published
 from recgraph.files import undamaged, write_text
-from recgraph.reporting.cells import MARKS, Cell, Finished, Grid, Result, figure, mark_of
+from recgraph.reporting.cells import MARKS, Cell, Finished, Grid, Result, figure, mark_of, unpaired
 from recgraph.reporting.label_tables import label_grids
 from recgraph.reporting.training_tables import diagnosed, learned
 
@@ -89,7 +89,8 @@ def grids(
         rows: dict[str, list[Finished]] = {}
         for one in runs:
             rows.setdefault(one.result["row"], []).append(one)
-        differences = _differences(rows, metrics, against) if against in rows and len(rows) > 1 else {}
+        paired = {row: runs for row, runs in rows.items() if row not in unpaired(rows, against)}
+        differences = _differences(paired, metrics, against) if against in rows and len(paired) > 1 else {}
         found.append(_main(rows, metrics, (published or {}).get(dataset, {}), differences, against))
         if differences:
             found.append(_compared(differences, dataset, str(against)))
@@ -165,6 +166,8 @@ def _notes(
             notes.append(f"Published, {row}: {published[row].source}{flag}{lost}.")
     if differences:
         notes.append(f"{', '.join(f'{mark}: p < {p}' for p, mark in reversed(MARKS))} against {against} ({TESTS}).")
+    if apart := unpaired(rows, against):
+        notes.append(f"No seed in common with {against}, and not compared: {', '.join(apart)}.")
     if cut := [r["row"] for r in every if r["stopped"] == "max_epochs" and r["best_epoch"] == r["epochs"]]:
         notes.append(f"Best in the last epoch, so longer training may gain: {', '.join(dict.fromkeys(cut))}.")
     if uneven := {row: len(runs) for row, runs in rows.items() if len(runs) < len(seeds)}:
@@ -219,7 +222,7 @@ def _differences(
 def _paired(runs: Sequence[Finished], others: Sequence[Finished]) -> pl.DataFrame:
     """`_per_user`; if only some seeds are common with `others`, such that the difference from theirs is of these."""
     mine, theirs = ({one.result["seed"] for one in each} for each in (runs, others))
-    if mine == theirs or not mine & theirs:
+    if mine == theirs:
         return _per_user(runs)
     own, base = (_per_user([one for one in each if one.result["seed"] in mine & theirs]) for each in (runs, others))
     every = _per_user(others)
