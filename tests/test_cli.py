@@ -15,6 +15,7 @@ import pytest
 from recgraph import cli, registry
 from recgraph.cli.common import read_newcomers
 from recgraph.experiments.experiment import plan
+from recgraph.files import locked, write_text
 
 
 @pytest.fixture
@@ -105,6 +106,16 @@ def test_a_table_that_lacks_a_run_replaces_none_that_has_it(
     assert recgraph(*arguments, "0,1")[0] == 1
     assert Path("kept/toy.csv").read_text() == Path("runs/toy/toy.csv").read_text() == before
     assert Path("kept/toy.csv").stat().st_mtime_ns < Path("runs/toy/toy.csv").stat().st_mtime_ns
+
+
+def test_a_run_of_another_process_is_told_by_no_old_error(recgraph, toy: Path) -> None:
+    (run,) = plan(toy, rows=["popularity"], seeds=[0])
+    folder = run.folder(Path("runs"))
+    write_text(folder / "error.txt", "of an earlier attempt")
+    with locked(folder):
+        code, _, told = recgraph("train", str(toy), "--rows", "popularity", "--seeds", "0")
+    assert code == 1
+    assert told.endswith("1 of 1 runs failed:\n  popularity · toy · seed 0: another process is at work here\n")
 
 
 def test_settings_of_some_rows_do_not_stop_the_page(recgraph, toy: Path) -> None:

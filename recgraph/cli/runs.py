@@ -29,7 +29,7 @@ from recgraph.errors import ConfigError, RecgraphError
 from recgraph.experiments.experiment import Run, plan
 from recgraph.experiments.reading import read
 from recgraph.experiments.running import Settings, execute
-from recgraph.experiments.scheduling import Outcome, do, preview
+from recgraph.experiments.scheduling import LOCKED, Outcome, do, preview
 from recgraph.experiments.toy import ToyTask, smoke
 from recgraph.files import write_text
 from recgraph.reporting import rendering, report, tables
@@ -182,7 +182,10 @@ def _finished(outcomes: Sequence[Outcome]) -> list[tables.Finished]:
 def _fail_if_any(outcomes: Sequence[Outcome]) -> None:
     failed = [outcome for outcome in outcomes if outcome.result is None]
     if failed:
-        told = (path if (path := one.folder / "error.txt").exists() else one.error for one in failed)
+        # The file in the folder of a locked run is an earlier attempt's.
+        told = (
+            path if one.error != LOCKED and (path := one.folder / "error.txt").exists() else one.error for one in failed
+        )
         lines = "".join(f"\n  {_name(one.run)}: {why}" for one, why in zip(failed, told, strict=True))
         raise RecgraphError(f"{len(failed)} of {len(outcomes)} runs failed:{lines}")
 
