@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
+from test_sampled import oneout  # noqa: F401  # a fixture
 
 from recgraph import cli
 from recgraph.errors import DataError
@@ -240,6 +241,18 @@ def test_a_metric_that_groups_lack_is_replaced_in_their_charts(ran: Path) -> Non
     (label,) = [label for label in tables if label.startswith("Data: Groups of users")]
     assert tables[label][0][-1] == "recall@10"
     assert any("recall@10 by group" in label for label in tables)
+
+
+def test_sampled_figures_have_the_curve_of_their_whole_catalogue(oneout: Path) -> None:  # noqa: F811
+    do(plan(oneout), Path("runs"), settings=Settings(torch.device("cpu")), console=Console(quiet=True))
+    tables = Page(write([collect(oneout, Path("runs"))])).tables
+    (log,) = Path("runs/oneout/BPR-MF").rglob("metrics.jsonl")
+    epochs = [json.loads(line) for line in log.read_text().splitlines()]
+    drawn = [line for line in tables["Data: Learning: ndcg@10 on validation"] if line[0] == "BPR-MF"]
+    assert [(int(line[1]), float(line[2])) for line in drawn] == [
+        (one["epoch"], pytest.approx(one["validation"]["ndcg@10"], rel=1e-5)) for one in epochs if "validation" in one
+    ]
+    assert "Data: Accuracy and time: hit@3:sampled-9 on test" in tables
 
 
 def test_a_table_without_curves_is_shown(ran: Path) -> None:

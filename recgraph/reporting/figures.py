@@ -27,17 +27,20 @@ def figures(runs: Sequence[Finished], found: Sequence[Grid], monitor: str, style
     Args:
         runs: finished runs on one dataset and split with the same metrics, as in `tables.grids`.
         found: the output of `tables.grids` for them.
-        monitor: the metric to draw.
+        monitor: the metric to draw; the first of validation, or of test, where it is not among these. Sampled metrics
+            of test have names of their own.
         styles: row -> number of its colour and marker.
     """
     rows: dict[str, list[Finished]] = {}
     for one in runs:
         rows.setdefault(one.result["row"], []).append(one)
     records = {row: [_records(one.folder) for one in several] for row, several in rows.items()}
-    drawn = [_learning(rows, records, monitor, styles)]
+    parts = (runs[0].result[part] for part in ("validation", "test"))
+    watched, tested = (monitor if monitor in metrics else next(iter(metrics)) for metrics in parts)
+    drawn = [_learning(rows, records, watched, styles)]
     drawn += [_loss(records, role, styles) for role in _roles(records)]
-    drawn.append(_cost(rows, monitor, styles))
-    drawn += [_grouped(rows, by_group(runs, monitor), what, styles) for what in (BY_USERS, BY_ITEMS)]
+    drawn.append(_cost(rows, tested, styles))
+    drawn += [_grouped(rows, by_group(runs, tested), what, styles) for what in (BY_USERS, BY_ITEMS)]
     drawn += _effects(found, styles)
     return [one for one in drawn if one is not None]
 

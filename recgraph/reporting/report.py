@@ -104,8 +104,7 @@ def _section(study: Study, styles: Mapping[str, int]) -> str:
         told = study.experiment
         found = grids(runs, published=told.published, against=told.against, marks=told.marks)
         main, *others = [page.table(grid, styles) for grid in found]
-        monitor = study.monitor if study.monitor in key[2] else next(iter(key[2]))
-        parts += [main, page.figures(figures(runs, found, monitor, styles)), *others]
+        parts += [main, page.figures(figures(runs, found, study.monitor, styles)), *others]
     parts.append("<h3>Where the figures come from</h3>")
     parts.append(page.table(_provenance(study.runs), {}))
     parts.append(page.folded(f"Settings: {study.file.name}", text))
