@@ -81,8 +81,8 @@ def explain(model: Model, user: Any, item: Any = None) -> Explanation:
         what = " with ".join(type(part).__name__ for part in parts[-2:])
         raise ConfigError(
             f"{what}: nothing to explain a score by. What can be explained: neighbourhood and linear baselines, "
-            "attention over histories that are not empty, the head din, lightgcn and gat with an inner product, content, "
-            "experts"
+            "attention over histories that are not empty, the head din, lightgcn and gat with an inner product, "
+            "content, experts"
         )
     return Explanation(str(user), str(item), known.titles[index[1]], score, panels)
 
