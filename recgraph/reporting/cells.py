@@ -57,7 +57,7 @@ def mark_of(found: Comparison | None) -> str:
 
 def unpaired(rows: Mapping[str, Sequence[Finished]], against: str | None) -> list[str]:
     """Rows without a seed in common with the reference row: a difference would mix seeds and rows."""
-    if against not in rows:
+    if against is None or against not in rows:
         return []
     seeds = {one.result["seed"] for one in rows[against]}
     return [row for row, runs in rows.items() if seeds.isdisjoint(one.result["seed"] for one in runs)]
