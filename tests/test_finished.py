@@ -21,10 +21,11 @@ from recgraph.experiments.running import Settings, execute, reevaluate
 from recgraph.experiments.scheduling import preview
 
 CPU = torch.device("cpu")
+SETTINGS = Settings(CPU)
 
 
 def do(run: Run, root: str = "runs") -> Mapping[str, Any]:
-    return execute(run, Path(root), settings=Settings(CPU), console=Console(quiet=True))
+    return execute(run, Path(root), settings=SETTINGS, console=Console(quiet=True))
 
 
 def planned(toy: Path, row: str = "LightGCN", **changes: Any) -> Run:
@@ -98,8 +99,9 @@ def test_a_longer_run_goes_on_where_a_shorter_one_ended(
         short = do(planned(toy, train__max_epochs=epochs, train__patience=epochs, refit=refit))
     assert short["stopped"] == "max_epochs"
     long = planned(toy, refit=refit)
-    (cell,) = preview([long], Path("runs"), any_code=False)
-    assert cell.state == "begun"
+    (elsewhere,) = preview([long], Path("runs"), settings=Settings(torch.device("cuda")))
+    (cell,) = preview([long], Path("runs"), settings=SETTINGS)
+    assert (elsewhere.state, cell.state) == ("to do", "begun")
     trained = count_epochs(monkeypatch)
     result = do(long)
     spared = short["epochs"] + refit * short["best_epoch"]
@@ -124,7 +126,9 @@ def test_a_preview_says_what_is_only_to_be_evaluated(toy: Path) -> None:
     run = planned(toy)
     do(run)
     cells = preview(
-        [planned(toy, evaluate__metrics=["ndcg@10"]), planned(toy, train__lr=0.1)], Path("runs"), any_code=True
+        [planned(toy, evaluate__metrics=["ndcg@10"]), planned(toy, train__lr=0.1)],
+        Path("runs"),
+        settings=Settings(CPU, any_code=True),
     )
     assert [cell.state for cell in cells] == ["trained", "to do"]
     assert cells[0].seconds == 0
@@ -239,18 +243,18 @@ def test_of_two_runs_the_one_with_a_second_fit_is_taken_over(toy: Path, monkeypa
     do(planned(toy))
     trained = count_epochs(monkeypatch)
     run = planned(toy, refit=True, evaluate__metrics=["ndcg@10"])
-    (cell,) = preview([run], Path("runs"), any_code=False)
+    (cell,) = preview([run], Path("runs"), settings=SETTINGS)
     assert cell.state == "trained"
     do(run)
     assert not trained
-    (cell,) = preview([planned(toy, evaluate__metrics=["map@5", "ndcg@10"])], Path("runs"), any_code=False)
+    (cell,) = preview([planned(toy, evaluate__metrics=["map@5", "ndcg@10"])], Path("runs"), settings=SETTINGS)
     assert cell.state == "trained"
 
 
 def test_a_preview_loads_no_data_for_what_is_to_do(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     do(planned(toy))
     monkeypatch.setattr("recgraph.experiments.task.Task.load", lambda *_, **__: pytest.fail("loaded"))
-    (cell,) = preview([planned(toy, train__lr=0.5)], Path("runs"), any_code=False)
+    (cell,) = preview([planned(toy, train__lr=0.5)], Path("runs"), settings=SETTINGS)
     assert cell.state == "to do"
 
 

@@ -97,18 +97,22 @@ def test_workers_give_the_figures_of_one_process(toy: Path) -> None:
 
 def test_a_preview_knows_what_is_done_and_how_long_the_rest_will_take(toy: Path) -> None:
     runs = plan(toy, rows=["popularity", "BPR-MF"], seeds=[0, 1])
-    cells = preview(runs, Path("runs"), any_code=False)
+    cells = preview(runs, Path("runs"), settings=SETTINGS)
     assert {(cell.state, cell.seconds) for cell in cells} == {("to do", None)}
     (done,) = do([run for run in runs if run.row == "BPR-MF"][:1], Path("runs"), settings=SETTINGS, console=Console())
-    cells = {(cell.run.row, cell.run.seed): cell for cell in preview(runs, Path("runs"), any_code=False)}
+    cells = {(cell.run.row, cell.run.seed): cell for cell in preview(runs, Path("runs"), settings=SETTINGS)}
     assert cells["BPR-MF", 0].state == "done"
     assert (cells["BPR-MF", 1].state, cells["BPR-MF", 1].seconds) == ("to do", done.result["seconds"])
     assert cells["popularity", 0].seconds is None
     path = done.folder / "result.json"
     path.write_text(json.dumps({**done.result, "code": "old"}))
-    states = [cell.state for cell in preview(runs, Path("runs"), any_code=False) if cell.run == done.run]
+    states = [cell.state for cell in preview(runs, Path("runs"), settings=SETTINGS) if cell.run == done.run]
     assert states == ["stale"]
-    states = [cell.state for cell in preview(runs, Path("runs"), any_code=True) if cell.run == done.run]
+    states = [
+        cell.state
+        for cell in preview(runs, Path("runs"), settings=Settings(SETTINGS.device, any_code=True))
+        if cell.run == done.run
+    ]
     assert states == ["done"]
 
 

@@ -101,7 +101,7 @@ def test_a_result_on_other_content_is_done_anew_and_shares_its_table(films: Path
     assert done(films, "hybrid", **SHORT) == before["hybrid"]  # read again
     with_other_plots(films)
     runs = [run_of(films, row, **({} if row != "hybrid" else SHORT)) for row in rows]
-    states = [cell.state for cell in preview(runs, Path("runs"), any_code=False)]
+    states = [cell.state for cell in preview(runs, Path("runs"), settings=Settings(CPU))]
     assert states == ["stale", "stale", "done"]
     for row in rows:
         folder, result = done(films, row, **({} if row != "hybrid" else SHORT))

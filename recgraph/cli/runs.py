@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
@@ -119,11 +118,12 @@ def table(
     if select == "test":
         overrides = (*overrides, "evaluate.parity=true")
     planned = _planned(file, overrides, rows, on, seeds)
+    settings = Settings(find_device(device), any_code, track)
     if smoke:
-        _smoke(planned)
+        _smoke(planned, settings)
         return
     if dry_run:
-        _preview(planned, runs, workers, any_code)
+        _preview(planned, runs, settings, workers)
         return
     if official and code_version()[1] is not False:
         raise ConfigError("--official: the code has uncommitted changes, or is in no git checkout; commit them first")
@@ -131,7 +131,7 @@ def table(
     folder = results or (file.parent / "results" if whole else runs / file.stem)
     to_write_to(runs, "--runs")
     to_write_to(folder, "--results")
-    outcomes = _do(planned, runs, Settings(find_device(device), any_code, track), workers)
+    outcomes = _do(planned, runs, settings, workers)
     finished, experiment = _finished(outcomes), read(file)
     grids = tables.grids(finished, published=experiment.published, against=experiment.against, marks=experiment.marks)
     text = rendering.markdown(grids)
@@ -190,18 +190,17 @@ def _fail_if_any(outcomes: Sequence[Outcome]) -> None:
         raise RecgraphError(f"{len(failed)} of {len(outcomes)} runs failed:{lines}")
 
 
-def _smoke(planned: Sequence[Run]) -> None:
+def _smoke(planned: Sequence[Run], settings: Settings) -> None:
     """Run two epochs of each row on a toy dataset, in a temporary folder."""
-    cpu = torch.device("cpu")
     with tempfile.TemporaryDirectory(prefix="recgraph-smoke-") as folder:
         for run in {run.row: run for run in planned}.values():
-            task = ToyTask(cpu, clicks="clicks" in run.config)
-            execute(smoke(run), Path(folder), settings=Settings(cpu), console=console, task=task)
+            task = ToyTask(settings.device, clicks="clicks" in run.config)
+            execute(smoke(run), Path(folder), settings=Settings(settings.device), console=console, task=task)
             say(f"{run.row}: runs")
 
 
-def _preview(planned: Sequence[Run], runs: Path, workers: int, any_code: bool) -> None:
-    cells = preview(planned, runs, any_code=any_code)
+def _preview(planned: Sequence[Run], runs: Path, settings: Settings, workers: int) -> None:
+    cells = preview(planned, runs, settings=settings)
     shown = Table("run", "state", "expected seconds")
     for cell in cells:
         shown.add_row(escape(_name(cell.run)), cell.state, "?" if cell.seconds is None else f"{cell.seconds:.0f}")

@@ -232,7 +232,7 @@ class Cell:
     seconds: float | None
 
 
-def preview(runs: Sequence[Run], root: Path, *, any_code: bool) -> list[Cell]:
+def preview(runs: Sequence[Run], root: Path, *, settings: Settings) -> list[Cell]:
     """What would be executed, and for how long; nothing is executed."""
     earlier: dict[tuple[str, str], list[float]] = {}
     for table in {run.table for run in runs}:
@@ -240,11 +240,11 @@ def preview(runs: Sequence[Run], root: Path, *, any_code: bool) -> list[Cell]:
             result = read_result(path.parent)
             seconds = max(result["seconds"], result["train_seconds"])  # the former leaves out what was taken over
             earlier.setdefault((result["row"], result["dataset"]), []).append(seconds)
-    tasks, cells = Tasks(torch.device("cpu")), []
+    tasks, cells = Tasks(settings.device), []
     for run in runs:
         folder, state = run.folder(root), "to do"
         if (folder / "result.json").is_file():
-            current = is_current(read_result(folder), tasks(run), run.config, any_code=any_code)
+            current = is_current(read_result(folder), tasks(run), run.config, any_code=settings.any_code)
             state = "done" if current else "stale"
         elif (folder / "checkpoint").exists():
             state = "begun"
