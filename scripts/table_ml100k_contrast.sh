@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# LightGCN with graph contrast and other losses on MovieLens-100K; five seeds.
+# LightGCN with graph contrast and other losses, NGCF, GAT and UltraGCN on MovieLens-100K; five seeds.
 #   bash scripts/table_ml100k_contrast.sh [--rows ROW,ROW]
 # Time: an hour and a half with one thread of a busy machine, a third of it BSL; never run on a GPU.
 # Writes experiments/results/ml100k_contrast.{csv,md,tex} and an HTML page with charts in runs/. If killed, rerun to resume.

@@ -105,6 +105,11 @@ class Broken(Encoder):
         ),
         ({"evaluate.metrics": "ndcg@10"}, r"evaluate\.metrics: Input should be a list, got 'ndcg@10'"),
         ({"split.ratios": [0.8, 0.2, 0]}, r"split\.ratios\.2: Input should be greater than 0, got 0"),
+        (
+            {"objectives": {"rank": "bpr", "l2": None}},
+            r"objectives\.l2: expected a name, or a mapping with a `name`, got",
+        ),
+        ({"encoder": ["lightgcn"]}, r"encoder: expected a name, or a mapping with a `name`, got \['lightgcn'\]"),
         ({"encoder": FIELDS}, r"heads\.rank: Dot takes vectors as they are"),
         ({"encoder": FIELDS, "heads.rank": "dcn"}, r"heads\.rank: head dcn has no linear part"),
         (

@@ -50,6 +50,8 @@ def validate(schema: type[BaseModel], tree: Any, where: str) -> Any:
         if first["type"] != "extra_forbidden":
             ours, missing = (first["type"] == kind for kind in ("value_error", "missing"))
             what = [where, address, str(first["ctx"]["error"]) if ours else plainly(first["msg"])]
+            if first["loc"][-1:] == ("str",):  # the first kind of a `Spec`
+                what[-1] = "expected a name, or a mapping with a `name`"
             said = missing or what[-1].endswith("?") or (ours and isinstance(first["input"], dict))
             got = "" if said else f", got {first['input']!r}"
             raise ConfigError(": ".join(filter(None, what)) + got) from None
