@@ -16,10 +16,10 @@ from recgraph.data.histories import Histories
 from recgraph.errors import DataError, suggest
 
 PARTS = ("train", "validation", "test")
+"""Values of the `part` column, which only official splits have."""
 
 EXACT = 2**53
 """Up to here float64 has every integer."""
-"""Values of the `part` column, which only official splits have."""
 
 
 class Vocabulary:
