@@ -32,7 +32,7 @@ from recgraph.sampling.sequences import SequenceBatches
 from recgraph.types import Content, Inputs, Modality
 
 NAMES = list(registry.encoders.components())
-OF_TABLES = [name for name in NAMES if registry.encoders.find(name).reads <= {"graph"}]
+OF_TABLES = [name for name in NAMES if registry.encoders.find(name).reads <= {"graph", "perturb"}]
 OF_STD = [name for name in NAMES if "std" in registry.options(registry.encoders.find(name))]
 
 Reference = Callable[[Encoder, Interactions], tuple[Tensor, Tensor]]

@@ -21,7 +21,7 @@ from recgraph.encoders import Embedding, Encoder, LightGCN, SequenceEncoder
 from recgraph.errors import ConfigError
 from recgraph.experiments.batching import sequence_options
 from recgraph.experiments.checking import check
-from recgraph.experiments.compatibility import misfit, reads_of
+from recgraph.experiments.compatibility import check_view, misfit, reads_of
 from recgraph.experiments.schema import RunConfig
 from recgraph.graph.bipartite import BipartiteGraph
 from recgraph.heads import Dot
@@ -90,7 +90,7 @@ def reason(encoder: str, head: str, contrast: str) -> str | None:
         view = registry.views.find(contrast)
         if encoder == "fields" and head in LINEAR:
             return "gives weights beside them"
-        if not view.changes & (reads | {"perturb"}):
+        if not view.changes & reads:
             return "does not read"
         if view.leaves is not None and encoder not in ("lightgcn", "attentive on lightgcn"):
             return "cannot read"
@@ -292,6 +292,14 @@ class Reader(Encoder):
 
     def __init__(self, num_users: int, num_items: int, *, dim: int = 4) -> None:
         super().__init__(num_users, num_items, dim=dim)
+
+
+def test_noise_wants_an_encoder_that_lets_it_perturb_the_layers() -> None:
+    encoder = registry.encoders.check("test_pairing:Reader", "encoder")
+    with pytest.raises(
+        ConfigError, match=r"view: noise changes \['perturb'\], which test_pairing:Reader does not read"
+    ):
+        check_view(registry.views.check("noise", "view"), encoder, "view", linked=False)
 
 
 def test_an_encoder_of_histories_that_cannot_rank_is_refused_at_build() -> None:

@@ -89,7 +89,7 @@ def test_a_hidden_item_is_a_step_of_no_vector_and_no_padding(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_vectors_of_a_graph_are_read_and_compared_with(name: str) -> None:
     encoder, table = build(name, **GRAPH), random_interactions()
-    assert encoder.reads == {"history", "graph"}
+    assert encoder.reads == {"history", "graph", "perturb"}
     assert not any(key.startswith("items.") for key in encoder.state_dict())
     edges = list(zip(table.user_indices.tolist(), table.item_indices.tolist(), strict=True))
     _, items = references.lightgcn(encoder.source.users.weight, encoder.source.items.weight, edges, 2)
@@ -173,7 +173,7 @@ def test_parts_that_do_not_fit_are_refused(options: dict[str, Any], message: str
 
 def test_an_encoder_reads_what_the_one_within_it_reads() -> None:
     spec = registry.encoders.check({"name": "sasrec", **GRAPH}, "encoder")
-    assert reads_of(spec) == {"history", "graph"}
+    assert reads_of(spec) == {"history", "graph", "perturb"}
     assert spec["items"]["std"] == 0.5
-    assert reads_of(registry.encoders.check("sasrec", "encoder")) == {"history"}
+    assert reads_of(registry.encoders.check("sasrec", "encoder")) == {"history", "perturb"}
     assert reads_of(registry.encoders.check("lightgcn", "encoder")) == LightGCN.reads

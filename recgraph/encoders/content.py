@@ -40,7 +40,7 @@ class ContentEncoder(Encoder):
         std: standard deviation of the initial free vectors.
     """
 
-    reads = frozenset({"content"})
+    reads = frozenset({"content", "perturb"})
 
     def __init__(
         self,

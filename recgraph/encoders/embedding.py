@@ -23,6 +23,8 @@ class Embedding(Encoder):
             model and for LightGCN.
     """
 
+    reads = frozenset({"perturb"})
+
     def __init__(self, num_users: int, num_items: int, *, dim: PositiveInt = 64, std: PositiveFloat = 0.1) -> None:
         super().__init__(num_users, num_items, dim=dim)
         self.users = embedding_table(num_users, dim, std)

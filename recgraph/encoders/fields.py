@@ -47,7 +47,7 @@ class Fields(Encoder):
         context: context fields to read from the time of an interaction: hour, weekday.
     """
 
-    reads = frozenset({"content"})
+    reads = frozenset({"content", "perturb"})
     trained: Tensor
 
     def __init__(

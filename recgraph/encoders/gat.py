@@ -62,7 +62,7 @@ class GAT(Encoder):
         ConfigError: `dim` is not a multiple of `num_heads`.
     """
 
-    reads = frozenset({"graph"})
+    reads = frozenset({"graph", "perturb"})
 
     layered = True
 

@@ -64,7 +64,7 @@ class Hybrid(Encoder):
         shrinkage: k, 0 or more: the number of interactions that the content counts for.
     """
 
-    reads = frozenset({"graph", "content"})
+    reads = frozenset({"graph", "content", "perturb"})
     linked = True
     propagates = False
     two_sided = True

@@ -60,7 +60,7 @@ class LightGCN(Encoder):
         ConfigError: the weights do not match the number of layers, or are out of range.
     """
 
-    reads = frozenset({"graph"})
+    reads = frozenset({"graph", "perturb"})
     graphs = (BipartiteGraph, LowRankGraph, GraphPerLayer)
     linked = True
     layered = True

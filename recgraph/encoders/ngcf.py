@@ -44,7 +44,7 @@ class NGCF(Encoder):
         message_dropout: fraction of a layer's values that are set to 0 in training, in [0, 1) (0.1 there).
     """
 
-    reads = frozenset({"graph"})
+    reads = frozenset({"graph", "perturb"})
     linked = True
 
     def __init__(

@@ -37,7 +37,7 @@ class SequenceEncoder(Encoder):
         item_dropout: dropout rate of the item vectors, with one mask for an item's steps and the item as a candidate.
     """
 
-    reads = frozenset({"history"})
+    reads = frozenset({"history", "perturb"})
 
     targets: frozenset[str] = frozenset({"every", "last"})
     """Which targets, of those that `sequences.targets` of an experiment file may name, the encoder can learn from."""

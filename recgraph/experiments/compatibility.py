@@ -80,7 +80,7 @@ def check_view(view: Mapping[str, Any] | None, encoder: Mapping[str, Any], where
     if view is None:
         return
     kind, name = registry.views.find(view["name"]), encoder["name"]
-    if not kind.changes & (reads_of(encoder) | {"perturb"}):
+    if not kind.changes & reads_of(encoder):
         raise ConfigError(f"{where}: {view['name']} changes {sorted(kind.changes)}, which {name} does not read")
     seen = [entry for reader, entry in within(encoder) if reader.reads & kind.changes and reader.propagates]
     if kind.changes == {"graph"} and not seen:

@@ -20,7 +20,7 @@ from recgraph.types import Batch, Content, Distinct, Inputs
 
 BUILT = frozenset(
     {"graph", "content", "history", "partners", "negatives", "log_q", "generator", "distinct"}
-    | {"click", "context", "labels"}
+    | {"click", "context", "labels", "perturb"}
 )
 """Fields of `Inputs` and `Batch` that can be built, when an encoder or an objective needs them."""
 
