@@ -81,7 +81,7 @@ def _digest(sources: Sequence[Path], outside: tuple[str, ...] = ()) -> str:
     """Ten hex digits that hash single files, and folders' Python files but those whose paths begin as `outside`."""
     hasher = hashlib.sha256()
     for source in sources:
-        for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
+        for path in sorted(source.rglob("*.py")) if source.is_dir() else filter(Path.is_file, [source]):
             name = path.relative_to(source).as_posix()
             if not name.startswith(outside):
                 hasher.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -89,10 +89,14 @@ def _digest(sources: Sequence[Path], outside: tuple[str, ...] = ()) -> str:
 
 
 def _source(package: str) -> Path:
-    """The folder of a package, or the file of a module; a name without a file stands for itself."""
-    spec = importlib.util.find_spec(package)
-    folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    return Path(folders[0] if folders else getattr(spec, "origin", None) or package)
+    """The folder of a package, or the file of a module; of what has none, such as a notebook, only the name."""
+    if package in sys.modules:  # `find_spec` raises an error for the script that runs, "__main__"
+        module = sys.modules[package]
+        folders, file = getattr(module, "__path__", None), getattr(module, "__file__", None)
+    else:
+        spec = importlib.util.find_spec(package)
+        folders, file = getattr(spec, "submodule_search_locations", None), getattr(spec, "origin", None)
+    return Path([*(folders or []), file or package][0])
 
 
 def keep_freed_memory() -> None:

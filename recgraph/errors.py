@@ -33,7 +33,7 @@ def plainly(message: str) -> str:
 
 def suggest(word: str, options: Iterable[str]) -> str:
     """A sentence that names the option closest to `word`, or all options if none is close."""
-    known = sorted(set(options))
+    known, word = sorted(set(options)), str(word)  # a key of YAML may be a number, or true for `on`
     folded = {option.casefold(): option for option in known}  # papers write BPR
     # At the default cutoff of 0.6, swapped letters in a short name are missed.
     close = difflib.get_close_matches(word.casefold(), folded, 1, cutoff=0.5)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from recgraph.errors import DataError, LockedError
 
 
@@ -74,6 +76,12 @@ def undamaged(path: Path) -> Iterator[Path]:
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: damaged: {text}; delete its folder to run it again") from None
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write a tree as YAML, atomically; tuples become lists, and floats read back exactly."""
+    tree = json.loads(json.dumps(value))
+    write_text(path, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=float("inf")))
 
 
 def write_text(path: Path, text: str) -> None:

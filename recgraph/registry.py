@@ -9,16 +9,13 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import math
-import operator
 import pkgutil
-import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from recgraph.errors import ConfigError, plainly, suggest
+from recgraph.expected import is_union, mismatch, refuse_booleans
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -56,6 +53,9 @@ class Registry:
             if inspect.isclass(component) and "__init__" in vars(component):
                 component.__init__ = _checked(component.__init__, component)  # type: ignore[method-assign]
             self._components[name] = component
+            package = component.__module__.partition(".")[0]
+            if package != "recgraph":
+                _elsewhere.setdefault(name, set()).add(package)
             return component
 
         return add
@@ -127,7 +127,7 @@ class Registry:
             first = error.errors()[0]
             key = str(first["loc"][0])
             kind = fields[key][0]
-            if _is_union(kind) and (expected := mismatch(given.get(key), kind)):  # pydantic names one alternative
+            if is_union(kind) and (expected := mismatch(given.get(key), kind)):  # pydantic names one alternative
                 raise ConfigError(f"{where}.{key}: expected {expected}, got {given.get(key)!r}") from None
             path = ".".join(map(str, (where, *first["loc"])))
             got = "" if first["type"] == "missing" else f", got {first['input']!r}"
@@ -183,46 +183,6 @@ def _checked(make: Callable[..., None], component: type) -> Callable[..., None]:
     return checked
 
 
-NUMBERS = {int: (Integral, "an integer"), float: (Real, "a number")}
-LIMITS: dict[str, tuple[str, Any]] = {"gt": ("above", operator.gt), "ge": ("of at least", operator.ge)}
-LIMITS |= {"lt": ("below", operator.lt), "le": ("of at most", operator.le)}
-LIMITS |= {"min_length": ("with a length of at least", lambda values, least: len(values) >= least)}
-
-
-def mismatch(value: Any, kind: Any) -> str:
-    """What an option's type expects instead of a value; empty if it fits, or the type has no numbers, names or lists.
-
-    Arrays and tensors fit as numbers, whatever is in them.
-    """
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal:
-        return "" if value in parts else f"one of {', '.join(map(repr, parts))}"
-    if _is_union(kind):
-        wrong = [mismatch(value, part) for part in parts]
-        return "" if "" in wrong else " or ".join(wrong)
-    if origin in (Sequence, tuple) and not hasattr(value, "__array__"):
-        values = value if isinstance(value, Sequence) and not isinstance(value, str) else [None]
-        kinds = parts[:1] * len(values) if origin is Sequence or ... in parts else parts
-        each = next(filter(None, map(mismatch, values, kinds)), "")
-        return "" if values is value and not each else f"a list of values{each and f', each {each}'}"
-    if origin is typing.Annotated:
-        wrong_kind = mismatch(value, parts[0])
-        limits = [(*LIMITS[name], getattr(one, name)) for one in parts[1:] for name in LIMITS if hasattr(one, name)]
-        bounded = isinstance(value, Real | Sequence)
-        if wrong_kind or (bounded and not all(within(value, end) for _, within, end in limits)):
-            what = wrong_kind or mismatch(None, parts[0])
-            return f"{what} {' and '.join(f'{word} {end}' for word, _, end in limits)}"
-    if kind in NUMBERS:
-        fits, name = NUMBERS[kind]
-        number = isinstance(value, fits) and not isinstance(value, bool) and math.isfinite(value)
-        return "" if number or hasattr(value, "__array__") else name
-    return "None" if kind is types.NoneType and value is not None else ""
-
-
-def _is_union(kind: Any) -> bool:
-    return typing.get_origin(kind) in (typing.Union, types.UnionType)
-
-
 @functools.cache
 def _schema(component: Any, more: tuple[tuple[str, Option], ...]) -> type[BaseModel]:
     """The pydantic model of a component's options, without nested components; cached, since it is slow to build."""
@@ -247,23 +207,18 @@ def locate(path: str, failure: str = "cannot load") -> Any:
         raise ConfigError(f"{failure}: {error}{hint}") from error
 
 
-def refuse_booleans(given: Any, checked: Any, where: str) -> None:
-    """Raise a ConfigError where a configuration has a boolean and validation has made a number of it."""
-    if isinstance(given, bool) and not isinstance(checked, bool):
-        raise ConfigError(f"{where}: expected a number, got {str(given).lower()}")
-    if isinstance(given, Mapping) and isinstance(checked, Mapping):
-        for key in given.keys() & checked.keys():
-            refuse_booleans(given[key], checked[key], f"{where}.{key}")
-    if isinstance(given, list) and isinstance(checked, list | tuple):
-        for number, one in enumerate(zip(given, checked, strict=False)):
-            refuse_booleans(*one, f"{where}.{number}")
+_elsewhere: dict[str, set[str]] = {}
+"""Name -> the other packages that have registered a component of this name."""
 
 
 def packages(spec: Any) -> tuple[str, ...]:
-    """Other packages whose components a configuration names as "package.module:attribute", in alphabetical order."""
+    """Other packages whose components a configuration names, in alphabetical order.
+
+    They are named as "package.module:attribute", or by a name that the package has registered.
+    """
     if isinstance(spec, Mapping):
-        name = spec.get("name")
-        own = {name.partition(":")[0].partition(".")[0]} if isinstance(name, str) and ":" in name else set()
+        name = str(spec.get("name"))
+        own = {name.partition(":")[0].partition(".")[0]} if ":" in name else _elsewhere.get(name, set())
         return tuple(sorted(own.union(*map(packages, spec.values())) - {"", "recgraph"}))
     return tuple(sorted({name for one in spec for name in packages(one)})) if isinstance(spec, list | tuple) else ()
 

@@ -17,7 +17,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from recgraph.data.features import Features
     from recgraph.graph.bipartite import BipartiteGraph
     from recgraph.graph.low_rank import LowRankGraph
     from recgraph.graph.propagate import GraphPerLayer
@@ -86,7 +85,6 @@ class Inputs:
         history: items that the user interacted with before the target, left-padded with `PAD`; item i is stored as i +
             1, and `MASK` replaces items that a view hides.
         graph: the training graph, or a view of it: other weights, a graph for each layer, or a low-rank graph.
-        features: attributes of users and items.
         content: modalities of users and items.
         perturb: applied by encoders to each hidden layer; set by views (noise, dropout). If it has a true attribute
             `shifts`, the gradient passes through it unchanged, and need not be recorded.
@@ -99,7 +97,6 @@ class Inputs:
     users: Int[Tensor, "*batch"]
     history: Int[Tensor, "*batch length"] | None = None
     graph: BipartiteGraph | GraphPerLayer | LowRankGraph | None = None
-    features: Features | None = None
     content: Content | None = None
     perturb: Callable[[Tensor], Tensor] = identity
     positions: Int[Tensor, "rows"] | None = None

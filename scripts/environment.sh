@@ -18,6 +18,7 @@ if [ ! -f "$stamp" ]; then
     fi
     echo "Installing the versions pinned in constraints.txt (a few minutes, once) ..."
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,dgl,wandb,tune]'
+    rm -f .venv/installed-*  # of other requirements, whose versions are no longer there
     touch "$stamp"
 fi
 export PATH="$PWD/.venv/bin:$PATH"

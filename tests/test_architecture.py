@@ -55,6 +55,7 @@ TESTED_WITH = {
     "cells": ("tables",),
     "checking": ("experiment",),
     "common": ("cli",),
+    "expected": ("registry",),
     "compatibility": ("pairing", "experiment"),
     "content": ("content", "encoders", "clcrec"),
     "data": ("cli",),

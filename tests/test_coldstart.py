@@ -438,7 +438,7 @@ def test_a_new_item_is_popular_with_nobody(films: Path) -> None:
         (NEW.with_columns(id=pl.Series([901, 101, 102])), "new items: 2 ids are in the catalogue already, such as 101"),
         (NEW.drop("plot"), "new items: text: no column 'plot'"),
         (NEW.drop("id"), "expected a column `id`"),
-        (NEW.with_columns(id=pl.Series(["a", "b", "c"])), "new items: ids are String, but Int64"),
+        (NEW.with_columns(id=pl.Series(["a", "b", "c"])), "is no whole number, as those known are"),
         (NEW.with_columns(year=pl.Series([1.0, float("nan"), 2.0])), "column 'year': the row of id 902 is not finite"),
     ],
 )
@@ -561,7 +561,7 @@ def test_a_csv_is_read_as_what_the_model_was_trained_on(films: Path) -> None:
         ("id,genres,year,plot\n901,,soon,\n", "new items: year: column 'year': the row of id '901' is not a number"),
         ("id,genres,year,plot\n901,,nan,\n", "column 'year': the row of id '901' is not finite"),
         ("id,genres,year,plot\n901,,,\n,,,\n", "new items: row 2 has no `id`"),
-        ("id,genres,year,plot\n9.5,,,\n", "new items: ids are String, but Int64"),
+        ("id,genres,year,plot\n9.5,,,\n", "is no whole number, as those known are"),
         ("id,genres,year,plot\n", "new items: expected a column `id` and a row each, got 0"),
         ("", "bad.csv: cannot be read as csv"),
     ):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from recgraph.encoders import LightGCN
+from recgraph.encoders import Embedding, LightGCN
 from recgraph.errors import ConfigError
 from recgraph.experiments.experiment import Run, plan
 from recgraph.experiments.reading import read
+from recgraph.objectives import BPR
 
 GOOD = """
 source: https://arxiv.org/abs/2002.02126
@@ -292,6 +294,44 @@ def test_a_warm_start_is_a_baseline_with_vectors_as_wide_as_the_encoder(good: Pa
             plan(good, rows=["LightGCN"], overrides={"encoder.init": init})
 
 
+class Wide(Embedding):
+    """An encoder of a fixed width."""
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__(num_users, num_items, dim=80)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ({"name": "sasrec", "dim": 8}, "encoder.init: SASRec has no tables of users and of items"),
+        ({"name": "embedding", "dim": 8}, "encoder.init: vectors of width 16 do not fit tables of width 8"),
+        ({"name": "test_experiment:Wide"}, ""),
+    ],
+)
+def test_a_warm_start_that_does_not_fit_is_refused_before_anything_runs(
+    good: Path, encoder: dict[str, Any], message: str
+) -> None:
+    overrides = {"encoder": encoder | {"init": {"name": "ials", "dim": 16}}, "objectives.l2": None}
+    if message:
+        with pytest.raises(ConfigError, match=message):
+            plan(good, rows=["LightGCN"], overrides=overrides)
+    else:
+        assert plan(good, rows=["LightGCN"], overrides=overrides)
+        assert plan(good, rows=["LightGCN"], overrides={"encoder": encoder | {"init": "ials"}})  # of its own width
+
+
+class Careless(BPR):
+    """An objective whose needs are one string."""
+
+    needs = "negatives"  # type: ignore[assignment]
+
+
+def test_what_parts_read_and_need_are_sets(good: Path) -> None:
+    with pytest.raises(ConfigError, match=r"objectives\.rank needs 'negatives': expected a set"):
+        plan(good, rows=["LightGCN"], overrides={"objectives.rank": "test_experiment:Careless"})
+
+
 def test_an_ablation_makes_rows_of_its_base(good: Path) -> None:
     text = good.read_text()
     rows = text.index("rows:")
@@ -311,6 +351,8 @@ def test_an_ablation_makes_rows_of_its_base(good: Path) -> None:
     assert "l2" not in runs["objectives.l2=null"]["objectives"]
     assert runs["encoder.dim=8 negatives=uniform num=4"]["negatives"]["num"] == 4
     assert read(good).against == "LightGCN"
+    with pytest.raises(ConfigError, match=r"overrides: the row 'encoder\.num_layers=1' is the same as 'LightGCN'"):
+        plan(good, overrides={"encoder.num_layers": 4})
     layers = runs["LightGCN"]["encoder"]["num_layers"]
     good.write_text(good.read_text().replace("num_layers: [1, 2]", f"num_layers: [1, {layers}]"))
     with pytest.raises(ConfigError, match=f"ablate: the row 'encoder.num_layers={layers}' is the same as 'LightGCN'"):

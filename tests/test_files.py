@@ -75,6 +75,7 @@ def test_numpy_global_state_is_untouched_by_importing_everything() -> None:
 def test_suggestions(word: str, expected: str) -> None:
     assert suggest(word, ["lightgcn", "bpr"]) == expected
     assert suggest(word, []) == "None are known."
+    assert suggest(True, ["lightgcn"]) == "Known: lightgcn."  # type: ignore[arg-type]  # a key `on` of YAML
 
 
 def test_a_file_system_without_locks_is_not_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,6 +200,15 @@ def test_a_run_of_other_code_data_or_devices_is_not_taken_over(
     assert trained
 
 
+def test_a_finished_run_of_a_renamed_row_has_the_new_name(toy: Path) -> None:
+    toy.write_text(toy.read_text().replace("rows:", "rows:\n  no way: {}"))
+    before = do(planned(toy, "no way"))
+    toy.write_text(toy.read_text().replace("no way:", "no_way:"))
+    assert do(planned(toy, "no_way")) == {**before, "row": "no_way"}
+    (stored,) = Path("runs").rglob("no_way/**/result.json")
+    assert json.loads(stored.read_text())["row"] == "no_way"
+
+
 DAMAGED = {
     "config.yaml": ["{", "", "[1]", "a: 1"],
     "result.json": ["{", "{}", "[]"],

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from recgraph.data.features import Attributes, Features
+from recgraph.data.label_settings import LabelSettings
 from recgraph.data.labels import held_out
 from recgraph.data.labels import labels_of as make
 from recgraph.errors import ConfigError
@@ -65,6 +66,12 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run_of(file: Path, row: str, **changes: object) -> Run:
     return plan(file, rows=[row], overrides=changes)[0]
+
+
+def test_the_toy_has_a_review_in_place_of_any_text() -> None:
+    entry = LabelSettings(of="interaction", feature="rating", around=3, text="body")
+    found = ToyTask(CPU).labels({"mood": entry.model_dump()}, seed=0)["mood"]
+    assert found.text is not None
 
 
 def do(run: Run, task: Task | None = None, root: str = "runs") -> dict:

@@ -174,7 +174,7 @@ def test_interactions_of_cold_users_leak_into_nothing(films: Path, tmp_path: Pat
     [
         ({"id": ["u0"], "items": [[101]]}, "new users: 1 ids are in the catalogue already, such as 'u0'"),
         ({"id": ["a", "a"], "items": [[101], [102]]}, "new users: the id 'a' is repeated"),
-        ({"id": ["a"], "items": [[101, 999]]}, "new users: items: unknown id 999"),
+        ({"id": ["a", "b"], "items": [[101], [102, 999]]}, "new users: row 2: items: unknown id 999"),
         ({"id": ["a"], "items": [""]}, "nothing tells Hybrid who 'a' is: give `items`"),
         ({"id": ["a"]}, "nothing tells Hybrid who 'a' is: give `items`"),
         ({"name": ["a"]}, "new users: expected a column `id`"),

@@ -192,10 +192,10 @@ def test_what_cannot_be_its_beginning_is_refused_before_training(
 
 def test_an_encoder_with_more_than_tables_is_refused() -> None:
     encoder = LightGCN(5, 7, dim=4)
-    pretraining.check_tables(encoder)
+    pretraining.check_tables(encoder, "row")
     encoder.register_parameter("gate", torch.nn.Parameter(torch.zeros(4)))
-    with pytest.raises(ConfigError, match=r"LightGCN has gate, users\.weight, items\.weight"):
-        pretraining.check_tables(encoder)
+    with pytest.raises(ConfigError, match=r"row: pretrained: LightGCN has gate, users\.weight, items\.weight"):
+        pretraining.check_tables(encoder, "row")
 
 
 @pytest.mark.parametrize("refit", [False, True])

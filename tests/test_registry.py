@@ -11,9 +11,10 @@ import torch
 from recgraph import registry
 from recgraph.encoders import Fields, LightGCN
 from recgraph.errors import ConfigError
+from recgraph.expected import mismatch
 from recgraph.heads import MLP, Towers
 from recgraph.objectives import Softmax, ViewContrast
-from recgraph.registry import Registry, mismatch
+from recgraph.registry import Registry
 from recgraph.types import Content, PositiveFloat, PositiveInt
 from recgraph.views import EdgeDrop, Noise
 

@@ -264,6 +264,10 @@ def test_a_table_without_curves_is_shown(ran: Path) -> None:
 def test_other_code_and_other_settings_are_flagged(ran: Path) -> None:
     assert "Of other code" not in write([collect(ran, Path("runs"))])
     changed, folder = results("LightGCN")[0]
+    (folder / "result.json").write_text(json.dumps(changed | {"code": f"{changed['code']}+0ther"}))
+    text = Page(write([collect(ran, Path("runs"))])).text
+    assert "1 of 8 runs." in text  # with another package, which this one does not name
+    assert "Not all runs are of the same code." in text  # of one row
     (folder / "result.json").write_text(json.dumps(changed | {"code": "0ther"}))
     text = Page(write([collect(ran, Path("runs"))])).text
     assert "1 of 8 runs." in text
@@ -302,6 +306,7 @@ def test_the_command_writes_a_page(ran: Path, capsys: pytest.CaptureFixture[str]
     assert "8 runs" in capsys.readouterr().out
     Page(Path("page.html").read_text())
     Path("experiments").mkdir()
+    Path("experiments/draft.yaml").write_text("seeds: [")  # invalid, and without runs
     ran.rename(Path("experiments") / ran.name)
     assert run() == 0
     assert run(str(Path("experiments/toy.yaml").rename("experiments/lr=1 toy.yaml"))) == 1  # a file without runs

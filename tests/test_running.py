@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
@@ -166,6 +168,32 @@ def test_names_of_other_packages_are_found_wherever_they_stand() -> None:
         "title": "x:y",
     }
     assert registry.packages(config) == ("a", "b", "in_list", "lab")
+
+
+def test_a_component_that_another_package_has_registered_is_of_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_elsewhere", {})
+    mine = type("Mine", (Baseline,), {"__module__": "lab.parts"})
+    try:
+        registry.baselines.register("of the lab")(mine)
+        assert registry.packages({"baseline": {"name": "of the lab"}}) == ("lab",)
+        assert registry.packages({"baseline": {"name": "ease"}}) == ()
+    finally:
+        registry.baselines._components.pop("of the lab")
+
+
+def test_the_code_of_a_script_and_of_a_notebook_has_a_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(**module: Any) -> str:
+        environment.code_digest.cache_clear()
+        monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=None, **module))
+        return environment.code_digest(("__main__",))
+
+    script = tmp_path / "mine.py"
+    script.write_text("1")
+    first = digest(__file__=str(script))
+    script.write_text("2")
+    assert digest(__file__=str(script)) != first
+    assert digest()  # a notebook's cells are in no file
+    environment.code_digest.cache_clear()
 
 
 def test_refit_uses_validation_rows_for_as_many_epochs(toy: Path) -> None:

@@ -8,9 +8,16 @@ from typing import Any
 import optuna
 import pytest
 
+from recgraph.encoders import Embedding
 from recgraph.errors import ConfigError
 from recgraph.experiments.experiment import plan
+from recgraph.tuning import search
 from recgraph.tuning.search import searches
+
+
+class Mine(Embedding):
+    """An encoder of another package."""
+
 
 SPACE = """
 search:
@@ -74,7 +81,9 @@ def test_a_trial_never_has_parity_figures(toy: Path) -> None:
     assert search.at({"train.lr": 0.1}).config["evaluate"]["parity"] is False
 
 
-def test_a_study_has_another_name_for_another_space_seed_base_or_data(toy: Path) -> None:
+def test_a_study_has_another_name_for_another_space_seed_base_data_or_code(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with_search(toy, "search: {LightGCN: {train.lr: {log: [0.001, 0.1]}}}\n")
     text = toy.read_text()
     names = []
@@ -83,7 +92,29 @@ def test_a_study_has_another_name_for_another_space_seed_base_or_data(toy: Path)
         names.append(searches(toy)[0].study("a"))
     assert names[0] == names[3]
     others = [searches(toy, seed=1)[0].study("a"), searches(toy)[0].study("b")]
-    assert len({*names, *others}) == 5
+    monkeypatch.setattr(search, "code_digest", lambda packages: "other")
+    assert len({*names, *others, searches(toy)[0].study("a")}) == 6
+
+
+def test_a_study_depends_on_the_code_of_packages_that_only_its_space_names(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(search, "code_digest", lambda packages: asked.append(packages) or "code")
+    with_search(toy, "search: {LightGCN: {encoder: [{name: 'test_search:Mine', dim: 4}, 'test_search:Mine']}}\n")
+    searches(toy)[0].study("a")
+    assert asked == [("test_search",)]
+    toy.write_text(toy.read_text().replace("{name: 'test_search:Mine', dim: 4}, ", ""))
+    searches(toy)[0].study("a")
+    assert asked[1:] == [("test_search",)]
+
+
+def test_a_baseline_is_tuned_by_a_metric_that_it_is_measured_by(toy: Path) -> None:
+    with_search(toy, "search: {popularity: {baseline: [popularity]}}\n")
+    assert searches(toy)[0].monitor == "ndcg@10"
+    toy.write_text(toy.read_text().replace("monitor: ndcg@10", "monitor: recall@11"))
+    with pytest.raises(ConfigError, match=r"train\.monitor: 'recall@11' is not among"):
+        searches(toy)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ from test_coldstart import films  # noqa: F401  # a fixture
 from recgraph.cli.common import assignment
 from recgraph.errors import ConfigError
 from recgraph.experiments.scheduling import Tasks
+from recgraph.files import write_yaml
 from recgraph.tuning.search import searches
-from recgraph.tuning.studies import Options, Shared, flow, plain
+from recgraph.tuning.studies import Options, Shared, flow
 from recgraph.tuning.trials import tune
 
 CPU = torch.device("cpu")
@@ -175,8 +176,9 @@ def test_a_storage_that_cannot_be_opened_is_an_error_for_people(file: Path) -> N
 @pytest.mark.parametrize(
     "value", [1e-05, 0.1 + 0.2, 3, None, True, "true", "a b", [1, 2], {"name": "x", "rate": 1e-17, "of": [None, "no"]}]
 )
-def test_values_survive_yaml_and_the_command_line_to_the_bit(value: Any) -> None:
-    assert yaml.safe_load(plain({"value": value}))["value"] == value
+def test_values_survive_yaml_and_the_command_line_to_the_bit(value: Any, tmp_path: Path) -> None:
+    write_yaml(tmp_path / "value.yaml", {"value": value})
+    assert yaml.safe_load((tmp_path / "value.yaml").read_text())["value"] == value
     (word,) = shlex.split(shlex.join([f"a.b={flow(value)}"]))
     assert assignment(word) == ("a.b", value)
     assert "\n" not in flow(value)

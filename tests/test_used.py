@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,26 @@ def test_vectors_of_a_file_count_and_their_order_does_not(tmp_path: Path) -> Non
     assert of([2, 99, 1], [[3.0, 4.0], [9.0, 9.0], [1.0, 2.0]]) == first
     assert of([1, 2], [[1.0, 2.0], [3.0, 4.5]]) != first
     assert of([1, 3], [[1.0, 2.0], [3.0, 4.0]]) != first
+
+
+@pytest.mark.parametrize("of", ["content", "labels"])
+def test_a_language_model_in_a_folder_counts_and_a_name_does_not(tmp_path: Path, of: str) -> None:
+    def config(model: str) -> dict[str, Any]:
+        entry = {"side": "item", "columns": ("plot",), "file": None, "by": "sentences", "model": model}
+        label = {"of": "interaction", "feature": "rating", "text_by": "sentences", "text_model": model}
+        return {"content": {"text": entry}} if of == "content" else {"labels": {"rated": label}}
+
+    model = tmp_path / "model"
+    (model / "1_Pooling").mkdir(parents=True)
+    weights = model / "1_Pooling" / "weights"
+    weights.write_bytes(b"one")
+    first = found(config(str(model)))
+    weights.write_bytes(b"two")
+    os.utime(weights, ns=(1, 1))
+    assert found(config(str(model))) not in (first, None)
+    weights.write_bytes(b"one")
+    assert found(config(str(model))) == first
+    assert found(config("a")) == found(config("b"))
 
 
 def with_other_plots(films: Path) -> None:  # noqa: F811

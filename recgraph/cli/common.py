@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from rich.console import Console
 
 from recgraph import __version__
 from recgraph.errors import ConfigError, DataError, suggest
+from recgraph.experiments.finished import config_of
+from recgraph.training.weights_biases import flat
 
 console, errors = Console(), Console(stderr=True)
 app = App(name="recgraph", help="Graph and contrastive recommenders for research.", version=__version__)
@@ -94,20 +96,12 @@ def one_run(arguments: Sequence[str]) -> None:
     folders = [Path(one) for one in arguments if (Path(one) / "model.json").is_file()]
     if len(folders) < 2:
         return
-    configs = [dict(_leaves(yaml.safe_load((one / "config.yaml").read_text(encoding="utf-8")))) for one in folders]
+    configs = [flat(config_of(one), ".") for one in folders]
     lines = []
     for folder, own in zip(folders, configs, strict=True):
         apart = [f"{key}: {value}" for key, value in own.items() if any(c.get(key, ...) != value for c in configs)]
         lines.append(f"  {folder}   {', '.join(apart[:5])}")
     raise ConfigError("\n".join([f"these are {len(folders)} runs; give one of them:", *lines]))
-
-
-def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(tree, dict):
-        yield path, tree
-        return
-    for key, value in tree.items():
-        yield from _leaves(value, f"{path}.{key}" if path else str(key))
 
 
 def read_newcomers(path: Path) -> pl.DataFrame:

@@ -17,6 +17,7 @@ from recgraph.cli.common import app, check_positive, console, errors, find_devic
 from recgraph.cli.data import list_datasets
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation.metrics import OF_CLICKS, PER_USER, SCOPES, WHOLE_LIST
+from recgraph.expected import mismatch
 from recgraph.experiments.checking import INIT
 from recgraph.experiments.running import reevaluate
 from recgraph.experiments.schema import folder_name
@@ -215,7 +216,7 @@ def _describe(name: str, registries: Sequence[registry.Registry]) -> None:
             hints |= {key: str(one.annotation) for key, one in inspect.signature(component).parameters.items()}
             init = INIT if each is registry.encoders else {}
             for option, (kind, default) in {**registry.options(component), **init}.items():
-                expected = registry.mismatch(object(), kind) or hints[option]
+                expected = mismatch(object(), kind) or hints[option]
                 table.add_row(option, escape(expected), "" if default is ... else escape(repr(default)))
             say(f"{each.kind} {name}: {inspect.getdoc(component)}\n")
             console.print(table)

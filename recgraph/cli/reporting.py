@@ -28,7 +28,8 @@ def report(*arguments: str, runs: Path = Path("runs"), to: Path = Path("report.h
     """
     files = [Path(text) for text in arguments if _is_file(text)]
     overrides = assignments([text for text in arguments if not _is_file(text)])
-    studies = [collect(file, runs, overrides) for file in files or sorted(EXPERIMENTS.glob("*.yaml"))]
+    ran = [file for file in sorted(EXPERIMENTS.glob("*.yaml")) if (runs / file.stem).is_dir()]
+    studies = [collect(file, runs, overrides) for file in files or ran]
     for study in studies:
         if files and not study.runs:
             others = f", only {study.others} of other settings (see `report --help`)" if study.others else ""

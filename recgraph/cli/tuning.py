@@ -43,8 +43,8 @@ def tune(
     """Find the settings of rows that are best on validation, in the spaces of the file's `search:` block.
 
     The test set is never used. Repeating the command resumes killed trials. The same command in several terminals
-    shares the work, with `--trials` trials in total. An existing study of the same space, settings and data is
-    continued, and extended if more trials are asked for.
+    shares the work, with `--trials` trials in total. An existing study of the same space, settings, data and code
+    is continued, and extended if more trials are asked for.
 
     Args:
         file: experiment file, such as experiments/ml100k.yaml.
@@ -102,8 +102,6 @@ def _show(summaries: Sequence[Summary], runs: Path) -> None:
         if best is not None:
             threads, *command = one.command(runs)
             commands.append(f"{threads} {shlex.join(command)}")
-        if len(one.codes) > 1:
-            logger.warning("%s: its trials were done by different code: %s", one.study, ", ".join(sorted(one.codes)))
     folders = [one.search.folder(runs) for one in summaries]
     head = ["row", "dataset", "validation", "best", "trial", "trials", "seconds"]
     say("\n" + tabulate(lines, head, tablefmt="github", disable_numparse=True))

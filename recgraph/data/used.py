@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from recgraph.data.vectors import matrix, read_vectors
 
 
 def attributes_fingerprint(config: Mapping[str, Any], features: Features, root: Path) -> str | None:
-    """SHA-256 (hex) of the columns and files that a configuration names; None if it names none.
+    """SHA-256 (hex) of the columns, files and language models that a configuration names; None if it names none.
 
     The split's fingerprint leaves attributes out, since rows of a table are compared whatever attributes they read.
 
@@ -28,17 +29,20 @@ def attributes_fingerprint(config: Mapping[str, Any], features: Features, root: 
         DataError: a file cannot be read, or does not hold vectors.
     """
     frames = {"user": features.users.frame, "item": features.items.frame}
-    columns, files = set(), set()
+    columns, files, models = set(), set(), set()
     for name, entry in config.get("content", {}).items():
         columns |= {(entry["side"], column) for column in entry["columns"]}
+        models.add(entry.get("model"))
         if entry["file"] is not None:
             files.add((name, entry["side"], entry["file"]))
     relations, labels = config.get("relations", {}).values(), config.get("labels", {}).values()
     columns |= {(entry["side"], entry["column"]) for entry in relations if entry["column"] is not None}
     columns |= {(entry["of"], entry["feature"]) for entry in labels if entry["of"] in frames}
+    models |= {entry.get("text_model") for entry in labels}
+    folders = [Path(model) for model in sorted(models - {None}) if Path(model).is_dir()]  # names are of fixed weights
     # Columns that the dataset lacks are refused elsewhere, with the path of their entry.
     known = [(side, name) for side, name in sorted(columns) if name in frames[side].columns]
-    if not known and not files:
+    if not (known or files or folders):
         return None
     hasher = hashlib.sha256()
     for side, name in known:
@@ -50,7 +54,17 @@ def attributes_fingerprint(config: Mapping[str, Any], features: Features, root: 
         vectors = matrix(read_vectors(root / file, frames[side]["id"], where), {"vector": "vector"}, where, None)
         hasher.update(f"{side}/{name}/{vectors.shape[1]};".encode())
         hasher.update(vectors.astype("<f8").data)
+    for folder in folders:
+        for path in sorted(filter(Path.is_file, folder.rglob("*"))):
+            hasher.update(f"{path.relative_to(folder)};".encode() + _hashed(path, path.stat().st_mtime_ns))
     return hasher.hexdigest()
+
+
+@cache
+def _hashed(path: Path, changed: int) -> bytes:
+    """SHA-256 of a file, read once as long as it does not change: a language model has hundreds of megabytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _chunks(column: pl.Series) -> Iterator[bytes | memoryview]:

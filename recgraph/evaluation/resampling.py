@@ -26,13 +26,13 @@ CHUNK = 2**21
 def compare_predictions(
     rows: Mapping[str, Mapping[int, Predictions]], reference: str, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, dict[str, Comparison]]:
-    """Metric -> row -> its comparison with the reference row, over the seeds that both have, or else all.
+    """Metric -> row -> its comparison with the reference row, over the seeds that both have.
 
     p = 2 (b + 1) / (resamples + 1), at most 1, with b resamples whose difference is 0 or on the other side of 0. It is
     Holm-corrected over the rows of a metric.
 
     Args:
-        rows: row -> seed -> its predictions of one label.
+        rows: row -> seed -> its predictions of one label; every row has a seed in common with the reference.
         reference: the row that the others are compared with.
         resamples: number of resamples.
         seed: seed of the resamples.
@@ -61,7 +61,7 @@ def compare_predictions(
         for row in others:
             shared = rows[row].keys() & rows[reference].keys()
             ours, theirs = (
-                np.mean([np.append(plain[name, n][metric], values[name, n]) for n in sorted(shared) or rows[name]], 0)
+                np.mean([np.append(plain[name, n][metric], values[name, n]) for n in sorted(shared)], 0)
                 for name in (row, reference)
             )
             changes[row] = ours - theirs

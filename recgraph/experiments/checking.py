@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from recgraph import registry
@@ -11,9 +11,11 @@ from recgraph.data.cards import Card
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
 from recgraph.experiments.compatibility import check_shared_views, check_view, misfit, reads_of, within
+from recgraph.experiments.pretraining import check_tables
 from recgraph.experiments.rehearsing import rehearse
 from recgraph.experiments.schema import RunConfig, Spec
 from recgraph.experiments.tasks import can_name, check_tasks
+from recgraph.experiments.warmstart import tables_of
 from recgraph.models.pairing import check_head
 from recgraph.sampling.batches import BUILT, check_draws
 from recgraph.types import NonNegativeFloat
@@ -75,10 +77,11 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
             raise ConfigError(f"{where}: {role!r} cannot name a head or objective; choose another word")
     encoder = registry.encoders.check(config.encoder, f"{where}: encoder", INIT)
     if encoder["init"] is not None:
-        dim = encoder["dim"] if "dim" in encoder else encoder["graph"]["dim"]  # of the encoder hybrid
-        encoder["init"] = _check_init(encoder["init"], dim, f"{where}: encoder.init")
+        width = next(({"dim": entry["dim"]} for _, entry in within(encoder) if "dim" in entry), {})
+        encoder["init"] = _check_init(encoder["init"], width, f"{where}: encoder.init")
+    for kind, entry in within(encoder):
+        _check_built(kind.reads, f"{where}: encoder {entry['name']} reads")
     reads = reads_of(encoder)
-    _check_built(reads, f"{where}: encoder {encoder['name']} reads")
     if encoder.get("context") and config.clicks is None:
         raise ConfigError(f"{where}: encoder.context: only a click to predict has a moment: give a block `clicks:`")
     if config.clicks is not None and (seen := reads & {"graph", "history"}):
@@ -142,7 +145,11 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
         )
     built = {"encoder": encoder, "heads": heads, "objectives": objectives}
     tasks = check_tasks(config, checked, objectives, where)
-    rehearse(checked | tasks | built, config.train, content="content" in reads, where=where)
+    made = rehearse(checked | tasks | built, config.train, content="content" in reads, where=where)
+    if encoder["init"] is not None:
+        tables_of(made, encoder["init"]["dim"], where)
+    if config.pretrained:
+        check_tables(made, where)
     return (
         checked
         | tasks
@@ -228,8 +235,8 @@ def _check_blend(config: RunConfig, where: str) -> dict[str, Any] | None:
     return {"baseline": baseline, "weight": config.blend.weight}
 
 
-def _check_init(spec: Spec, dim: int, where: str) -> dict[str, Any]:
-    """The entry of a baseline that has vectors, by default of the encoder's width."""
+def _check_init(spec: Spec, width: Mapping[str, int], where: str) -> dict[str, Any]:
+    """The entry of a baseline that has vectors, by default of the encoder's width, as its `dim`."""
     given = {"name": spec} if isinstance(spec, str) else spec
     having = [
         name
@@ -237,14 +244,16 @@ def _check_init(spec: Spec, dim: int, where: str) -> dict[str, Any]:
         if kind.embeddings is not Baseline.embeddings and not kind.reads  # tables are fitted on interactions alone
     ]
     if isinstance(given, Mapping) and given.get("name") in having:
-        given = {"dim": dim, **given}
+        given = {**width, **given}
     checked = registry.baselines.check(given, where)
     if checked["name"] not in having:
         raise ConfigError(f"{where}: {checked['name']!r} has no vectors to start with; these have: {', '.join(having)}")
     return checked
 
 
-def _check_built(fields: frozenset[str], what: str) -> None:
+def _check_built(fields: Any, what: str) -> None:
+    if not isinstance(fields, Set):
+        raise ConfigError(f"{what} {fields!r}: expected a set, such as frozenset({{'graph'}})")
     if fields - BUILT:
         raise ConfigError(f"{what} {sorted(fields - BUILT)}, which nobody builds; known: {sorted(BUILT)}")
 

@@ -109,6 +109,7 @@ def plan(
         for seed in dict.fromkeys(seeds) or experiment.seeds
     ]
     changed = {run.row: run.config for run in runs}
+    _refuse_twins(changed if experiment.ablate else {}, f"{path}: ablate, with these overrides")
     _refuse_idle(experiment.base, [*own.values(), *changed.values()], f"{path}: base")
     for row, changes in experiment.rows.items():
         _refuse_idle(changes, [own[row], changed.get(row, own[row])], f"{path}: rows.{row}")

@@ -23,7 +23,7 @@ from recgraph.experiments.batching import batches_of
 from recgraph.experiments.compatibility import reads_of
 from recgraph.experiments.experiment import Run
 from recgraph.experiments.labelling import figures, heads_of
-from recgraph.experiments.pretraining import begin, check_tables
+from recgraph.experiments.pretraining import begin
 from recgraph.experiments.task import Task
 from recgraph.experiments.tasks import tasks_of
 from recgraph.experiments.warmstart import warm_start
@@ -189,10 +189,9 @@ def _train(
         recommender.observe(train)
         started = time.perf_counter()
         if encoder["init"] is not None and not checkpoint.exists():
-            warm_start(getattr(recommender.encoder, "graph", recommender.encoder), encoder["init"], train)
+            warm_start(recommender.encoder, encoder["init"], train)
         spent = time.perf_counter() - started
         if run.sources and not checkpoint.exists():
-            check_tables(recommender.encoder)
             found = pretrain()
             begin(recommender, {part: model for part, (model, _) in found.items()})
             spent += sum(progress.seconds for _, progress in found.values())

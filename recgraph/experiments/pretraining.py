@@ -73,7 +73,7 @@ def _check(config: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]], 
             )
 
 
-def check_tables(encoder: Encoder) -> None:
+def check_tables(encoder: Encoder, where: str) -> None:
     """Check that an encoder's only parameters are a table of users and a table of items.
 
     Raises:
@@ -81,8 +81,8 @@ def check_tables(encoder: Encoder) -> None:
     """
     if set(encoder.state_dict()) != {"users.weight", "items.weight"}:
         raise ConfigError(
-            f"pretrained: {type(encoder).__name__} has {', '.join(encoder.state_dict())}; columns can only be put "
-            "together where the parameters are users.weight and items.weight"
+            f"{where}: pretrained: {type(encoder).__name__} has {', '.join(encoder.state_dict())}; columns can only be "
+            "put together where the parameters are users.weight and items.weight"
         )
 
 
@@ -111,6 +111,8 @@ def begin(recommender: Recommender, models: Mapping[str, Model]) -> None:
 
 
 def _head(config: Mapping[str, Any], where: str) -> nn.Module:
+    if "dim" not in config["encoder"]:
+        raise ConfigError(f"{where}: of a width that {config['encoder']['name']} does not take as an option `dim`")
     with torch.device("meta"):  # only for shapes: without memory or random draws
         head: nn.Module = registry.heads.build(config["heads"]["rank"], config["encoder"]["dim"], where=where)
         return head

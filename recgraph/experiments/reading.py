@@ -11,8 +11,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from recgraph.errors import ConfigError, plainly, suggest
+from recgraph.expected import refuse_booleans
 from recgraph.experiments.schema import Experiment
-from recgraph.registry import refuse_booleans
 
 
 def read(path: Path) -> Experiment:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from recgraph import registry
+from recgraph.encoders.base import Encoder
 from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.errors import ConfigError
 from recgraph.experiments.batching import sequence_options
@@ -21,8 +22,8 @@ from recgraph.training.settings import TrainSettings
 from recgraph.types import Content, Modality
 
 
-def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, where: str) -> None:
-    """Build the encoder, heads and objectives of a checked configuration, and discard them.
+def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, where: str) -> Encoder:
+    """Build the encoder, heads and objectives of a checked configuration; returns the encoder.
 
     Args:
         config: configuration of the run: `encoder`, `heads`, `objectives`; `content`, `sequences` and `sharing` if it
@@ -61,7 +62,7 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
     needs: frozenset[str] = frozenset()
     trained, named = set(), {RANK}
     with isolated(0, "rehearsal"):
-        encoder = built("encoder", registry.encoders.build, config["encoder"], 1, 1, **more)
+        encoder: Encoder = built("encoder", registry.encoders.build, config["encoder"], 1, 1, **more)
         heads = {
             name: built(f"heads.{name}", build_head, spec, encoder.dim, encoder.layout)
             for name, spec in config["heads"].items()
@@ -86,3 +87,4 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
     made("train.wide", wide_optimizer, nn.ModuleDict({"encoder": encoder, "heads": nn.ModuleDict(heads)}), train)
     if isinstance(encoder, SequenceEncoder):
         made("sequences", sequence_options, encoder, config["sequences"], needs)
+    return encoder

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from rich.console import Console
 from safetensors import SafetensorError
 
@@ -33,7 +32,7 @@ from recgraph.experiments.finished import (
 from recgraph.experiments.fitting import LAST, fit, labels_of, predicted, refit, sources_of
 from recgraph.experiments.labelling import figures, guesses, write_predictions
 from recgraph.experiments.task import Task
-from recgraph.files import locked, write_json, write_text
+from recgraph.files import locked, write_json, write_yaml
 from recgraph.models.blend import Blend
 from recgraph.models.model import Model, catalogue_of
 from recgraph.models.recommender import Recommender
@@ -84,6 +83,8 @@ def execute(run: Run, root: Path, *, settings: Settings, console: Console, task:
             if is_current(result, task, run.config, any_code=settings.any_code):
                 if settings.track != "none":
                     logger.warning("%s: was finished before, and is not mirrored again", folder)
+                if result["row"] != run.row:  # renamed: folders of "no L2" and "no_L2" are the same
+                    write_json(folder / "result.json", result := result | {"row": run.row})
                 return result
             _move_aside(folder)
         trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl")]
@@ -110,7 +111,7 @@ def execute(run: Run, root: Path, *, settings: Settings, console: Console, task:
 def _execute(run: Run, task: Task, folder: Path, trackers: Sequence[Tracker]) -> Result:
     started = time.perf_counter()
     reset_peak_memory()
-    write_text(folder / "config.yaml", yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True))
+    write_yaml(folder / "config.yaml", run.config)
     machine = _environment(folder, task.device, run.config)
     write_json(folder / "env.json", machine)
     write_json(folder / "split.json", task.audit)
@@ -232,8 +233,3 @@ def _environment(folder: Path, device: torch.device, config: Mapping[str, Any]) 
             if before["code"] != now["code"]:
                 now |= {"code": "mixed", "dirty": True}
     return now
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, for YAML."""
-    return json.loads(json.dumps(value))

@@ -75,13 +75,14 @@ class ToyTask(Task):
         )
 
     def labels(self, settings: Mapping[str, Any], *, seed: int, refit: bool = False) -> dict[str, LabelData]:
-        """Replace labels of users and items by the group, and labels of interactions by the rating."""
+        """Replace labels of users and items by the group, of interactions by the rating, and texts by the review."""
         groups = {"feature": "group", "bands": (), "around": None, "unknown": ()}
         changed = {}
         for name, one in settings.items():
             split = one.get("bands") or one.get("around") is not None
             stars = {"feature": "rating", "bands": (), "around": 3.0 if split else None}
-            changed[name] = {**one, **(stars if one["of"] == "interaction" else groups)}
+            text = {"text": "review"} if one.get("text") else {}
+            changed[name] = {**one, **(stars if one["of"] == "interaction" else groups), **text}
         return super().labels(changed, seed=seed, refit=refit)
 
     def links(

@@ -6,6 +6,8 @@ measures how many.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +19,7 @@ from recgraph.errors import ConfigError
 
 
 @torch.no_grad()
-def warm_start(encoder: Encoder, spec: dict[str, object], train: Interactions) -> None:
+def warm_start(encoder: Encoder, spec: dict[str, Any], train: Interactions) -> None:
     """Fit a baseline that has vectors, and copy them into the tables `encoder.users` and `encoder.items`.
 
     Each table is scaled as a whole to the root mean square of its random initialisation, for which learning rates and
@@ -25,26 +27,33 @@ def warm_start(encoder: Encoder, spec: dict[str, object], train: Interactions) -
     baseline's keep their random values.
 
     Args:
-        encoder: on any device; changed in place.
+        encoder: on any device; changed in place. Of a hybrid, the tables are those of its graph encoder.
         spec: the resolved baseline.
         train: interactions that it is fitted on.
 
     Raises:
-        ConfigError: the encoder has no such tables, or the vectors are wider than they are.
+        ConfigError: as `tables_of`.
     """
-    tables = [getattr(encoder, name, None) for name in ("users", "items")]
-    if not all(isinstance(table, nn.Embedding) for table in tables):
-        raise ConfigError(f"encoder.init: {type(encoder).__name__} has no tables of users and items to start warm")
+    tables = tables_of(encoder, spec["dim"], "warm start")
     model: Baseline = registry.baselines.build(spec, train.num_users, train.num_items)
     model.fit(train)
     for table, vectors in zip(tables, model.embeddings(), strict=True):
-        assert isinstance(table, nn.Embedding)
-        width = vectors.shape[1]
-        if width > table.embedding_dim:
-            raise ConfigError(
-                f"encoder.init: vectors of width {width} do not fit tables of width {table.embedding_dim}"
-            )
-        table.weight[:, :width] = vectors.to(table.weight) * (_size(table.weight) / _size(vectors))
+        table.weight[:, : vectors.shape[1]] = vectors.to(table.weight) * (_size(table.weight) / _size(vectors))
+
+
+def tables_of(encoder: Encoder, width: int, where: str) -> list[nn.Embedding]:
+    """The tables of users and of items that can start with vectors of this width.
+
+    Raises:
+        ConfigError: the encoder has no such tables, or they are narrower; the message begins with `where`.
+    """
+    part = getattr(encoder, "graph", encoder)
+    tables = [table for name in ("users", "items") if isinstance(table := getattr(part, name, None), nn.Embedding)]
+    if len(tables) < 2:
+        raise ConfigError(f"{where}: encoder.init: {type(part).__name__} has no tables of users and of items to begin")
+    if narrow := [table.embedding_dim for table in tables if table.embedding_dim < width]:
+        raise ConfigError(f"{where}: encoder.init: vectors of width {width} do not fit tables of width {narrow[0]}")
+    return tables
 
 
 def _size(values: Tensor) -> float:

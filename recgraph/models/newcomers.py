@@ -32,7 +32,10 @@ def new_ids(frame: pl.DataFrame, known: Vocabulary, where: str) -> Vocabulary:
         column = column.cast(pl.String)
     if column.dtype == pl.String and known.series.dtype == pl.Int64:
         numbers = column.str.strip_chars().cast(pl.Int64, strict=False)
-        column = numbers if numbers.null_count() == column.null_count() else column
+        if (odd := numbers.is_null() & column.is_not_null()).any():
+            row = int(odd.arg_true()[0])
+            raise DataError(f"{where}: row {row + 1}: the id {column[row]!r} is no whole number, as those known are")
+        column = numbers
     if column.null_count():
         raise DataError(f"{where}: row {int(column.is_null().arg_max() or 0) + 1} has no `id`")
     try:
@@ -142,8 +145,13 @@ def had(frame: pl.DataFrame, items: Vocabulary, where: str) -> tuple[Int[Tensor,
         listed = listed.with_columns(pl.col("items").str.strip_chars()).filter(pl.col("items") != "")
     try:
         found = items.encode(listed["items"])
-    except DataError as error:
-        raise DataError(f"{where}: items: {error}") from None
+    except DataError:
+        for (row,), own in listed.group_by("row", maintain_order=True):
+            try:
+                items.encode(own["items"])
+            except DataError as error:
+                raise DataError(f"{where}: row {row + 1}: items: {error}") from None
+        raise
     pairs = listed.select("row", item=pl.Series(found)).unique(maintain_order=True)  # "7" and "07" may be one id
     return torch.tensor(pairs["row"].to_list()).long(), torch.tensor(pairs["item"].to_list()).long()
 

@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.errors import ConfigError
+from recgraph.expected import mismatch
 from recgraph.numerics.matmul import inner_products, unit
 from recgraph.objectives.rows import first_order, row_chunks
 from recgraph.objectives.softmax import losses_and_shares
-from recgraph.registry import mismatch
 from recgraph.types import PositiveFloat
 
 Similarity = Literal["cosine", "dot"]

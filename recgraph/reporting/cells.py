@@ -6,12 +6,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from recgraph.evaluation.significance import Comparison
-
-Result = dict[str, Any]
-"""The content of a run's `result.json`."""
+from recgraph.experiments.finished import Result
 
 MARKS = ((0.01, "‡"), (0.05, "†"))
 """(upper bound of the corrected p, mark of significance), smallest bound first."""

@@ -13,15 +13,16 @@ from typing import Any
 from recgraph import __version__
 from recgraph.environment import code_digest
 from recgraph.experiments.experiment import Run, plan
-from recgraph.experiments.finished import read_result
+from recgraph.experiments.finished import config_of, read_result
 from recgraph.experiments.reading import read
 from recgraph.experiments.schema import Experiment
 from recgraph.files import undamaged
+from recgraph.registry import packages
 from recgraph.reporting import page
 from recgraph.reporting.cells import Cell, Grid
 from recgraph.reporting.figures import figures
 from recgraph.reporting.page import Section
-from recgraph.reporting.tables import Finished, grids
+from recgraph.reporting.tables import Finished, blocks, grids
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def _section(study: Study, styles: Mapping[str, int]) -> str:
     changed = ", ".join(f"{address}={json.dumps(value)}" for address, value in study.overrides.items())
     parts.append(page.paragraph(f"Changed in every row: {changed}." if changed else "", "warn"))
     parts += [page.paragraph(line, "warn") for line in _doubts(study)]
-    for key, runs in _blocks(study.runs).items():
-        parts.append(f"<h3>{page.escape(key[0])}</h3>")
+    for (dataset, *_), runs in blocks(study.runs).items():
+        parts.append(f"<h3>{page.escape(dataset)}</h3>")
         told = study.experiment
         found = grids(runs, published=told.published, against=told.against, marks=told.marks)
         main, *others = [page.table(grid, styles) for grid in found]
@@ -118,7 +119,7 @@ def _doubts(study: Study) -> list[str]:
         lines.append(f"Not finished: {'; '.join(study.missing)}.")
     if study.others:
         lines.append(f"Left out: {study.others} finished runs of other settings than these.")
-    if stale := sum(one.result["code"].partition("+")[0] != code_digest() for one in study.runs):
+    if stale := sum(one.result["code"] != code_digest(packages(config_of(one.folder))) for one in study.runs):
         lines.append(f"Of other code than made this page ({code_digest()}): {stale} of {len(study.runs)} runs.")
     return lines
 
@@ -147,15 +148,6 @@ def _provenance(runs: Sequence[Finished]) -> Grid:
 
 def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _blocks(runs: Iterable[Finished]) -> dict[tuple[str, str, tuple[str, ...]], list[Finished]]:
-    """Comparable runs, grouped as in `tables.grids`."""
-    blocks: dict[tuple[str, str, tuple[str, ...]], list[Finished]] = {}
-    for one in runs:
-        key = (one.result["dataset"], one.result["data_fingerprint"], tuple(one.result["test"]))
-        blocks.setdefault(key, []).append(one)
-    return blocks
 
 
 def _seeds(parent: Path) -> list[Path]:

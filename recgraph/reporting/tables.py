@@ -60,6 +60,15 @@ def write_csv(path: Path, results: Iterable[Result]) -> None:
     write_text(path, tidy(results).write_csv())
 
 
+def blocks(finished: Sequence[Finished]) -> dict[tuple[str, str, tuple[str, ...]], list[Finished]]:
+    """Runs that share a table, by dataset, fingerprint of the split, and metrics."""
+    found: dict[tuple[str, str, tuple[str, ...]], list[Finished]] = {}
+    for one in finished:
+        result = one.result
+        found.setdefault((result["dataset"], result["data_fingerprint"], tuple(result["test"])), []).append(one)
+    return found
+
+
 def grids(
     finished: Sequence[Finished],
     *,
@@ -80,12 +89,8 @@ def grids(
     Raises:
         DataError: rows, or seeds of a row, were ranked for different users.
     """
-    blocks: dict[Any, list[Finished]] = {}
-    for one in finished:
-        result = one.result
-        blocks.setdefault((result["dataset"], result["data_fingerprint"], tuple(result["test"])), []).append(one)
     found: list[Grid] = []
-    for (dataset, _, metrics), runs in blocks.items():
+    for (dataset, _, metrics), runs in blocks(finished).items():
         rows: dict[str, list[Finished]] = {}
         for one in runs:
             rows.setdefault(one.result["row"], []).append(one)
@@ -174,7 +179,9 @@ def _notes(
         notes.append(f"Fewer seeds than the others: {', '.join(f'{row} ({n})' for row, n in uneven.items())}.")
     if any(result["dirty"] for result in every):
         notes.append("Some runs are of code with uncommitted changes.")
-    if len({result["code"].partition("+")[0] for result in every}) > 1:
+    # Rows with components of different packages differ after the plus sign; seeds of a row must not.
+    own = {result["code"].partition("+")[0] for result in every}
+    if len(own) > 1 or any(len({one.result["code"] for one in runs}) > 1 for runs in rows.values()):
         notes.append("Not all runs are of the same code.")
     return notes
 

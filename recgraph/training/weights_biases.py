@@ -70,7 +70,7 @@ class WeightsAndBiases(Tracker):
             "group": run.table,
             "name": f"{run.row}/{run.dataset}/{run.seed}",
             "job_type": "run",
-            "config": {**self._what, **_flat(run.config, ".")},
+            "config": {**self._what, **flat(run.config, ".")},
         }
         self._started = False
         self._run: Any = None
@@ -91,7 +91,7 @@ class WeightsAndBiases(Tracker):
             if self._run is not None and record["epoch"] >= self._run.starting_step:
                 more = {key: record.get(key, {}) for key in ("balance", "validation")}
                 curves = {"loss": record["losses"], **more}
-                values = {"epoch_seconds": record["seconds"], **_flat(curves, "/")}
+                values = {"epoch_seconds": record["seconds"], **flat(curves, "/")}
                 self._run.log(values, step=record["epoch"], commit=True)
 
     def result(self, result: Mapping[str, Any]) -> None:
@@ -101,7 +101,7 @@ class WeightsAndBiases(Tracker):
         with self._guarded():
             if self._run is not None:
                 named = {key: value for key, value in result.items() if key not in self._what}
-                self._run.summary.update(_flat(named, "/"))
+                self._run.summary.update(flat(named, "/"))
         self._end(failed=False)
 
     def close(self) -> None:
@@ -237,12 +237,12 @@ def _trouble(url: str) -> str:
     return answer[0]
 
 
-def _flat(tree: Mapping[str, Any], separator: str) -> dict[str, Any]:
+def flat(tree: Mapping[str, Any], separator: str) -> dict[str, Any]:
     """Flatten a tree into its leaves, named by their full paths."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= {f"{key}{separator}{name}": leaf for name, leaf in _flat(value, separator).items()}
+            found |= {f"{key}{separator}{name}": leaf for name, leaf in flat(value, separator).items()}
         else:
-            flat[key] = value
-    return flat
+            found[key] = value
+    return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recgraph.data import cards
+from recgraph.environment import code_digest
 from recgraph.errors import ConfigError, suggest
 from recgraph.evaluation import metrics
 from recgraph.experiments.experiment import Run, complete, plan
@@ -15,6 +16,7 @@ from recgraph.experiments.reading import read, validate
 from recgraph.experiments.schema import Experiment, RunConfig, folder_name
 from recgraph.experiments.spaces import Range
 from recgraph.files import digest
+from recgraph.registry import packages
 
 if TYPE_CHECKING:
     import optuna
@@ -54,7 +56,7 @@ class Search:
         return root / self.run.table / folder_name(self.run.row) / self.run.dataset
 
     def study(self, fingerprint: str) -> str:
-        """The study's name, which changes with the row's settings, the space, the metric, the seed and the data.
+        """The study's name, which changes with the row's settings, the space, the metric, seed, data and code.
 
         Args:
             fingerprint: of the data that the row reads (`Task.trained_on`).
@@ -63,7 +65,9 @@ class Search:
             address: values.model_dump() if isinstance(values, Range) else values
             for address, values in self.space.items()
         }
-        same = [self.run.config, space, self.monitor, self.run.seed, fingerprint]
+        named = [{"name": value} for values in space.values() for value in values if isinstance(value, str)]
+        code = code_digest(packages([self.run.config, *space.values(), named]))
+        same = [self.run.config, space, self.monitor, self.run.seed, fingerprint, code]
         return f"{self.run.table}/{self.run.row}/{self.run.dataset}/{digest(same)}"
 
     def draw(self, trial: optuna.Trial) -> None:
@@ -122,6 +126,11 @@ def searches(path: Path, *, rows: Iterable[str] = (), datasets: Iterable[str] = 
         for address in search.space:
             if address == "train" or any(f"{address}.".startswith(f"{fixed}.") for fixed in FIXED):
                 raise ConfigError(f"{where}: {address} cannot be searched, for it says how trials are compared")
+        if search.monitor not in (measured := search.run.config["evaluate"]["metrics"]):
+            raise ConfigError(
+                f"{where}: base.train.monitor: {search.monitor!r} is not among the row's evaluate.metrics. "
+                f"{suggest(search.monitor, measured)}"
+            )
         if metrics.direction(search.monitor) != 1:
             raise ConfigError(f"{where}: base.train.monitor: of {search.monitor!r}, more is not better")
     return found

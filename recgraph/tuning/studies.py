@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from recgraph.errors import ConfigError, RecgraphError
 from recgraph.experiments.task import Task
-from recgraph.files import in_turn, locked, replacing, write_text
+from recgraph.files import in_turn, locked, replacing, write_yaml
 from recgraph.random import stream_seed
 from recgraph.tuning.search import Search
 
@@ -221,11 +221,6 @@ class Summary:
         running = [trial for trial in self.trials if trial.state == TrialState.RUNNING]
         return {trial.number: trial.user_attrs.get("place", "?") for trial in running}
 
-    @cached_property
-    def codes(self) -> set[str]:
-        """Digests of the code that ran the trials; several if it changed in between."""
-        return {trial.user_attrs["code"] for trial in self.trials if "code" in trial.user_attrs}
-
     def command(self, root: Path) -> list[str]:
         """The command that trains the row with the best settings, bit-identically on the same machine.
 
@@ -274,17 +269,12 @@ class Summary:
             "threads": best.user_attrs["threads"],
             "command": shlex.join(self.command(folder.parents[2])),
         }
-        write_text(folder / "best.yaml", plain(content))
+        write_yaml(folder / "best.yaml", content)
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that count towards the budget."""
     return [trial for trial in study.get_trials(deepcopy=False) if not trial.user_attrs.get("surplus")]
-
-
-def plain(value: Any) -> str:
-    """A tree as YAML; tuples become lists, and floats are written so that they read back exactly."""
-    return yaml.safe_dump(json.loads(json.dumps(value)), sort_keys=False, allow_unicode=True, width=float("inf"))
 
 
 def flow(value: Any) -> str:

@@ -21,12 +21,12 @@ from recgraph.environment import code_digest
 from recgraph.errors import ConfigError, RecgraphError, suggest
 from recgraph.experiments.fitting import fit
 from recgraph.experiments.scheduling import Tasks, killed_by, start
-from recgraph.files import write_json, write_text
+from recgraph.files import write_json, write_text, write_yaml
 from recgraph.registry import packages
 from recgraph.training.trackers import JsonLines, ProgressBar, Record, Tracker
 from recgraph.training.weights_biases import WeightsAndBiases
 from recgraph.tuning.search import Search
-from recgraph.tuning.studies import Options, Shared, Summary, plain
+from recgraph.tuning.studies import Options, Shared, Summary
 
 logger = logging.getLogger(__name__)
 
@@ -151,9 +151,8 @@ def _fit(
     shared: Shared, trial: optuna.Trial, curve: Curve, overrides: dict[str, Any], folder: Path, console: Console | None
 ) -> dict[str, Any]:
     run = shared.search.at(overrides)
-    write_text(folder / "config.yaml", plain(run.config))
-    now = code_digest(packages(run.config))
-    trial.set_user_attr("code", now if trial.user_attrs.get("code", now) == now else "mixed")
+    write_yaml(folder / "config.yaml", run.config)
+    trial.set_user_attr("code", code_digest(packages(run.config)))
     trial.set_user_attr("threads", torch.get_num_threads())
     trial.set_user_attr("device", str(shared.options.device))
     trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl")]
@@ -166,14 +165,13 @@ def _fit(
     trackers.append(curve)  # last, since it may end the trial
     try:
         model, progress = fit(run, shared.task, folder, trackers)
-        names = dict.fromkeys([*run.config["evaluate"]["metrics"], shared.search.monitor])
         record = {
             "trial": trial.number,
             "config_hash": run.config_hash,
             "overrides": overrides,
             "epochs": progress.epoch,
             "best_epoch": progress.best_epoch,
-            "metrics": shared.task.validate(model, list(names)).summary,
+            "metrics": shared.task.validate(model, run.config["evaluate"]["metrics"]).summary,
             "seconds": round(curve.seconds(), 2),
         }
         for tracker in trackers:
