@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recgraph.evaluation.significance import Comparison
@@ -25,12 +25,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table for display: names in the first column, values in the others, and notes below."""
+    """A table for display: names in the first column, values in the others, and notes below.
+
+    `effects` has the comparisons that it shows, by metric and row, of which charts are drawn.
+    """
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = ()
+    effects: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

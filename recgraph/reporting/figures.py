@@ -139,32 +139,23 @@ def _grouped(
     return Figure(title, drawing, caption, _legend(several_bars), ("row", "group", metric), data)
 
 
-COMPARED = ("", "metric", "Δ", "95% interval", "p")
-"""The head of the grid of differences, from whose text charts are drawn: recomputing the intervals takes seconds."""
-
-
 def _effects(found: Iterable[Grid], styles: Mapping[str, int]) -> list[Figure]:
     """Differences from the reference row, with one chart per metric."""
-    by_metric: dict[str, list[tuple[Interval, str]]] = {}
-    title = row = ""
-    for grid in found:
-        if tuple(grid.head) == COMPARED:
-            title = grid.title
-            for name, metric, difference, interval, p in grid.rows:
-                row = name.text or row
-                low, high = (float(edge) for edge in interval.text.split(" to "))
-                one = Interval(row, styles[row], float(difference.text), low, high)
-                by_metric.setdefault(metric.text, []).append((one, p.text))
     return [
         Figure(
-            f"Effect on {metric}: {title.partition(', ')[2]}",
-            charts.forest([one for one, _ in several], f"Effect on {metric}: {title}", x=f"difference in {metric}"),
+            f"Effect on {metric}: {grid.title.partition(', ')[2]}",
+            charts.forest(
+                [Interval(row, styles[row], one.difference, one.low, one.high) for row, one in rows.items()],
+                f"Effect on {metric}: {grid.title}",
+                x=f"difference in {metric}",
+            ),
             "With 95% intervals over users, each for itself alone; p in the data is corrected for the number of rows.",
             (),
             ("row", "difference", "low", "high", "p, corrected"),
-            [(one.name, one.value, one.low, one.high, p) for one, p in several],
+            [(row, one.difference, one.low, one.high, f"{one.corrected:.2g}") for row, one in rows.items()],
         )
-        for metric, several in by_metric.items()
+        for grid in found
+        for metric, rows in grid.effects.items()
     ]
 
 

@@ -266,7 +266,8 @@ def _compared(differences: Mapping[str, Mapping[str, Comparison]], dataset: str,
     notes = [f"Mean difference from {against} over users; bootstrap interval over users; p: {TESTS}."]
     if any(metric in OF_CLICKS for metric in differences):
         notes.append("Of clicks, a user's own figure over the user's rows; not over all rows, as above.")
-    return Grid(f"{dataset}, differences from {against}", ["", "metric", "Δ", "95% interval", "p"], body, notes)
+    head = ["", "metric", "Δ", "95% interval", "p"]
+    return Grid(f"{dataset}, differences from {against}", head, body, notes, differences)
 
 
 def by_group(runs: Sequence[Finished], wanted: str = "") -> str:
