@@ -283,6 +283,8 @@ class View:
 
     changes: frozenset[str] = frozenset()
     """Names of the fields of `Inputs` that the view changes; the encoder must read one of them."""
+    draws: bool = True
+    """Whether two calls give two views, and not the same one twice."""
     leaves: type | None = None
     """The type of the resulting graph if the view changes it; the encoder must be able to read it."""
     linked: bool = True

@@ -230,6 +230,17 @@ def test_objectives_are_means_of_losses_of_probabilities(objective: Objective, l
     torch.testing.assert_close(found, loss(chance[kept], labels.double()[kept]))
 
 
+@pytest.mark.parametrize("objective", [LogLoss(), SquaredError()])
+def test_sums_are_of_float32_where_scores_are_coarser(objective: Objective, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = Recommender(Embedding(5, 7, dim=4), {"rank": Dot(4)})
+    scores = torch.linspace(-1, 1, 4096).to(torch.bfloat16)
+    monkeypatch.setattr(recommender, "score_pairs", lambda *_, **__: scores)
+    batch = Batch(Inputs(torch.zeros(4096).long()), torch.zeros(4096).long(), labels={"click": torch.zeros(4096)})
+    expected = objective.row_losses(scores.double(), torch.zeros(4096).double()).mean()
+    found = objective(recommender, batch, recommender.encoder(batch.inputs))
+    torch.testing.assert_close(found, expected.float())
+
+
 def test_losses_are_finite_at_huge_scores() -> None:
     scores, labels = torch.tensor([1e4, -1e4], requires_grad=True), torch.tensor([0.0, 1.0])
     for objective in (LogLoss(), SquaredError()):
@@ -363,6 +374,10 @@ def test_a_sealed_task_predicts_validation_alone(rated: Path) -> None:
         ({"clicks.column": "ratin"}, "have no column 'ratin'. Did you mean 'rating'"),
         ({"clicks.positve": 3}, "no such key|no 'positve'"),
         ({"objectives.ssl": {"name": "view_contrast", "view": "noise"}}, "compares vectors, and encoder fields gives"),
+        *(
+            ({"encoder.wide": False, "encoder.context": ["hour"], "objectives.ssl": ssl}, "which depend on a moment")
+            for ssl in ("prototype_contrast", {"name": "view_contrast", "against": "all"})
+        ),
     ],
 )
 def test_what_does_not_go_with_clicks_is_refused_at_once(rated: Path, changes: dict[str, Any], message: str) -> None:

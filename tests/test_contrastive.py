@@ -261,10 +261,18 @@ def test_views_of_an_epoch_want_to_know_where_it_begins_and_a_view_of_the_graph(
         ViewContrast(every="epoch")
 
 
+@pytest.mark.parametrize("options", [{}, {"anchors": "shared", "every": "epoch"}])
+def test_a_view_that_draws_nothing_is_not_contrasted_with_itself(options: dict[str, Any]) -> None:
+    with pytest.raises(
+        ConfigError, match="SVD draws nothing, and would be contrasted with itself: set anchors to shared"
+    ):
+        ViewContrast(view=SVD(rank=2), **options)
+
+
 CONTRASTS = [
     {"name": "view_contrast"},
     {"name": "view_contrast", "similarity": "dot"},
-    {"name": "view_contrast", "similarity": "dot", "bound": 5.0, "view": {"name": "svd", "rank": 2}},
+    {"name": "view_contrast", "similarity": "dot", "bound": 5.0, "view": "edge_drop"},
     {"name": "view_contrast", "view": "noise"},
     {"name": "view_contrast", "view": "edge_drop", "against": "all"},
     {"name": "view_contrast", "view": "node_drop"},

@@ -443,7 +443,7 @@ def test_a_hybrid_has_the_edges_of_its_graph_encoder_and_hidden_layers_of_its_ow
     good: Path, inner: str, view: str
 ) -> None:
     changes = {
-        "encoder": {"name": "hybrid", "graph": {"name": inner, "dim": 8}},
+        "encoder": {"name": "hybrid", "graph": {"name": inner, "dim": 8}, "dropout": 0.5},
         "content": {"genres": {"columns": ["genres"]}},
         "objectives.ssl": {"name": "view_contrast", "view": view},
     }
@@ -453,7 +453,7 @@ def test_a_hybrid_has_the_edges_of_its_graph_encoder_and_hidden_layers_of_its_ow
 def test_a_view_must_leave_a_graph_that_its_reader_can_read_be_it_within_another(good: Path) -> None:
     def changes(reader: str, view: str) -> dict[str, Any]:
         nested = {"name": "sasrec", "dim": 8, "items": {"name": reader, "dim": 8}}
-        return {"encoder": nested, "objectives.ssl": {"name": "view_contrast", "view": view}}
+        return {"encoder": nested, "objectives.ssl": {"name": "view_contrast", "view": view, "anchors": "shared"}}
 
     plan(good, rows=["LightGCN"], overrides=changes("lightgcn", "svd"))
     plan(good, rows=["LightGCN"], overrides=changes("gat", "edge_drop"))

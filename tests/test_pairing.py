@@ -37,7 +37,7 @@ from recgraph.types import Batch, Content, Distinct, Encoding, Past
 LIGHTGCN: dict[str, Any] = {"name": "lightgcn", "dim": 4, "num_layers": 1}
 ENCODERS: dict[str, dict[str, Any]] = {
     **{name: {"name": name, "dim": 4} for name in registry.encoders.components() if name != "hybrid"},
-    "hybrid": {"name": "hybrid", "graph": LIGHTGCN},
+    "hybrid": {"name": "hybrid", "graph": LIGHTGCN, "shrinkage": 2.0},
     "attentive on lightgcn": {"name": "attentive", "dim": 4, "items": LIGHTGCN},
     "sasrec on content": {"name": "sasrec", "dim": 4, "items": {"name": "content", "dim": 4}},
     "sasrec at every step": {"name": "sasrec", "dim": 4},
@@ -56,6 +56,7 @@ CONTRASTS: dict[str, dict[str, Any]] = {
                 "name": "sequence_contrast" if kind.changes == {"history"} else "view_contrast",
                 "weight": 0.1,
                 "view": name,
+                **({} if kind.draws else {"anchors": "shared"}),
             }
         }
         for name, kind in registry.views.components().items()
@@ -92,6 +93,8 @@ def reason(encoder: str, head: str, contrast: str) -> str | None:
             return "gives weights beside them"
         if not view.changes & reads:
             return "does not read"
+        if contrast == "reorder" and encoder == "pooling":
+            return "does not see"
         if view.leaves is not None and encoder not in ("lightgcn", "attentive on lightgcn"):
             return "cannot read"
     return "looks at" if registry.heads.find(head).reads - reads else None
@@ -222,6 +225,7 @@ MISFITS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"name": "pooling"}, {"name": "direct_au"}, "din", "no objective has `head: rank`"),
     (LIGHTGCN, {"name": "bce", "weight": 0}, "mlp", "no objective has `head: rank`"),
     ({"name": "sasrec"}, {"name": "prototype_contrast"}, "dot", "which depend on a history"),
+    ({"name": "sasrec"}, {"name": "view_contrast", "view": "crop"}, "dot", "compares items too, which a view of hist"),
     (
         {"name": "hybrid", "graph": {"name": "ngcf", "dim": 4}},
         {"name": "content_contrast", "layers": "each"},
@@ -283,6 +287,40 @@ def test_a_history_is_contrasted_with_itself_where_dropout_makes_two_of_it() -> 
             registry.objectives.check("sequence_contrast", ""), registry.encoders.check(encoder, ""), clicks=False
         )
         assert bool(found) == refused
+
+
+def test_a_view_of_histories_and_dropout_make_two_of_everything() -> None:
+    contrast = registry.objectives.check({"name": "view_contrast", "view": "crop"}, "")
+    for encoder, refused in (({"name": "sasrec"}, True), ({"name": "sasrec", "item_dropout": 0.1}, False)):
+        assert bool(misfit(contrast, registry.encoders.check(encoder, ""), clicks=False)) == refused
+    users = registry.objectives.check({"name": "view_contrast", "view": "crop", "item_weight": 0}, "")
+    assert not misfit(users, registry.encoders.check("sasrec", ""), clicks=False)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_view_that_is_accepted_changes_what_the_encoder_makes(encoder: str) -> None:
+    """Without dropout, two draws of a view give different vectors, except those that draw nothing."""
+    table, graph, content = data()
+    spec = registry.encoders.check(spec_of(encoder, "dot"), "encoder")
+    with isolated(0, "modules"):
+        parts = {"encoder": spec, "heads": {"rank": "dot"}}
+        recommender = Recommender.build(
+            *(table.num_users, table.num_items), parts, graph, content if "content" in reads_of(spec) else None
+        ).eval()
+    history = torch.arange(1, 9).repeat(4, 1)
+    inputs = replace(recommender.inputs_of(), users=torch.arange(4), history=history)
+    for name, kind in registry.views.components().items():
+        view = registry.views.build({"name": name, **({"rate": 0.5} if name == "feature_mask" else {})})
+        try:
+            check_view(registry.views.check(name, "view"), spec, "view", linked=False)
+        except ConfigError:
+            continue
+        generator = torch_generator(0, "views")
+        plain, *drawn = (recommender.encoder(each) for each in (inputs, *(view(inputs, generator) for _ in range(6))))
+        assert any(not torch.equal(one.query, plain.query) for one in drawn), name
+        assert any(not torch.equal(one.query, drawn[0].query) for one in drawn) == kind.draws, name
+        if kind.changes != {"history"}:
+            assert any(not torch.equal(one.items, plain.items) for one in drawn), name
 
 
 class Reader(Encoder):

@@ -304,6 +304,27 @@ def test_shifted_layers_and_their_gradients_are_those_of_dense_products(read, pe
     assert_same(found, expected.split(sizes))
 
 
+class Unread(torch.autograd.Function):
+    """Takes a tensor, and has no gradient for it."""
+
+    @staticmethod
+    def forward(ctx, value):
+        return value.sum()
+
+    @staticmethod
+    def backward(ctx, arriving):
+        return None
+
+
+def test_layers_that_nothing_reads_have_no_gradient():
+    graph, _, users, items = case(12)
+    users, items = (side.detach().requires_grad_() for side in (users, items))
+    (total, _), _ = layers(graph, users, items, (0.5, 1.0, 3.0))
+    Unread.apply(total).backward()
+    assert users.grad is None
+    assert items.grad is None
+
+
 def test_layers_can_be_differentiated_twice():
     graph, _, users, items = case(12)
     users, items = (side[:, :2].detach().double().requires_grad_() for side in (users, items))

@@ -17,6 +17,11 @@ SASREC = {"name": "sasrec", "dim": 10}
 FIELDS = {"name": "fields", "dim": 4}
 
 
+WORDS = {"words": {"file": "vectors.parquet"}}
+PEOPLE = {"side": "user", "columns": ["age"]}
+SVD = {"name": "view_contrast", "view": "svd"}
+
+
 class Broken(Encoder):
     """An encoder of a user, with a mistake in it."""
 
@@ -151,6 +156,21 @@ class Broken(Encoder):
             {"encoder": {"name": "hybrid", "graph": FIELDS | {"crosses": [["user", "item"]]}}},
             r"encoder\.graph: Hybrid takes vectors as they are, and this encoder gives weights",
         ),
+        *(
+            (
+                {"encoder": {"name": "hybrid", "graph": "lightgcn"}, "negatives": "warm", "content": WORDS, **more},
+                r"encoder: hybrid would not learn from content: with dropout 0 and shrinkage 0",
+            )
+            for more in (
+                {},
+                {"objectives.align": {"name": "clcrec", "weight": 0}},
+                {"objectives.align": "clcrec", "content": WORDS | {"people": PEOPLE}},
+            )
+        ),
+        (
+            {"encoder": SASREC | {"items": {"name": "content", "dim": 10}}, "content.people": PEOPLE},
+            r"content\.people: of users, whom sasrec knows by their histories alone: set encoder\.user to sum or gate",
+        ),
         ({"train.wide": {"optimizer": "ftrl"}}, r"train\.wide: the model has no linear part"),
         ({"train.wide": {"optimizer": "adagrad", "l1": 0.1}}, r"train\.wide: l1 is of ftrl: it does nothing with"),
     ],
@@ -171,7 +191,10 @@ def test_what_does_not_fit_together_is_refused_before_anything_is_loaded(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"objectives.ssl.view": "svd", "objectives.noisy": {"name": "layer_contrast", "view": "noise"}},
+        {
+            "objectives.ssl": SVD | {"anchors": "shared"},
+            "objectives.noisy": {"name": "layer_contrast", "view": "noise"},
+        },
         {"objectives.ssl": {"name": "layer_contrast", "view": "edge_drop"}, "objectives.more": "layer_contrast"},
         {
             "objectives.ssl": {"name": "layer_contrast", "view": "edge_drop"},
@@ -180,6 +203,18 @@ def test_what_does_not_fit_together_is_refused_before_anything_is_loaded(
         {"objectives.ssl": {"name": "view_contrast", "temperature": 0.1, "bound": 9.9}},
         {"objectives.ssl": {"name": "view_contrast", "temperature": 0.2, "bound": 5, "similarity": "dot"}},
         {"objectives.ssl": "prototype_contrast", "train.max_epochs": 21},
+        *(
+            {
+                "encoder": {"name": "hybrid", "graph": "lightgcn", **how},
+                "content": WORDS,
+                **more,
+            }
+            for how, more in (
+                ({"dropout": 0.5}, {}),
+                ({"shrinkage": 1.0}, {}),
+                ({}, {"objectives.align": "clcrec", "negatives": "warm"}),
+            )
+        ),
     ],
 )
 def test_what_fits_together_is_not_refused(toy: Path, changes: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -152,12 +153,15 @@ def test_shared_sets_say_which_are_positives_of_each_row(targets: str, shared_by
             assert (marked == liked[users.numpy()[:, None], items.numpy()]).all()
 
 
-def test_hits_of_runs_are_those_of_positives() -> None:
+@pytest.mark.parametrize("hits_of", [Positives.hits, hits_of_runs])
+def test_hits_are_of_every_row_where_users_repeat(hits_of: Callable[..., list[torch.Tensor]]) -> None:
     table = random_interactions()
+    liked = set(zip(table.user_indices.tolist(), table.item_indices.tolist(), strict=True))
     users, sets = torch.tensor([3, 3, 3, 1, 1, 0, 3]), torch.tensor([[0, 3, 3, 8], [5, 16, 1, 2]])
-    positives = Positives(table)
-    for one, two in zip(hits_of_runs(positives, users, sets), positives.hits(users, sets), strict=True):
-        assert sorted(one.tolist()) == sorted(two.tolist())
+    for part, items, hits in zip(users.split(4), sets, hits_of(Positives(table), users, sets), strict=True):
+        pairs = enumerate((user, item) for user in part.tolist() for item in items.tolist())
+        assert sorted(hits.tolist()) == [place for place, pair in pairs if pair in liked]
+        assert len(hits)
 
 
 def test_users_and_items_are_distinct_in_distinct() -> None:

@@ -55,6 +55,8 @@ def test_what_the_graph_says_is_found_once_a_graph() -> None:
     first = objective.constraints(GRAPH)
     assert objective.constraints(GRAPH) is first
     assert objective.constraints(GRAPH.keep(GRAPH.users > 0)) is not first
+    assert first.near is not None
+    assert UltraGCN(item_weight=0.0).constraints(GRAPH).near is None  # seconds on Gowalla
 
 
 def test_a_batch_without_a_graph_is_refused() -> None:

@@ -30,6 +30,8 @@ class Pooling(SequenceEncoder):
         items, item_table, user: see `SequenceEncoder`.
     """
 
+    ordered = False
+
     def __init__(
         self,
         num_users: int,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -41,6 +41,9 @@ class SequenceEncoder(Encoder):
 
     targets: frozenset[str] = frozenset({"every", "last"})
     """Which targets, of those that `sequences.targets` of an experiment file may name, the encoder can learn from."""
+
+    ordered: ClassVar[bool] = True
+    """Whether the order of a history matters to its query."""
 
     def __init__(
         self,

@@ -92,6 +92,12 @@ def check(config: RunConfig, card: Card, where: str) -> dict[str, Any]:
     if "history" in reads:
         checked["sequences"] = config.sequences.model_dump()
     checked |= _content_for(encoder["name"], reads, config, where)
+    of_users = [name for name, entry in checked.get("content", {}).items() if entry["side"] == "user"]
+    if of_users and "history" in reads and encoder.get("user") == "history":
+        raise ConfigError(
+            f"{where}: content.{of_users[0]}: of users, whom {encoder['name']} knows by their histories alone: set "
+            "encoder.user to sum or gate, or take it out"
+        )
     blend = _check_blend(config, where)
     if blend is not None:
         kind = registry.baselines.find(blend["baseline"]["name"])

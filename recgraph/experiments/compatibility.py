@@ -10,6 +10,7 @@ from recgraph.errors import ConfigError
 from recgraph.graph.low_rank import LowRankGraph
 from recgraph.objectives.base import Objective
 from recgraph.registry import Component
+from recgraph.views.sequence import Reorder
 
 
 def within(encoder: Mapping[str, Any]) -> Iterator[tuple[Component, Mapping[str, Any]]]:
@@ -46,8 +47,14 @@ def misfit(objective: Mapping[str, Any], encoder: Mapping[str, Any], *, clicks: 
         return f"compares collaborative with content vectors, and encoder {name} lacks one; take hybrid"
     if encoder.get("wide") and not (kind.of_parameters or "head" in objective):
         return f"compares vectors, and encoder {name} gives weights beside them: set encoder.wide to false"
-    if "history" in reads and (kind.compares_tables or objective.get("against") == "all"):
-        return "compares vectors of all users, which depend on a history here"
+    if (of := "history" if "history" in reads else "moment" if encoder.get("context") else "") and (
+        kind.compares_tables or objective.get("against") == "all"
+    ):
+        return f"compares vectors of all users, which depend on a {of} here"
+    view = objective.get("view")
+    of_histories = view is not None and registry.views.find(view["name"]).changes == {"history"}
+    if of_histories and objective.get("item_weight") and not encoder.get("item_dropout"):
+        return "compares items too, which a view of histories does not change: take sequence_contrast"
     if kind.compares_layers or objective.get("layers") == "each":
         # An encoder of histories uses only the last layer of its item encoder.
         layered = [] if "history" in reads else [entry for one, entry in within(encoder) if one.layered]
@@ -82,6 +89,8 @@ def check_view(view: Mapping[str, Any] | None, encoder: Mapping[str, Any], where
     kind, name = registry.views.find(view["name"]), encoder["name"]
     if not kind.changes & reads_of(encoder):
         raise ConfigError(f"{where}: {view['name']} changes {sorted(kind.changes)}, which {name} does not read")
+    if kind is Reorder and not getattr(registry.encoders.find(name), "ordered", True):
+        raise ConfigError(f"{where}: {view['name']} changes the order of histories, which {name} does not see")
     seen = [entry for reader, entry in within(encoder) if reader.reads & kind.changes and reader.propagates]
     if kind.changes == {"graph"} and not seen:
         raise ConfigError(f"{where}: {view['name']} changes edges, and nothing in {name} propagates over any")

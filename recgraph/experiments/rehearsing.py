@@ -11,6 +11,7 @@ from torch import nn
 
 from recgraph import registry
 from recgraph.encoders.base import Encoder
+from recgraph.encoders.hybrid import Hybrid
 from recgraph.encoders.sequential import SequenceEncoder
 from recgraph.errors import ConfigError
 from recgraph.experiments.batching import sequence_options
@@ -60,7 +61,7 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
         sides[entry["side"]][name] = Modality(values, torch.ones(1, dtype=torch.bool))
     more = {"content": Content(sides["item"], sides["user"])} if content else {}
     needs: frozenset[str] = frozenset()
-    trained, named = set(), {RANK}
+    trained, named, compared = set(), {RANK}, False
     with isolated(0, "rehearsal"):
         encoder: Encoder = built("encoder", registry.encoders.build, config["encoder"], 1, 1, **more)
         heads = {
@@ -70,9 +71,17 @@ def rehearse(config: Mapping[str, Any], train: TrainSettings, *, content: bool, 
         for role, spec in config["objectives"].items():
             objective = built(f"objectives.{role}", registry.objectives.build, spec)
             needs |= objective.needs
+            compared |= objective.compares_sides and spec["weight"] > 0
             named.add(used := getattr(objective, "head", RANK))
             if objective.task == RANK and spec["weight"] and not (objective.of_parameters or objective.of_vectors):
                 trained.add(used)
+    for part in encoder.modules():
+        if isinstance(part, Hybrid) and not (part.dropout or part.shrinkage or (compared and part.user_tower is None)):
+            raise ConfigError(
+                f"{where}: encoder: hybrid would not learn from content: with dropout 0 and shrinkage 0, all that have "
+                "interactions have their graph vectors; set one of the two, or add an objective such as clcrec, which "
+                "trains the content of items, if there is none of users"
+            )
     if "sharing" in config:
         made("sharing", encoder.layout.refuse_weights, "sharing", "an expert")
     for name, head in heads.items():

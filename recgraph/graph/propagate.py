@@ -215,7 +215,9 @@ class _Layers(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        like = next(each for each in gradients if each is not None)
+        like = next((each for each in gradients if each is not None), None)
+        if like is None:
+            return None, None, None, None, None
         of_sum = [
             like.new_zeros(shape) if each is None else each for each, shape in zip(gradients, ctx.shapes, strict=False)
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -32,6 +33,7 @@ class Click(Objective):
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
         """Score each row's item."""
         scores = recommender.score_pairs(encoding, batch.items, head=self.head)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # autocast's are too coarse for sums
         return masked_mean(self.row_losses(scores, batch.labels["click"].to(scores.dtype)), batch.mask)
 
 

@@ -64,11 +64,13 @@ class Contrast(Objective):
 
     def contrast(self, anchors: Sides, candidates: Sides, targets: Sides) -> Float[Tensor, ""]:
         """The weighted sum of the users' and of the items' InfoNCE."""
-        users, items = (
-            info_nce(*side, temperature=self.temperature, similarity=self.similarity, bound=self.bound)
-            for side in zip(anchors, candidates, targets, strict=True)
+        weights = self.user_weight, self.item_weight
+        total: Tensor = sum(  # type: ignore[assignment]  # one of the weights is not 0
+            weight * info_nce(*side, temperature=self.temperature, similarity=self.similarity, bound=self.bound)
+            for weight, *side in zip(weights, anchors, candidates, targets, strict=True)
+            if weight
         )
-        return self.user_weight * users + self.item_weight * items
+        return total
 
 
 @objectives.register("view_contrast")
@@ -85,7 +87,7 @@ class ViewContrast(Contrast):
       one has `similarity: dot`, `bound: 5`, and sums over layers (`layer_weights: [1, 1, 1]`), with anchors under the
       view and candidates that are not.
     - No view: SGL-WA of SimGCL's section 2.2, which only spreads vectors out; the shared encoding is contrasted with
-      itself, without another pass.
+      itself, without another pass, unless all nodes are candidates.
 
     Args:
         temperature: τ (0.2 in SGL, SimGCL and LightGCL).
@@ -101,7 +103,8 @@ class ViewContrast(Contrast):
             further, though pushed as one of the candidates. None for no bound.
 
     Raises:
-        ConfigError: `every` is "epoch" with a view that changes more than the graph; or an option would do nothing.
+        ConfigError: `every` is "epoch" with a view that changes more than the graph; the two views would be the same;
+            or an option would do nothing.
     """
 
     def __init__(
@@ -122,6 +125,11 @@ class ViewContrast(Contrast):
         if every == "epoch" and (view is None or view.changes != {"graph"}):
             what = "no view" if view is None else f"{type(view).__name__} changes {sorted(view.changes)}"
             raise ConfigError(f"view_contrast: every 'epoch' keeps views of the graph; {what}")
+        if view is not None and not view.draws and (anchors == "view" or every == "epoch"):
+            raise ConfigError(
+                f"view_contrast: {type(view).__name__} draws nothing, and would be contrasted with itself: set anchors "
+                "to shared, and every to step"
+            )
         if anchors == "shared" and view is None:
             raise ConfigError("view_contrast: without a view all vectors are shared: take `anchors` out")
         if bound is not None and similarity == "cosine" and bound * temperature >= 1:

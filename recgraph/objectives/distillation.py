@@ -71,7 +71,8 @@ class Pairs(Objective):
     ) -> Float[Tensor, "batch"]:
         """The score of each row's query with its item in `items`, whose vector is in `table`."""
         encoding = Encoding(query, table, Ego(None, table))
-        return recommender.score(encoding, items.unsqueeze(-1), head=self.head).squeeze(-1) / self.temperature
+        scores = recommender.score(encoding, items.unsqueeze(-1), head=self.head).squeeze(-1)
+        return scores.to(torch.promote_types(scores.dtype, torch.float32)) / self.temperature
 
     @contextmanager
     def frozen_head(self, recommender: Recommender) -> Iterator[None]:

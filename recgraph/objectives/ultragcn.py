@@ -24,7 +24,7 @@ class Constraints(NamedTuple):
 
     user: Float[Tensor, "users"]
     item: Float[Tensor, "items"]
-    near: ItemNeighbours
+    near: ItemNeighbours | None
 
 
 @objectives.register("ultragcn")
@@ -80,8 +80,9 @@ class UltraGCN(Ranking):
         """The weights from a graph; cached until called with another graph."""
         if self._found is None or self._found[0] is not graph:
             users, items = graph.user_degrees, graph.item_degrees
+            near = item_neighbours(graph, self.num_neighbours) if self.item_weight else None
             user, item = (users + 1).sqrt() / users.clamp(min=1), (items + 1).rsqrt()
-            self._found = graph, Constraints(user, item, item_neighbours(graph, self.num_neighbours))
+            self._found = graph, Constraints(user, item, near)
         return self._found[1]
 
     def forward(self, recommender: Recommender, batch: Batch, encoding: Encoding) -> Tensor:
@@ -90,17 +91,17 @@ class UltraGCN(Ranking):
         Raises:
             TypeError: the batch's inputs have no graph.
         """
-        near = self.constraints(graph_of(batch.inputs, self)).near
-
-        def losses(part: Batch, encoding: Encoding) -> Tensor:
-            alike = near.items.index_select(0, part.items)
-            weights = near.weights.index_select(0, part.items)
-            return (weights * F.softplus(-recommender.score(encoding, alike, head=self.head))).sum(-1)
-
         total = super().forward(recommender, batch, encoding)
-        if self.item_weight:
+        if (near := self.constraints(graph_of(batch.inputs, self)).near) is not None:
+            items, shares = near
+
+            def losses(part: Batch, encoding: Encoding) -> Tensor:
+                alike = items.index_select(0, part.items)
+                weights = shares.index_select(0, part.items)
+                return (weights * F.softplus(-recommender.score(encoding, alike, head=self.head))).sum(-1)
+
             head, parameters = recommender.head(self.head), tuple(recommender.heads.parameters())
-            width = near.items.shape[1] * max(encoding.items.shape[1], head.pair_floats)
+            width = items.shape[1] * max(encoding.items.shape[1], head.pair_floats)
             width += head.query_floats(encoding.past)
             # This part has no negatives, and must not go by their shared sets.
             rows = replace(batch, negatives=None, hits=None, log_q=None)

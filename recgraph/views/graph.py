@@ -113,6 +113,7 @@ class SVD(View):
     """
 
     changes = frozenset({"graph"})
+    draws = False
     linked = False
     leaves = LowRankGraph
 

@@ -29,8 +29,9 @@ class Noise(View):
     Yu et al., "Are graph augmentations necessary? Simple graph contrastive learning for recommendation" (SimGCL), SIGIR
     2022, https://arxiv.org/abs/2112.08679, section 3.1. x is as in the authors' code but for its resolution: an entry
     is the midpoint of one of 256 equal parts of [0, 1), with the mean of a uniform number, its variance to four
-    digits, and a fraction of its cost. The next layer is computed from the noisy one. Layer 0 is not perturbed; SimGCL
-    also leaves it out of the mean, see `first_layer` of the encoder.
+    digits, and a fraction of its cost. The next layer is computed from the noisy one. Layer 0 of a graph encoder is not
+    perturbed; SimGCL also leaves it out of the mean, see `first_layer` of the encoder. An encoder without layers
+    perturbs its vectors.
 
     Args:
         eps: length of the step, 0 or more (0.1 in SimGCL, 0.2 in XSimGCL). It is absolute: its effect depends on the
@@ -83,7 +84,7 @@ class FeatureMask(View):
     """Hides some dimensions of hidden layers: h' = h ⊙ m, m in {0, 1}ᵈ, the same for all rows and layers of one width.
 
     Zhu et al., "Deep graph contrastive representation learning" (GRACE), 2020, https://arxiv.org/abs/2006.04131,
-    section 3.2.1, mask input dimensions in this way. Here layer 0 is left alone, as in all views of hidden layers.
+    section 3.2.1, mask input dimensions in this way. Here layer 0 of a graph encoder is left alone, as by `noise`.
 
     Args:
         rate: probability that a dimension is hidden, in [0, 1).
