@@ -133,8 +133,9 @@ class Gate(nn.Module):
 
     def forward(self, one: Float[Tensor, "rows dim"], two: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
         """The mixture."""
-        # Not lerp, which refuses the mixed types of autocast.
-        return two + self.weight(torch.cat([one, two], -1)).sigmoid() * (one - two)
+        return two + self.weight(torch.cat([one, two], -1)).sigmoid() * (
+            one - two
+        )  # lerp refuses autocast's mixed types
 
 
 def steps(
@@ -147,6 +148,4 @@ def steps(
 
 def at_positions(hidden: Float[Tensor, "batch length dim"], inputs: Inputs) -> Float[Tensor, "rows dim"]:
     """The vectors of the steps at which queries are made: the last, or `inputs.positions`."""
-    if inputs.positions is None:
-        return hidden[:, -1]
-    return hidden.flatten(0, 1).index_select(0, inputs.positions)
+    return hidden[:, -1] if inputs.positions is None else hidden.flatten(0, 1).index_select(0, inputs.positions)
