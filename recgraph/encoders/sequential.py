@@ -133,9 +133,7 @@ class Gate(nn.Module):
 
     def forward(self, one: Float[Tensor, "rows dim"], two: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
         """The mixture."""
-        return two + self.weight(torch.cat([one, two], -1)).sigmoid() * (
-            one - two
-        )  # lerp refuses autocast's mixed types
+        return two + self.weight(torch.cat([one, two], -1)).sigmoid() * (one - two)  # lerp wants one type of both
 
 
 def steps(
