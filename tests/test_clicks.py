@@ -129,6 +129,8 @@ def test_labels_are_of_the_ratings_that_are_kept() -> None:
         labelled(whole, ClickSettings(positive=9))
     with pytest.raises(DataError, match=r"clicks\.column: no column 'ratin'\. Did you mean 'rating'"):
         labelled(whole, ClickSettings(column="ratin"))
+    with pytest.raises(DataError, match=r"clicks\.drop: no row has rating 2\.5"):
+        labelled(whole, ClickSettings(drop=(2.5, 3)))
     for unknown in (None, float("nan")):  # polars holds NaN to be more than any number
         frame = whole.test.frame.with_columns(rating=pl.Series([1, 5, unknown, 3], dtype=pl.Float64))
         test = Interactions(frame, whole.test.users, whole.test.items)

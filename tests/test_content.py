@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from pydantic import ValidationError
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
@@ -61,6 +62,19 @@ KINDS: dict[str, Any] = {
 def made(columns: list[str], frame: pl.DataFrame = FRAME, known: np.ndarray = KNOWN, **options: Any) -> Modality:
     settings = ModalitySettings(columns=columns, **options)
     return fit_modality(settings, frame, KINDS, known, "content.x").transform(frame, "content.x")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"file": "v.npy", "dim": 64}, "`dim` does nothing with vectors of a `file`"),
+        ({"file": "v.npy", "min_count": 5}, "`min_count` does nothing with vectors"),
+        ({"columns": ["kind"], "ids": True, "max_share": 0.9}, "`max_share` does nothing with `ids`"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ModalitySettings(**options)
 
 
 def test_text_equals_scikit_learn() -> None:

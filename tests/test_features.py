@@ -69,6 +69,12 @@ def test_multi_hot_from_flags_is_sorted_by_name(tmp_path: Path) -> None:
     assert attributes.frame["genres"].to_list() == [["Action"], ["Action", "War"], []]
 
 
+def test_flags_are_0_or_1(tmp_path: Path) -> None:
+    flags = {"genres": {"kind": "multi_hot", "flags": ["War"]}}
+    with pytest.raises(DataError, match="feature 'genres': id 'b' has War -1; expected 0 or 1"):
+        load(tmp_path, "item,War\na,1\nb,-1\n", {"item": "str", "War": "int"}, flags, ["a", "b"])
+
+
 def test_multi_hot_from_several_rows_of_an_id(tmp_path: Path) -> None:
     attributes = load(
         tmp_path,
@@ -95,6 +101,12 @@ def test_vectors_are_split_into_numbers(tmp_path: Path) -> None:
         ("item,x\n1,old\n", "numeric", [1], "does not fit the kind numeric"),
         ("item,x\n1,7\n2,nan\n", "numeric", [1, 2], "id 2 has nan; expected a finite number or nothing"),
         ("item,x\n1,3\n", "text", ["1"], "item ids are Int64, but String in the interactions"),
+        (
+            "item,x\n7,3\n8,4\n",
+            "numeric",
+            [70, 80],
+            "none of its item ids, such as 7, is in the interactions, with ids",
+        ),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, text: str, kind: str, ids: list[Any], message: str) -> None:

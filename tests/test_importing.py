@@ -58,6 +58,28 @@ def test_the_separator_is_found(separator: str, tmp_path: Path, root: Path) -> N
     check("my-ratings", root)
 
 
+@pytest.mark.parametrize("separator", ["\t", "|", ";"])
+def test_quotes_enclose_fields_where_they_enclose_the_header(separator: str, tmp_path: Path, root: Path) -> None:
+    lines = [("userId", "movie id", "stars", "when"), *ROWS]
+    text = "".join(separator.join(f'"{field}"' for field in line) + "\n" for line in lines)
+    (tmp_path / "my-ratings.txt").write_text(text)
+    take(tmp_path / "my-ratings.txt", root)
+    check("my-ratings", root)
+
+
+def test_a_tab_may_be_given_as_it_is_typed(tmp_path: Path, root: Path) -> None:
+    take(write(tmp_path / "my-ratings.tsv", "\t"), root, separator=r"\t")
+    check("my-ratings", root)
+
+
+def test_missing_ids_that_are_written_as_words_are_warned_of(
+    tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "holes.csv").write_text("u,i\na,2\nNULL,2\nNA,3\nNA,2\n")
+    import_file(tmp_path / "holes.csv", user="u", item="i", root=root)
+    assert "the user of 3 rows is NA or NULL, which counts as an id" in caplog.text
+
+
 def test_ids_that_differ_by_spaces_alone_are_warned_of(
     tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -158,6 +158,14 @@ def test_ten_million_rows_take_seconds() -> None:
     assert time.process_time() - start < 10  # of both cores; a loop over rows takes minutes
 
 
+def test_fingerprint_tells_large_numbers_apart_where_some_are_missing() -> None:
+    one, other = (
+        Interactions.from_frame(pl.DataFrame({"user": [1, 1], "item": [1, 2], "other": [2**60 + a, None]}))
+        for a in (0, 1)
+    )
+    assert one.fingerprint != other.fingerprint
+
+
 def test_fingerprint_tells_times_in_nanoseconds_apart() -> None:
     one, other = (
         Interactions.from_frame(pl.DataFrame({"user": [1, 1], "item": [1, 2], "time": [2**53 + a, 2**53 + 1 - a]}))

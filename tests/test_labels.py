@@ -203,6 +203,8 @@ def test_entries_of_before_there_were_ways_of_text_keep_their_name() -> None:
             | {"text_dim": 20},
             "`text_dim` does nothing",
         ),
+        ({"of": "user", "feature": "age", "text_dim": 20}, "`text_dim` is of a `text`"),
+        ({"of": "interaction", "feature": "rating", "holdout": (0.2, 0.2)}, "`holdout` is of users or items"),
         ({"of": "user", "feature": "age", "bands": (18,), "around": 3}, "not both"),
         ({"of": "user", "feature": "age", "bands": (35, 18)}, "must rise"),
         ({"of": "user", "feature": "age", "text": "review"}, "of interactions"),

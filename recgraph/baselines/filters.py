@@ -10,13 +10,12 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from recgraph.baselines.base import Baseline
 from recgraph.data.interactions import Interactions
-from recgraph.graph.sparse import SparseRows, dense_product
+from recgraph.graph.sparse import SparseRows, dense_product, transpose
 from recgraph.graph.spectrum import right_singular_vectors
 
 FLOATS = 2**24
@@ -68,11 +67,8 @@ class GraphFilter(Baseline):
         counts = self.starts.diff()
         users = torch.repeat_interleave(counts)
         values = counts.float()[users] ** -user_exponent * self.item_scale(user_exponent - 1)[self.history]
-        by_item = torch.argsort(self.history, stable=True)
-        per_item = torch.bincount(self.history, minlength=self.num_items).cumsum(0).int()
-        item_starts = F.pad(per_item, (1, 0))
         by_user = SparseRows(self.starts, self.history, values)
-        return by_user, SparseRows(item_starts, users[by_item].int(), values[by_item])
+        return by_user, transpose(by_user, self.num_items)
 
     def item_graph(self) -> Callable[[Float[Tensor, "items batch"]], Float[Tensor, "items batch"]]:
         """The product P x, as a function of x: with P itself where that is small, else R̃ᵀ(R̃ x) for some columns at a

@@ -46,9 +46,11 @@ def labelled(split: Split, settings: ClickSettings) -> Split:
     """The split with a column `label` in each part, without the rows to drop.
 
     Raises:
-        DataError: the column is missing or not numeric, a row has no value in it, or a part lacks one of the labels.
+        DataError: the column is missing or not numeric, a row has no value in it, none a value to drop, or a part lacks
+            one of the labels.
     """
     parts: dict[str, Any] = {}
+    unseen = set(settings.drop)
     for name in ("train", "validation", "test"):
         table: Interactions = getattr(split, name)
         if settings.column not in table.frame.columns:
@@ -64,11 +66,15 @@ def labelled(split: Split, settings: ClickSettings) -> Split:
                 f"clicks.column: {unknown} of the {len(values)} rows of the {name} part have no {settings.column!r}, "
                 "and are neither clicks nor none"
             )
-        kept = table.select(~values.is_in(list(settings.drop)).to_numpy())
-        label = (kept.frame[settings.column].cast(pl.Float64) >= settings.positive).cast(pl.Int8)
+        keep = ~values.is_in(list(settings.drop))
+        unseen -= set(values.filter(~keep))
+        kept = table.select(keep.to_numpy())
+        label = (values.filter(keep) >= settings.positive).cast(pl.Int8)
         if label.n_unique() < 2:
             raise DataError(f"clicks: the {name} part has {len(kept)} rows and not both labels: nothing to predict")
         parts[name] = Interactions(kept.frame.with_columns(label.alias(LABEL)), table.users, table.items)
+    if unseen:
+        raise DataError(f"clicks.drop: no row has {settings.column} {min(unseen):g}")
     return replace(split, **parts, candidates=None)
 
 

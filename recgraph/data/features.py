@@ -112,8 +112,8 @@ def load_attributes(side: Side, vocabulary: Vocabulary, files: Sequence[FeatureF
     """Read the features of one side and align them with its vocabulary; ids without interactions are dropped.
 
     Raises:
-        DataError: a file is bad, an id is repeated or not of the type of the interactions' ids, or a value does not
-            fit its kind.
+        DataError: a file is bad, an id is repeated or not of the type of the interactions' ids, none of them is among
+            these, or a value does not fit its kind.
     """
     index = pl.arange(len(vocabulary), eager=True).alias("index")
     frame = pl.DataFrame([index, vocabulary.series.alias("id")])
@@ -125,6 +125,11 @@ def load_attributes(side: Side, vocabulary: Vocabulary, files: Sequence[FeatureF
         if table["id"].dtype != vocabulary.series.dtype:
             raise DataError(
                 f"{path}: {side} ids are {table['id'].dtype}, but {vocabulary.series.dtype} in the interactions"
+            )
+        if len(table) and not table["id"].is_in(vocabulary.series.implode()).any():
+            raise DataError(
+                f"{path}: none of its {side} ids, such as {table['id'][0]!r}, is in the interactions, with ids such as "
+                f"{vocabulary.series[0]!r}"
             )
         for name, feature in source.features.items():
             made = _make(table, name, feature, f"{path}: feature {name!r}")
@@ -149,6 +154,10 @@ def _make(table: pl.DataFrame, name: str, feature: Feature, where: str) -> pl.Da
     column = feature.column or name
     text = not feature.flags and table.schema[column] == pl.String
     try:
+        for flag in feature.flags:
+            if (odd := ~table[flag].cast(pl.Float64).is_in([0.0, 1.0]).fill_null(True)).any():
+                one = table.filter(odd)
+                raise DataError(f"{where}: id {one['id'][0]!r} has {flag} {one[flag][0]!r}; expected 0 or 1")
         made = table.select("id", _values(feature, column, text).alias(name))
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{where}: a value does not fit the kind {feature.kind}: {error}") from error

@@ -6,6 +6,7 @@ import codecs
 import gzip
 import math
 import re
+import sys
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -126,6 +127,8 @@ def value_problem(name: str, kind: str, value: Any) -> str | None:
         return f"{name} {value} is not finite"
     if base == "int" and name in IDS and value < 0:
         return f"{name} {value} is negative"
+    if base == "float" and abs(value) > sys.float_info.max:
+        return f"{name} has {len(str(value))} digits: too large for a number"
     if base == "int" and not -(2**63) <= value < 2**63:
         return f"{name} {value} does not fit in 64 bits"
     return None

@@ -25,7 +25,10 @@ from recgraph.errors import ConfigError, DataError, suggest
 
 SEPARATORS = ("\t", "::", ",", ";", "|", " ")
 QUOTING = (",", ";")
-"""Separators with which quotes enclose fields; with others, quotes are part of the text."""
+"""Separators with which quotes enclose fields; with others they are text, unless the whole header is in quotes."""
+
+NOTHING = ("NA", "N/A", "NaN", "nan", "None", "NULL", "Null", "null", r"\N")
+"""What other programs write for a missing value, and what is a user or an item if it stands for an id."""
 
 NUMBER = re.compile(r"[+-]?[0-9]+\.?[0-9]*")
 HEADER = (
@@ -95,6 +98,9 @@ def import_file(
         ids = frame[side].unique()
         if ids.dtype == pl.String and (same := len(ids) - ids.str.strip_chars().n_unique()):
             logger.warning("%s: %d ids of %r differ from others by spaces alone, and count as others", path, same, side)
+        if ids.dtype == pl.String and (lost := sorted(set(ids) & set(NOTHING))):
+            rows = int(frame[side].is_in(lost).sum())
+            logger.warning("%s: the %s of %d rows is %s, which counts as an id", path, side, rows, " or ".join(lost))
     try:
         raw = Interactions.from_frame(frame)
         found = counts(prepare(raw, duplicates=duplicates)) | {"duplicates": count_duplicates(raw)}
@@ -139,6 +145,7 @@ def _layout(path: Path, columns: dict[str, str], separator: str | None, encoding
     Args:
         columns: name in the table -> name in the file.
     """
+    separator = None if separator is None else separator.replace(r"\t", "\t")  # as typed in a shell
     text = _load(path, encoding)
     header = text.partition("\n")[0].removesuffix("\r")
     names = {name: column for name, column in columns.items() if name != column}
@@ -173,8 +180,9 @@ def _layout(path: Path, columns: dict[str, str], separator: str | None, encoding
         "columns": dict.fromkeys(columns, "str"),
         "names": names,
     }
-    if quoted and mark in QUOTING:
+    if quoted and _encloses(header, mark):
         layout["quote"] = '"'
+    del text  # before the file is read again
     frame = READER.validate_python(layout).read(path)
     return {**layout, "columns": {name: _type(frame[name]) for name in columns}}
 
@@ -218,7 +226,13 @@ def _type(column: pl.Series) -> str:
 
 
 def _fields(header: str, mark: str, quoted: bool) -> list[str]:
-    return next(csv.reader([header], delimiter=mark)) if quoted and mark in QUOTING else header.split(mark)
+    return next(csv.reader([header], delimiter=mark)) if quoted and _encloses(header, mark) else header.split(mark)
+
+
+def _encloses(header: str, mark: str) -> bool:
+    """Whether quotes enclose fields, as in R's tables of any separator."""
+    enclosed = all(len(field) > 1 and field[0] == field[-1] == '"' for field in header.split(mark))
+    return mark in QUOTING or (len(mark) == 1 and enclosed)
 
 
 def _first_object(path: Path, line: str) -> dict[str, Any]:

@@ -178,7 +178,8 @@ class Interactions:
             for chunk in column_bytes(column, number):
                 hasher.update(chunk)
         for column, _ in columns:
-            if column.dtype.is_integer() and np.abs(column.to_numpy()).max(initial=0) > EXACT:
+            ends = (column.min() or 0, column.max() or 0) if column.dtype.is_integer() else (0,)
+            if max(map(abs, ends)) > EXACT:
                 for chunk in column_bytes(column, "<i8"):
                     hasher.update(chunk)
         return hasher.hexdigest()

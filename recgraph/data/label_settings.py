@@ -65,13 +65,17 @@ class LabelSettings(BaseModel):
             raise ValueError(f"bands must rise, got {list(self.bands)}")
         if self.of != "interaction" and (self.text is not None or not self.pair):
             raise ValueError("`text` and `pair` are for labels of interactions")
-        if self.text is None and self.text_by != "tfidf":
-            raise ValueError("`text_by` is of a `text` that tells the label: name its column")
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        for option in ("text_by", "text_dim"):
+            if self.text is None and getattr(self, option) != defaults[option]:
+                raise ValueError(f"`{option}` is of a `text` that tells the label: name its column")
+        if self.of == "interaction" and self.holdout != defaults["holdout"]:
+            raise ValueError("`holdout` is of users or items: interactions are held out by the split")
         if (self.text_model is not None) != (self.text_by == "sentences"):
             raise ValueError(
                 "`text_model`, a folder or a name such as all-MiniLM-L6-v2, goes with `text_by: sentences`"
             )
-        if self.text_by == "sentences" and self.text_dim != type(self).model_fields["text_dim"].default:
+        if self.text_by == "sentences" and self.text_dim != defaults["text_dim"]:
             raise ValueError("`text_dim` does nothing with `text_by: sentences`: a language model has its own")
         if not self.pair and self.text is None:
             raise ValueError("without `pair`, a `text` must tell the label")

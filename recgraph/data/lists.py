@@ -169,6 +169,8 @@ def _json(path: Path, number: int, text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         line = text.split("\n")[error.lineno - 1]
         raise bad_line(path, number + error.lineno - 1, f"malformed JSON ({error.msg})", line) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; lists within lists
+        raise bad_line(path, number, f"JSON that cannot be read ({error})", text) from None
     if "\\u" in text:
         try:
             json.dumps(value, ensure_ascii=False).encode()

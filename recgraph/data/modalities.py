@@ -79,6 +79,11 @@ class ModalitySettings(TextSettings):
     def _one_source(self) -> ModalitySettings:
         if bool(self.columns) == (self.file is not None):
             raise ValueError("expected either `columns` or `file`")
+        idle = ("dim", "max_share") if self.ids else ("dim", "min_count", "max_share") if self.file is not None else ()
+        for option in idle:
+            if getattr(self, option) != type(self).model_fields[option].default:
+                what = "`ids`" if self.ids else "vectors of a `file`, which stay as they are"
+                raise ValueError(f"`{option}` does nothing with {what}")
         return self
 
 

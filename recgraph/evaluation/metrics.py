@@ -187,6 +187,8 @@ def parse(text: str) -> tuple[str, Any, int]:
     name, k = match[1], int(match[2])
     if name not in known:
         raise ConfigError(f"metric {text!r}: no metric {name!r}. {suggest(name.lower(), known)}")
+    if scope(text) == "harmonic" and name not in PER_USER:
+        raise ConfigError(f"metric {text!r}: a harmonic mean is of metrics in which more is better")
     return name, known[name], k
 
 

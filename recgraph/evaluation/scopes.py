@@ -22,7 +22,7 @@ from jaxtyping import Num
 from scipy import sparse
 
 from recgraph.errors import ConfigError, DataError
-from recgraph.evaluation.metrics import PER_USER, parse, scope
+from recgraph.evaluation.metrics import parse, scope
 from recgraph.evaluation.ranking import Evaluation, Scores, evaluate, users_at_once
 
 
@@ -51,6 +51,8 @@ def evaluate_scopes(
     if more.get("candidates") is not None:
         raise ConfigError("candidates: they cannot be ranked by scopes such as ':cold', which rank the whole catalogue")
     more["chunk"] = more.get("chunk") or users_at_once(test.shape[1])  # scores of all items are made in any scope
+    for text in metrics:
+        parse(text)  # refuses what cannot be measured before anything is ranked
     plain = {text: text.split(":")[0] for text in metrics}
     whole = [text for text in metrics if scope(text) is None]
     found = evaluate(scores, test=test, seen=seen, metrics=whole or [*plain.values()], popularity=popularity, **more)
@@ -83,8 +85,6 @@ def evaluate_scopes(
                 per_user[text][np.searchsorted(found.users, part.users)] = part.per_user[plain[text]]
     for text in metrics:
         if scope(text) == "harmonic":
-            if parse(text)[0] not in PER_USER:
-                raise ConfigError(f"metric {text!r}: a harmonic mean is of metrics in which more is better")
             summary[text] = harmonic_mean(*(parts[side].summary[plain[text]] for side in ("warm", "cold")))
     ordered = {text: summary[text] for text in metrics}
     return replace(found, per_user=per_user, summary=ordered, seconds=seconds)

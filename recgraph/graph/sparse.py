@@ -35,10 +35,10 @@ class SparseRows(NamedTuple):
 
     def select(self, rows: Int[Tensor, "chosen"]) -> SparseRows:
         """Some of the rows, in the order given."""
-        starts = self.starts.long()
-        counts = starts.diff()[rows]
+        first = self.starts[rows].long()
+        counts = self.starts[rows + 1].long() - first
         ends = counts.cumsum(0)
-        places = torch.repeat_interleave(starts[rows] - ends + counts, counts)
+        places = torch.repeat_interleave(first - ends + counts, counts)
         places += torch.arange(len(places), device=places.device)
         return SparseRows(F.pad(ends, (1, 0)).int(), self.columns[places], self.values[places])
 
