@@ -178,8 +178,7 @@ class Interactions:
             for chunk in column_bytes(column, number):
                 hasher.update(chunk)
         for column, _ in columns:
-            ends = (column.min() or 0, column.max() or 0) if column.dtype.is_integer() else (0,)
-            if max(map(abs, ends)) > EXACT:
+            if column.dtype.is_integer() and not column.is_between(-EXACT, EXACT).all():
                 for chunk in column_bytes(column, "<i8"):
                     hasher.update(chunk)
         return hasher.hexdigest()
