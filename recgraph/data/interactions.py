@@ -178,7 +178,8 @@ class Interactions:
             for chunk in column_bytes(column, number):
                 hasher.update(chunk)
         for column, _ in columns:
-            if column.dtype.is_integer() and not column.is_between(-EXACT, EXACT).all():
+            ends: Any = (column.min() or 0, column.max() or 0) if column.dtype.is_integer() else (0, 0)
+            if max(-ends[0], ends[1]) > EXACT:
                 for chunk in column_bytes(column, "<i8"):
                     hasher.update(chunk)
         return hasher.hexdigest()
