@@ -49,8 +49,8 @@ class Hybrid(Encoder):
     Warm and cold items can share one ranking only if their scores are of the same magnitude, so content vectors are
     scaled to the warm items' mean length (ḡ, which passes no gradient). This matters for heads that depend on length,
     like `dot`, not for `cosine`. Directions must be aligned by training: `dropout` presents random warm items to the
-    objectives as if they were cold, and `clcrec` aligns the two vectors of an item pair by pair. Without either and with
-    k = 0, nothing trains the towers.
+    objectives as if they were cold, and `clcrec` aligns the two vectors of an item pair by pair. Without either and
+    with k = 0, nothing trains the towers.
 
     Args:
         num_users: size of the user catalogue.
