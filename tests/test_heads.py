@@ -326,7 +326,9 @@ def test_heads_and_encoders_train_and_are_saved(encoder: str, head: str, toy: Pa
     pl.DataFrame({"id": [f"i{item}" for item in range(40)], "vector": np.eye(4)[np.arange(40) % 4]}).write_parquet(
         toy.parent / "data" / "kinds.parquet"
     )
-    inner: dict[str, Any] = {"graph": {"name": "lightgcn", "dim": DIM}} if encoder == "hybrid" else {"dim": DIM}
+    inner: dict[str, Any] = {"dim": DIM}
+    if encoder == "hybrid":
+        inner = {"graph": {"name": "lightgcn", "dim": DIM}, "dropout": 0.5}
     if encoder == "fields":
         inner["wide"] = head in ("linear", "fm", "wide_deep", "deepfm")  # others take vectors as they are
     changes = {
