@@ -296,9 +296,11 @@ def test_what_was_moved_aside_is_not_shown(ran: Path) -> None:
 
 def run(*arguments: str) -> int:
     """The exit code of the command."""
-    with pytest.raises(SystemExit) as stopped:
+    try:
         cli.main(["report", *arguments])
-    return int(stopped.value.code or 0)
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0  # older versions of cyclopts return
 
 
 def test_the_command_writes_a_page(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,7 +126,7 @@ def load_attributes(side: Side, vocabulary: Vocabulary, files: Sequence[FeatureF
             raise DataError(
                 f"{path}: {side} ids are {table['id'].dtype}, but {vocabulary.series.dtype} in the interactions"
             )
-        if len(table) and not table["id"].is_in(vocabulary.series.implode()).any():
+        if len(table) and table.select("id").join(frame.select("id"), on="id", how="semi").is_empty():
             raise DataError(
                 f"{path}: none of its {side} ids, such as {table['id'][0]!r}, is in the interactions, with ids such as "
                 f"{vocabulary.series[0]!r}"
