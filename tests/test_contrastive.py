@@ -21,7 +21,7 @@ from recgraph.errors import ConfigError
 from recgraph.graph import BipartiteGraph
 from recgraph.heads import Dot
 from recgraph.models.recommender import Recommender
-from recgraph.objectives import BPR, LayerContrast, Objective, Objectives, ViewContrast, rows
+from recgraph.objectives import BPR, LayerContrast, Objective, Objectives, ViewContrast, contrastive, rows
 from recgraph.objectives.info_nce import info_nce
 from recgraph.objectives.uniformity import uniformity
 from recgraph.random import isolated
@@ -273,6 +273,13 @@ CONTRASTS = [
     {"name": "view_contrast"},
     {"name": "view_contrast", "similarity": "dot"},
     {"name": "view_contrast", "similarity": "dot", "bound": 5.0, "view": "edge_drop"},
+    {
+        "name": "view_contrast",
+        "similarity": "dot",
+        "bound": 5.0,
+        "anchors": "shared",
+        "view": {"name": "svd", "rank": 2},
+    },
     {"name": "view_contrast", "view": "noise"},
     {"name": "view_contrast", "view": "edge_drop", "against": "all"},
     {"name": "view_contrast", "view": "node_drop"},
@@ -301,6 +308,15 @@ def test_huge_scores_and_any_temperature_stay_finite(spec: dict, temperature: fl
     assert loss.isfinite()
     assert loss >= 0
     assert all(gradient.isfinite().all() for gradient in gradients(loss, recommender))
+
+
+def test_a_side_of_weight_0_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender, batch = model_and_batch()
+    computed = []
+    compute = contrastive.info_nce
+    monkeypatch.setattr(contrastive, "info_nce", lambda *s, **o: computed.append(s) or compute(*s, **o))
+    value(ViewContrast(user_weight=0.0), recommender, batch)
+    assert len(computed) == 1
 
 
 @pytest.mark.parametrize("objective", [ViewContrast, LayerContrast])

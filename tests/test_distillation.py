@@ -194,3 +194,10 @@ def test_rows_without_a_negative_left_count_for_nothing() -> None:
     batch = replace(batch, mask=torch.zeros(len(batch.items), dtype=torch.bool))
     for objective in (ALDI(), GAR(), ContentDistance(), ContentContrast()):
         assert objective(recommender, batch, recommender.encoder(batch.inputs)) == 0
+
+
+def test_scores_that_are_coarser_are_compared_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender, batch = setting()
+    monkeypatch.setattr(recommender, "score", lambda *_, **__: torch.ones(len(batch.items), 1, dtype=torch.bfloat16))
+    encoding = recommender.encoder(batch.inputs)
+    assert ALDI(temperature=0.1).scores(recommender, encoding.query, encoding.items, batch.items).dtype == torch.float32

@@ -304,7 +304,7 @@ class Wide(Embedding):
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
-        ({"name": "sasrec", "dim": 8}, "encoder.init: SASRec has no tables of users and of items"),
+        ({"name": "sasrec", "dim": 8}, "encoder.init: SASRec has no user and item tables to start warm"),
         ({"name": "embedding", "dim": 8}, "encoder.init: vectors of width 16 do not fit tables of width 8"),
         ({"name": "test_experiment:Wide"}, ""),
     ],

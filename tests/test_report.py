@@ -296,11 +296,9 @@ def test_what_was_moved_aside_is_not_shown(ran: Path) -> None:
 
 def run(*arguments: str) -> int:
     """The exit code of the command."""
-    try:
+    with pytest.raises(SystemExit) as stopped:
         cli.main(["report", *arguments])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0  # older versions of cyclopts return
+    return int(stopped.value.code or 0)
 
 
 def test_the_command_writes_a_page(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,5 +39,5 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match="vectors of width 4 do not fit tables of width 3"):
         warm_start(Embedding(table.num_users, table.num_items, dim=3), IALS, table)
     bare = Encoder(table.num_users, table.num_items, dim=4)
-    with pytest.raises(ConfigError, match="Encoder has no tables of users and of items to begin"):
+    with pytest.raises(ConfigError, match="Encoder has no user and item tables to start warm"):
         warm_start(bare, IALS, table)

@@ -50,7 +50,7 @@ def tables_of(encoder: Encoder, width: int, where: str) -> list[nn.Embedding]:
     part = getattr(encoder, "graph", encoder)
     tables = [table for name in ("users", "items") if isinstance(table := getattr(part, name, None), nn.Embedding)]
     if len(tables) < 2:
-        raise ConfigError(f"{where}: encoder.init: {type(part).__name__} has no tables of users and of items to begin")
+        raise ConfigError(f"{where}: encoder.init: {type(part).__name__} has no user and item tables to start warm")
     if narrow := [table.embedding_dim for table in tables if table.embedding_dim < width]:
         raise ConfigError(f"{where}: encoder.init: vectors of width {width} do not fit tables of width {narrow[0]}")
     return tables
