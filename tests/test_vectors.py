@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
 import pytest
 
+from recgraph.data.modalities import ModalitySettings, fit_modality
 from recgraph.data.vectors import read_vectors
 from recgraph.errors import DataError
 
@@ -25,6 +27,24 @@ def test_parquet_and_npy_are_aligned_by_id(tmp_path: Path) -> None:
         found = read_vectors(tmp_path / name, IDS, "content.x")
         assert found["id"].to_list() == [10, 20, 30]
         assert found["vector"].to_list() == [[1, 1], None, [3, 3]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", ">f4"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_numbers_of_any_type_become_centred_unit_vectors(tmp_path: Path, dtype: str, order: Literal["C", "F"]) -> None:
+    values = np.array([[3, 4, 1], [0, 0, 0], [-5, 2, 8], [1, -7, 2]], dtype, order=order)  # the second has no direction
+    np.save(tmp_path / "v.npy", values)
+    pl.DataFrame({"id": [20, 10, 30, 40]}).write_parquet(tmp_path / "v.parquet")
+    ids = pl.Series("id", [10, 20, 30, 40, 50])
+    frame = read_vectors(tmp_path / "v.npy", ids, "content.x").rename({"vector": "x"})
+    known = np.array([True, True, True, False, True])
+    fitted = fit_modality(ModalitySettings(file="v.npy"), frame, {"x": "vector"}, known, "content.x")
+    made = fitted.transform(frame, "content.x")
+    centred = np.array([[3, 4, 1], [-5, 2, 8], [1, -7, 2]]) - np.array([-1, 3, 4.5])  # the mean of ids 20 and 30
+    expected = centred / np.sqrt((centred**2).sum(1, keepdims=True))
+    assert made.present.tolist() == [False, True, True, True, False]
+    np.testing.assert_allclose(made.values[1:4].numpy(), expected, rtol=0, atol=1e-6)
+    assert not made.values[[0, 4]].any()
 
 
 @pytest.mark.parametrize(

@@ -134,10 +134,12 @@ class FittedModality:
             values = _project(_tfidf(raw, self.arrays["idf"]), self.arrays.get("components"))
             return _unit(values, np.diff(raw.indptr) > 0)
         known = ~np.isnan(raw)
-        centred = np.where(known, raw - self.arrays["mean"], 0) / self.arrays["scale"]
+        raw -= self.arrays["mean"]  # in place, since ready-made vectors can be large
+        raw /= self.arrays["scale"]
+        raw[~known] = 0
         if self.group == "numbers":
-            return Modality(torch.from_numpy(centred.astype(np.float32)), torch.from_numpy(known.any(1)))
-        return _unit(centred, known.all(1))
+            return Modality(torch.from_numpy(raw.astype(np.float32)), torch.from_numpy(known.any(1)))
+        return _unit(raw, known.all(1))
 
 
 def fit_modality(
@@ -205,7 +207,7 @@ def fit_modality(
     count = known_values.sum(0)
     if not count.all():
         raise DataError(f"{where}: a column of {', '.join(own)} has no value in any row with training interactions")
-    mean = np.where(known_values, raw, 0).sum(0) / count
+    mean = raw.sum(0, np.float64, where=known_values) / count
     scale = np.ones_like(mean)
     if group == "numbers":
         spread = np.sqrt((np.where(known_values, raw - mean, 0) ** 2).sum(0) / count)
@@ -290,5 +292,6 @@ def _unit(values: np.ndarray, known: Bool[np.ndarray, "rows"]) -> Modality:
     """Rows scaled to length 1; unknown rows, and those too short to have a direction, become zeros and are masked."""
     lengths = np.linalg.norm(values, axis=1)
     known = known & (lengths > TINY)
-    scaled = np.where(known[:, None], values, 0) / np.where(known, lengths, 1)[:, None]
-    return Modality(torch.from_numpy(scaled.astype(np.float32)), torch.from_numpy(known))
+    scaled = values / np.where(known, lengths, 1)[:, None]
+    scaled[~known] = 0
+    return Modality(torch.from_numpy(scaled.astype(np.float32, copy=False)), torch.from_numpy(known))

@@ -46,8 +46,9 @@ def matrix(
             refuse(frame, (numbers[column].abs() > LARGEST).fill_null(False), address, f"is {TOO_LARGE}")
         return numbers.with_columns(pl.all().fill_null(np.nan)).to_numpy().astype(np.float64)
     (column,) = kinds
+    single = getattr(frame[column].dtype, "inner", None) == pl.Float32  # as most files; float64 takes twice as much
     try:
-        vectors = frame[column].cast(pl.List(pl.Float64))
+        vectors = frame[column].cast(pl.List(pl.Float32 if single else pl.Float64))
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{where}: column {column!r}: expected vectors of numbers: {error}") from error
     lengths = vectors.list.len()
@@ -58,15 +59,16 @@ def matrix(
         raise DataError(f"{where}: column {column!r} holds no vector")
     refuse(frame, (lengths != width).fill_null(False), f"{where}: column {column!r}", f"is not {width} numbers long")
     here = vectors.is_not_null().to_numpy()
-    flat = vectors.drop_nulls().explode()
-    values = flat.to_numpy().astype(np.float64).reshape(-1, width)
+    values = vectors.drop_nulls().explode().to_numpy().reshape(-1, width)
+    lowest, highest = values.min(1), values.max(1)  # NaN where a number is, so that no copy of `values` is needed
     bad = np.zeros(len(frame), bool)
-    bad[here] = ~np.isfinite(values).all(1)
+    bad[here] = ~(np.isfinite(lowest) & np.isfinite(highest))
     refuse(frame, pl.Series(bad), f"{where}: column {column!r}", "holds a number that is missing or not finite")
-    bad[here] = (np.abs(values) > LARGEST).any(1)
+    bad[here] = (lowest < -LARGEST) | (highest > LARGEST)
     refuse(frame, pl.Series(bad), f"{where}: column {column!r}", f"holds a number {TOO_LARGE}")
-    found = np.full((len(frame), width), np.nan)
-    found[here] = np.where((values == 0).all(1, keepdims=True), np.nan, values)
+    found = np.full((len(frame), width), np.nan, values.dtype)
+    found[here] = values
+    found[np.flatnonzero(here)[(lowest == 0) & (highest == 0)]] = np.nan
     return found
 
 
@@ -85,15 +87,14 @@ def read_vectors(path: Path, ids: pl.Series, where: str) -> pl.DataFrame:
     try:
         table = pl.read_parquet(path.with_suffix(".parquet"), glob=False)
         if path.suffix == ".npy" and "id" in table.columns:
-            values = np.load(path, allow_pickle=False)
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
             if values.ndim != 2 or len(values) != len(table):
                 raise DataError(
                     f"{path}: expected a matrix of {len(table)} rows, one for each id of "
                     f"{path.with_suffix('.parquet').name}, got the shape {values.shape}"
                 )
-            table = table.select("id").with_columns(
-                pl.Series("vector", values.astype(np.float64)).cast(pl.List(pl.Float64))
-            )
+            values = np.ascontiguousarray(values, np.float32 if values.dtype == np.float32 else np.float64)
+            table = table.select("id").with_columns(pl.Series("vector", values))
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         if isinstance(error, DataError):
             raise
