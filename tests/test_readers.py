@@ -6,6 +6,7 @@ import csv
 import gzip
 import itertools
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,36 @@ def test_bad_files(tmp_path: Path, content: str | bytes, options: dict[str, Any]
     assert str(caught.value).startswith(str(path))
     assert message in str(caught.value)
     assert len(str(caught.value)) < len(str(path)) + 400
+
+
+def test_long_files_are_decoded_across_blocks(tmp_path: Path) -> None:
+    """A character of two bytes begins at every odd place, so that one lies across each border of a block."""
+    path = tmp_path / "long"
+    lines = ["aé" + "é" * 40 for _ in range(40_000)]
+    path.write_bytes("\n".join(lines).encode())
+    assert read(path, format="lines", columns={"id": "int", "text": "str"})["text"].to_list() == lines
+    path.write_bytes("\n".join(lines).encode() + "\né".encode()[:-1])
+    with pytest.raises(DataError, match="line 40001: not valid utf-8"):
+        read(path, format="lines", columns={"id": "int", "text": "str"})
+
+
+@pytest.mark.parametrize("options", [CSV, {**CSV, "quote": '"'}, {"format": "jsonl", "columns": CSV["columns"]}])
+def test_an_emoji_costs_no_memory(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Python keeps four bytes for each character of a string with an emoji, so that a file must not become one."""
+    path = tmp_path / "file"
+    peaks = []
+    for last in ("end", "🙂"):
+        notes = ["word " * 200] * 2_000 + [last]
+        rows = [dict.fromkeys(options["columns"], 1) | {"note": note} for note in notes]
+        if options["format"] == "jsonl":
+            path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+        else:
+            pl.DataFrame(rows).write_csv(path)
+        tracemalloc.start()
+        read(path, **{**options, "columns": options["columns"] | {"note": "str"}})
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:

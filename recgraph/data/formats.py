@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import math
 import re
 import sys
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +30,8 @@ IDS = ("user", "item")
 
 Encoding = Literal["utf-8", "latin-1", "cp1252"]
 """Encodings in which a separator or a line end is one byte that is never part of another character."""
+
+_BLOCK = 2**16  # bytes that are decoded at a time; small enough for a processor's cache
 
 _DTYPES = {"int": pl.Int64, "float": pl.Float64, "str": pl.String, "date": pl.String}
 _WORDS = {"int": "an integer", "float": "a number", "str": "a string", "date": "a date such as 2021-03-01 10:00"}
@@ -52,8 +56,8 @@ def seconds(text: str) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def load_text(path: Path, encoding: str) -> str:
-    """The text of a file, plain or gzipped, without byte order mark and trailing line ends.
+def load_text(path: Path, encoding: str) -> bytes:
+    """The text of a file, plain or gzipped, in UTF-8, without byte order mark and trailing line ends.
 
     Raises:
         DataError: the file is missing, unreadable, empty, a damaged gzip, or not in this encoding.
@@ -68,7 +72,7 @@ def load_text(path: Path, encoding: str) -> str:
         raise DataError(f"{path}: {error.strerror}") from None
     raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
-        text = raw.decode(encoding).rstrip("\r\n")
+        text = _in_utf8(raw, encoding).rstrip(b"\r\n")
     except UnicodeDecodeError as error:
         number = raw.count(b"\n", 0, error.start) + 1
         line = raw.split(b"\n", number)[number - 1].decode("ascii", "backslashreplace")
@@ -76,6 +80,22 @@ def load_text(path: Path, encoding: str) -> str:
     if not text:
         raise DataError(f"{path}: the file is empty")
     return text
+
+
+def _in_utf8(raw: bytes, encoding: str) -> bytes:
+    """`raw` in UTF-8; never a string of all of it, which takes four bytes for each character if there is an emoji."""
+    if encoding == "utf-8":
+        with suppress(UnicodeDecodeError):  # its place would be counted from the block
+            decoder = codecs.getincrementaldecoder(encoding)()
+            for start in range(0, len(raw) + 1, _BLOCK):
+                decoder.decode(raw[start : start + _BLOCK], start + _BLOCK > len(raw))
+            return raw
+    return raw.decode(encoding).encode()
+
+
+def first_line(text: bytes) -> str:
+    """The first line, without its end."""
+    return io.BytesIO(text).readline().decode().removesuffix("\n").removesuffix("\r")
 
 
 def bad_line(path: Path, number: int, problem: str, line: str) -> DataError:
@@ -174,7 +194,7 @@ class Format(BaseModel):
             for name in dates
         )
 
-    def parse(self, path: Path, text: str) -> pl.DataFrame:
+    def parse(self, path: Path, text: bytes) -> pl.DataFrame:
         raise NotImplementedError
 
     @property

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from recgraph import files
 from recgraph.data.cards import NAME, Card, data_root, find, names
 from recgraph.data.datasets import counts, hash_file
-from recgraph.data.formats import Encoding, Format, load_text
+from recgraph.data.formats import Encoding, Format, first_line, load_text
 from recgraph.data.interactions import EXACT, Interactions
 from recgraph.data.prepare import Duplicates, count_duplicates, prepare
 from recgraph.data.readers import FileFormat
@@ -147,9 +147,9 @@ def _layout(path: Path, columns: dict[str, str], separator: str | None, encoding
     """
     separator = None if separator is None else separator.replace(r"\t", "\t")  # as typed in a shell
     text = _load(path, encoding)
-    header = text.partition("\n")[0].removesuffix("\r")
+    header = first_line(text)
     names = {name: column for name, column in columns.items() if name != column}
-    if re.match(r'\s*\[\s*[\[{"]', text):
+    if re.match(rb'\s*\[\s*[\[{"]', text):
         raise DataError(f"{path}: a JSON array; expected JSON lines, which are an object on each line, without commas")
     if header.startswith("{"):
         first = _first_object(path, header)
@@ -164,7 +164,7 @@ def _layout(path: Path, columns: dict[str, str], separator: str | None, encoding
             types["time"] = "date" if isinstance(time, str) else "int" if whole else "float"
         return {"format": "jsonl", "encoding": encoding, "columns": types, "names": names}
 
-    quoted = '"' in text
+    quoted = b'"' in text
     headers = {mark: _fields(header, mark, quoted) for mark in ([separator] if separator else SEPARATORS)}
     mark = max(headers, key=lambda mark: (len(set(columns.values()) & set(headers[mark])), len(headers[mark])))
     for column in columns.values():
@@ -187,15 +187,15 @@ def _layout(path: Path, columns: dict[str, str], separator: str | None, encoding
     return {**layout, "columns": {name: _type(frame[name]) for name in columns}}
 
 
-def _load(path: Path, encoding: Encoding) -> str:
-    """The text of the file.
+def _load(path: Path, encoding: Encoding) -> bytes:
+    """The text of the file, in UTF-8.
 
     Raises:
         DataError: see `load_text`; or the file is not text but an archive, a spreadsheet or the like.
     """
     try:
         text = load_text(path, encoding)
-        binary = "\0" in text
+        binary = b"\0" in text
     except DataError as error:
         if not isinstance(cause := error.__cause__, UnicodeDecodeError):
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -29,14 +30,13 @@ class _Pairs(Format):
             raise ValueError("columns: expected two of type int, float or str")
         return self
 
-    def _pairs(self, path: Path, text: str, first: int | None) -> pl.DataFrame:
+    def _pairs(self, path: Path, lines: list[str], first: int | None) -> pl.DataFrame:
         """Pair the first word of each line with each of its other words.
 
         With `first`, pair the line's number instead, counted from `first`; the first word is then the count of the
         others.
         """
         (left, kind), (right, other) = self.columns.items()
-        lines = text.split("\n")
         words = pl.Series(lines, dtype=pl.String).str.extract_all(r"\S+")
         heads, right_count = words.list.first(), True
         if first is not None:
@@ -64,8 +64,8 @@ class Adjacency(_Pairs):
 
     format: Literal["adjacency"]
 
-    def parse(self, path: Path, text: str) -> pl.DataFrame:
-        return self._pairs(path, text, None)
+    def parse(self, path: Path, text: bytes) -> pl.DataFrame:
+        return self._pairs(path, text.decode().split("\n"), None)
 
 
 class Negatives(_Pairs):
@@ -76,14 +76,14 @@ class Negatives(_Pairs):
 
     format: Literal["negatives"]
 
-    def parse(self, path: Path, text: str) -> pl.DataFrame:
-        lines = text.split("\n")
+    def parse(self, path: Path, text: bytes) -> pl.DataFrame:
+        lines = text.decode().split("\n")
         heads = [re.match(r"\(([^\s(),]+),([^\s(),]+)\)(?=\s)", line) for line in lines]
         if None in heads:
             number = heads.index(None)
             raise bad_line(path, number + 1, "expected (user,item) and then items", lines[number])
-        pairs = (f"{head[1]} {head[2]}{line[head.end() :]}" for head, line in zip(heads, lines, strict=True) if head)
-        return self._pairs(path, "\n".join(pairs), None)
+        pairs = [f"{head[1]} {head[2]}{line[head.end() :]}" for head, line in zip(heads, lines, strict=True) if head]
+        return self._pairs(path, pairs, None)
 
 
 class Counts(_Pairs):
@@ -96,8 +96,8 @@ class Counts(_Pairs):
     format: Literal["counts"]
     first: int = Field(default=0, ge=0)
 
-    def parse(self, path: Path, text: str) -> pl.DataFrame:
-        return self._pairs(path, text, self.first)
+    def parse(self, path: Path, text: bytes) -> pl.DataFrame:
+        return self._pairs(path, text.decode().split("\n"), self.first)
 
 
 class Lines(Format):
@@ -117,8 +117,8 @@ class Lines(Format):
             raise ValueError("columns: expected two, of types int and str")
         return self
 
-    def parse(self, path: Path, text: str) -> pl.DataFrame:
-        lines = [line.removesuffix("\r") for line in text.split("\n")]
+    def parse(self, path: Path, text: bytes) -> pl.DataFrame:
+        lines = [line.decode().removesuffix("\r") for line in text.split(b"\n")]
         numbers = range(self.first, self.first + len(lines))
         return pl.DataFrame(dict(zip(self.columns, (numbers, lines), strict=True)))
 
@@ -128,9 +128,10 @@ class JsonLines(NamedFormat):
 
     format: Literal["jsonl"]
 
-    def parse(self, path: Path, text: str) -> pl.DataFrame:
+    def parse(self, path: Path, text: bytes) -> pl.DataFrame:
         values: dict[str, list[Any]] = {name: [] for name in self.wanted}
-        for number, line in enumerate(text.split("\n"), 1):
+        for number, encoded in enumerate(io.BytesIO(text), 1):
+            line = encoded.decode().removesuffix("\n")
             record = _json(path, number, line)
             for name, kind in self.wanted.items():
                 key = self.names.get(name, name)
@@ -147,10 +148,10 @@ class JsonLists(_Pairs):
 
     format: Literal["json_lists"]
 
-    def parse(self, path: Path, text: str) -> pl.DataFrame:
+    def parse(self, path: Path, text: bytes) -> pl.DataFrame:
         (left, kind), (right, other) = self.columns.items()
         heads, others = [], []
-        for key, values in _json(path, 1, text).items():
+        for key, values in _json(path, 1, text.decode()).items():
             wrong = problem(left, kind, key) or (None if isinstance(values, list) else "expected a list")
             for value in values if not wrong else ():
                 wrong = wrong or value_problem(right, other, value)

@@ -4,15 +4,13 @@ A format is a pydantic model, which validates a card's YAML, with a `read` metho
 formats, discriminated by the field `format`; to add a format, add its class there.
 
 For speed, polars parses large files, and whole columns are checked; only if something is wrong does a slow pass go
-through the rows to name the first bad one. Files are read whole: memory peaks at three to five times their size, and at
-9 to 14 times if there is an emoji in it, since Python then keeps four bytes for each character of the text.
+through the rows to name the first bad one. Files are read whole: memory peaks at three to four times their size.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from recgraph.data.formats import ColumnType, Format, NamedFormat, bad_line, clean, dtype, problem
+from recgraph.data.formats import ColumnType, Format, NamedFormat, bad_line, clean, dtype, first_line, problem
 from recgraph.data.lists import Adjacency, Counts, JsonLines, JsonLists, Lines, Negatives
 from recgraph.errors import ConfigError, DataError, suggest
 
@@ -50,16 +48,16 @@ class Table(NamedFormat):
             raise ValueError("names: without a header, columns are taken in order")
         return self
 
-    def parse(self, path: Path, text: str) -> pl.DataFrame:
+    def parse(self, path: Path, text: bytes) -> pl.DataFrame:
         separator = mark = self.separator or {"csv": ",", "tsv": "\t"}[self.format]
         if len(separator.encode()) > 1:
-            if _MARK in text:
+            if _MARK.encode() in text:
                 raise DataError(f"{path}: cannot be split at {separator!r}, for it holds the character {_MARK!r}")
             mark = _MARK
-            text = text.replace(separator, mark)
+            text = text.replace(separator.encode(), mark.encode())
         fields = next(self._rows(path, text, mark))[2] if self.header else list(self.columns)
         places = {name: _place(path, fields, self.names.get(name, name)) for name in self.columns}
-        if self.header and "\n" not in text:
+        if self.header and b"\n" not in text:
             return pl.DataFrame()  # releases of polars differ on empty input
 
         fault = "polars and the row by row reader disagree"
@@ -69,7 +67,7 @@ class Table(NamedFormat):
         schema |= {given[name]: dtype(kind) for name, kind in self.wanted.items()}
         try:
             frame = pl.read_csv(
-                source.encode(),
+                source,
                 has_header=False,
                 skip_rows=int(self.header),
                 separator=mark,
@@ -78,8 +76,8 @@ class Table(NamedFormat):
                 columns=list(given.values()),
             ).select(pl.col(column).alias(name) for name, column in given.items())
             # Polars refuses longer rows, but pads shorter ones.
-            height = frame.height + self.header
-            rectangular = widths == {len(fields): height} if widths else text.count(mark) == height * (len(fields) - 1)
+            height, marks = frame.height + self.header, len(fields) - 1
+            rectangular = (widths == {len(fields): height}) if widths else text.count(mark.encode()) == height * marks
             if rectangular and clean(frame, self.wanted):
                 if mark != separator:  # inside quotes, it is text
                     frame = frame.with_columns(pl.col(pl.String).str.replace_all(mark, separator, literal=True))
@@ -95,9 +93,9 @@ class Table(NamedFormat):
                 raise bad_line(path, number, wrong, line.replace(mark, separator))
         raise DataError(f"{path}: cannot be read: {fault}")
 
-    def _rows(self, path: Path, text: str, mark: str) -> Iterator[tuple[int, str, list[str]]]:
+    def _rows(self, path: Path, text: bytes, mark: str) -> Iterator[tuple[int, str, list[str]]]:
         """Line number, text and fields of every row, parsed without polars and thus slowly."""
-        lines = (match[0] for match in re.finditer(r"[^\n]*\n|[^\n]+", text))  # copies only the lines that are read
+        lines = (line.decode() for line in io.BytesIO(text))
         if self.quote is None:
             for number, line in enumerate(lines, 1):
                 line = line.removesuffix("\n").removesuffix("\r")
@@ -113,17 +111,17 @@ class Table(NamedFormat):
         finally:
             csv.field_size_limit(before)
 
-    def _requoted(self, path: Path, text: str, mark: str) -> tuple[str, Counter[int]]:
+    def _requoted(self, path: Path, text: bytes, mark: str) -> tuple[bytes, Counter[int]]:
         """The text with quotes around whole fields only, and how many rows have how many fields.
 
         Polars takes a quote inside a field for an opening one, and loses the rows up to the next quote.
         """
-        rows, widths = io.StringIO(), Counter[int]()
+        rows, widths = io.TextIOWrapper(io.BytesIO(), "utf-8", newline=""), Counter[int]()
         writer = csv.writer(rows, delimiter=mark, quotechar=self.quote, lineterminator="\n")
         for _, _, row in self._rows(path, text, mark):
             writer.writerow(row)
             widths[len(row)] += 1
-        return rows.getvalue(), widths
+        return rows.detach().getvalue(), widths
 
 
 class RecBole(NamedFormat):
@@ -136,8 +134,8 @@ class RecBole(NamedFormat):
     format: Literal["recbole"]
     columns: dict[str, ColumnType] = Field(default={})
 
-    def parse(self, path: Path, text: str) -> pl.DataFrame:
-        header = text.partition("\n")[0].removesuffix("\r")
+    def parse(self, path: Path, text: bytes) -> pl.DataFrame:
+        header = first_line(text)
         types: dict[str, str] = {}
         for field in header.split("\t"):
             name, _, kind = field.rpartition(":")
