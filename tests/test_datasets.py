@@ -266,6 +266,10 @@ def test_wrong_cards_are_refused_with_the_path(root: Path, changes: dict[str, An
         (lambda form: form["interactions"][0].pop("part"), "give `part` for all files or for none"),
         (lambda form: form["interactions"][0]["read"]["columns"].update(rating="int"), "the same columns"),
         (lambda form: form["features"].append(form["features"][0]), "a name is given twice"),
+        (
+            lambda form: form["interactions"][1]["read"]["columns"].update(rating="float?"),
+            "interactions.1.read: Value error, columns.rating: 'float?'; every interaction has one, so expected 'float'",
+        ),
     ],
 )
 def test_forms_must_be_consistent(root: Path, edit: Any, message: str) -> None:

@@ -118,6 +118,9 @@ def test_bad_files_are_refused(tmp_path: Path, text: str, kind: str, ids: list[A
     "spec",
     [
         {"kind": "numeric", "flags": ["a"]},
+        {"kind": "multi_hot", "flags": ["a"], "column": "b"},
+        {"kind": "multi_hot", "flags": ["a"], "separator": "|"},
+        {"kind": "multi_hot", "flags": ["a"], "pattern": "(b)"},
         {"kind": "text", "separator": "|"},
         {"kind": "vector"},
         {"kind": "numeric", "colunm": "a"},

@@ -45,6 +45,14 @@ class InteractionFile(BaseModel):
     part: Literal["train", "validation", "test"] | None = None
     read: FileFormat
 
+    @field_validator("read")
+    @classmethod
+    def _complete(cls, value: Format) -> Format:
+        for name in ("user", "item", "rating", "time"):
+            if (kind := value.columns.get(name, "")).endswith("?"):
+                raise ValueError(f"columns.{name}: {kind!r}; every interaction has one, so expected {kind[:-1]!r}")
+        return value
+
 
 class CandidateFile(BaseModel):
     """A file of stored candidates, which sampled metrics rank instead of the catalogue.

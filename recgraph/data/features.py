@@ -55,7 +55,7 @@ class Feature(BaseModel):
         pattern: regular expression; the value becomes its first group, or null where it does not match.
         separator: splits a cell's text into the values of a multi_hot feature or a vector. Without it (and without
             `flags`), a multi_hot feature collects one value from each row of an id.
-        flags: columns of 0 and 1; the values of a multi_hot feature are the names of those that are 1.
+        flags: instead, columns of 0 and 1; the values of a multi_hot feature are the names of those that are 1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +70,8 @@ class Feature(BaseModel):
     def _fits_kind(self) -> Feature:
         if self.flags and self.kind != "multi_hot":
             raise ValueError("`flags` are for the kind multi_hot")
+        if self.flags and (self.column or self.pattern or self.separator):
+            raise ValueError("`column`, `pattern` and `separator` do nothing beside `flags`")
         if self.separator and self.kind not in ("multi_hot", "vector"):
             raise ValueError("`separator` is for the kinds multi_hot and vector")
         if self.kind == "vector" and not self.separator:
