@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import yaml
 
+from recgraph.cli.data import markdown_table
 from recgraph.data import cards, datasets
 from recgraph.data.datasets import info, load
 from recgraph.errors import ConfigError, DataError
@@ -319,7 +320,7 @@ def test_the_table_in_the_readme_is_current() -> None:
     readme = (Path(__file__).parents[1] / "datasets" / "README.md").read_text(encoding="utf-8")
     table = re.search(r"<!-- Generated: .*? -->\n(.*?)\n<!-- End", readme, re.DOTALL)
     assert table, "the markers are gone"
-    assert table[1] == cards.cards_table(), "recgraph data list --markdown prints the current table"
+    assert table[1] == markdown_table(), "recgraph data list --markdown prints the current table"
 
 
 MIRRORED = [name for name in cards.names() if name not in ("amazon-book", "yelp2018")]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cyclopts import App
 from rich.markup import escape
 from rich.table import Table
+from tabulate import tabulate
 
 from recgraph.cli.common import app, console, say
 from recgraph.data import cards, datasets
 from recgraph.data.audit import audit, lines
+from recgraph.data.cards import Card
 from recgraph.data.formats import Encoding
 from recgraph.data.importing import import_file
 from recgraph.data.prepare import Duplicates
@@ -29,14 +31,13 @@ def list_datasets(*, markdown: bool = False) -> None:
         markdown: print the table of datasets/README.md instead.
     """
     if markdown:
-        say(cards.cards_table())
+        say(markdown_table())
         return
-    rows = cards.overview(cards.every())
     table = Table(title="datasets", title_justify="left")
     shown = ("name", "users", "items", "interactions", "density", "split")
     for column in shown:
         table.add_column(column, overflow="fold")
-    for row in rows:
+    for row in _rows(cards.every()):
         table.add_row(*(escape(row[column]) for column in shown))
     console.print(table)
 
@@ -103,6 +104,29 @@ def import_data(
         duplicates=duplicates,
     )
     say(f"Wrote {card}. Try: recgraph data info {card.stem}")
+
+
+def markdown_table() -> str:
+    """The table of the shipped cards that datasets/README.md holds."""
+    rows = _rows(card for card in cards.shipped() if card.source)
+    align = ["right" if heading in ("users", "items", "interactions", "density") else "left" for heading in rows[0]]
+    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True, colalign=align)
+
+
+def _rows(of: Iterable[Card]) -> list[dict[str, str]]:
+    return [
+        {
+            "name": card.name,
+            "users": f"{card.expected.users:,}",
+            "items": f"{card.expected.items:,}",
+            "interactions": f"{card.expected.interactions:,}",
+            "density": f"{card.expected.interactions / (card.expected.users * card.expected.items):.3%}",
+            "split": card.default_split,
+            "licence": card.licence,
+            "source": card.source or "own data",
+        }
+        for card in of
+    ]
 
 
 def _describe(values: Mapping[str, Any], indent: str = "") -> None:

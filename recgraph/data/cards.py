@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from tabulate import tabulate
 
 from recgraph.data.features import FeatureFile, Kind
 from recgraph.data.fetch import Form
@@ -266,29 +264,9 @@ def read_card(path: Path) -> Card:
     return card
 
 
-def overview(cards: Iterable[Card]) -> list[dict[str, str]]:
-    """A row per card: name, counts, density, default split, licence, source."""
-    return [
-        {
-            "name": card.name,
-            "users": f"{card.expected.users:,}",
-            "items": f"{card.expected.items:,}",
-            "interactions": f"{card.expected.interactions:,}",
-            "density": f"{card.expected.interactions / (card.expected.users * card.expected.items):.3%}",
-            "split": card.default_split,
-            "licence": card.licence,
-            "source": card.source or "own data",
-        }
-        for card in cards
-    ]
-
-
-def cards_table() -> str:
-    """The Markdown table of the shipped cards that datasets/README.md holds."""
-    shipped = [read_card(path) for path in sorted(_shipped().glob("*.yaml"))]
-    rows = overview(card for card in shipped if card.source)
-    align = ["right" if heading in ("users", "items", "interactions", "density") else "left" for heading in rows[0]]
-    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True, colalign=align)
+def shipped() -> list[Card]:
+    """The cards that come with recgraph, in the order of their names."""
+    return [read_card(path) for path in sorted(_shipped().glob("*.yaml"))]
 
 
 def _paths(root: Path | None) -> dict[str, Path]:
