@@ -95,6 +95,43 @@ def test_workers_give_the_figures_of_one_process(toy: Path) -> None:
         assert a.result["test"] == pytest.approx(b.result["test"], abs=0.02)  # other threads, other rounding
 
 
+TWINS = """
+datasets: [toy]
+seeds: [0]
+base:
+  encoder: {name: embedding, dim: 4}
+  heads: {rank: gmf}
+  objectives: {rank: bce}
+  train: {lr: 0.01, batch_size: 256, max_epochs: 12, patience: 12, monitor: ndcg@10}
+  evaluate: {metrics: [ndcg@10]}
+rows:
+  GMF: {}
+  blended: {blend: {baseline: popularity}}
+  NeuMF: {encoder.dim: 8, heads.rank: {name: neumf, gmf_dim: 4, hidden: [4, 4]}, pretrained: {gmf: GMF, mlp: MLP}}
+  popularity: {baseline: popularity}
+  MLP: {heads.rank: {name: mlp, hidden: [4, 4]}}
+"""
+
+
+def test_workers_do_not_train_the_same_at_once(toy: Path) -> None:
+    """What has the same to train waits until the first has ended; meanwhile a worker does what comes later."""
+    toy.write_text(TWINS)
+    seen: list[str] = []
+    outcomes = do(
+        plan(toy, rows=["GMF", "blended", "NeuMF", "popularity"]),
+        Path("runs"),
+        settings=SETTINGS,
+        console=Console(),
+        workers=2,
+        report=lambda one: seen.append(one.run.row),
+    )
+    assert [one.error for one in outcomes] == [""] * 4
+    assert set(seen[:2]) == {"popularity", "GMF"}
+    first, blended, neumf, _ = (one.folder for one in outcomes)
+    for place in (blended, neumf / "checkpoint" / "gmf"):
+        assert json.loads((place / "env.json").read_text())["taken_over"]["folder"] == str(first)
+
+
 def test_a_preview_knows_what_is_done_and_how_long_the_rest_will_take(toy: Path) -> None:
     runs = plan(toy, rows=["popularity", "BPR-MF"], seeds=[0, 1])
     cells = preview(runs, Path("runs"), settings=SETTINGS)

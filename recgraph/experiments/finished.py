@@ -123,6 +123,15 @@ def begins(one: Mapping[str, Any], other: Mapping[str, Any], result: Result) -> 
     return alike or short["max_epochs"] == long["max_epochs"]
 
 
+def will_spare(working: Run, run: Run) -> bool:
+    """Whether `run`, if it begins after `working` has ended, need not train what `working` trains now."""
+    if (working.dataset, working.seed) != (run.dataset, run.seed):
+        return False
+    if "baseline" in working.config or "baseline" in run.config:
+        return False
+    return begins(working.config, run.config, {"epochs": working.config["train"]["max_epochs"]})
+
+
 def _before(config: Mapping[str, Any]) -> str:
     """What training depends on but its length, as JSON: parameters are in the order in which a file has their names."""
     found = {block: value for block, value in config.items() if block not in AFTER}

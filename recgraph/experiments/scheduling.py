@@ -23,8 +23,8 @@ from rich.console import Console
 from recgraph.data.clicks import clicks_of
 from recgraph.errors import LockedError, RecgraphError
 from recgraph.experiments.experiment import Run
-from recgraph.experiments.finished import Result, config_of, is_current, read_result, trained
-from recgraph.experiments.fitting import REFIT
+from recgraph.experiments.finished import Result, config_of, is_current, read_result, trained, will_spare
+from recgraph.experiments.fitting import LAST, REFIT, sources_of
 from recgraph.experiments.running import Settings, execute
 from recgraph.experiments.task import Task
 from recgraph.files import digest, write_text
@@ -121,13 +121,17 @@ def _attempt(run: Run, root: Path, settings: Settings, console: Console, tasks: 
 
 
 def _in_processes(runs: Sequence[Run], root: Path, settings: Settings, workers: int, report: Report) -> list[Outcome]:
-    waiting = list(enumerate(runs))
+    waiting = dict(enumerate(runs))
     working: dict[Any, tuple[int, Run, SpawnProcess]] = {}
     outcomes: dict[int, Outcome] = {}
     try:
         while waiting or working:
-            while waiting and len(working) < workers:
-                number, run = waiting.pop(0)
+            while len(working) < workers:
+                ended = [one.run for one in outcomes.values() if one.result]
+                number = _free(waiting, [run for _, run, _ in working.values()], ended, root)
+                if number is None:
+                    break
+                run = waiting.pop(number)
                 (run.folder(root) / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
                 process = start(_work, run, root, settings, workers=workers)
                 working[process.sentinel] = number, run, process
@@ -140,6 +144,17 @@ def _in_processes(runs: Sequence[Run], root: Path, settings: Settings, workers: 
         for _, _, process in working.values():
             process.terminate()
     return [outcomes[number] for number in range(len(runs))]
+
+
+def _free(waiting: Mapping[int, Run], working: Sequence[Run], ended: Sequence[Run], root: Path) -> int | None:
+    """The first run, by number, with nothing to train that one at work trains and none that ended has; else None."""
+    for number, run in waiting.items():
+        parts = [(run, run.folder(root)), *((one, there) for _, one, there in sources_of(run, run.folder(root)))]
+        left = [part for part, folder in parts if not (folder / LAST).exists()]
+        left = [part for part in left if not any(will_spare(one, part) for one in ended)]
+        if not any(will_spare(one, part) for one in working for part in left):
+            return number
+    return None
 
 
 def _work(run: Run, root: Path, settings: Settings) -> None:
